@@ -1,0 +1,96 @@
+//! Commands that an application thread sends to a worker: two words each.
+
+/// What an application asks of a worker.
+///
+/// `u8` on the wire, because the worker must survive any value.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// Bytes were written to the send stream; the new end is in the record.
+    Send = 1,
+    /// Bytes were read from the receive stream; the new head is in the record.
+    Consumed = 2,
+    /// Actively open to the address in the record's request.
+    Connect = 3,
+    /// The last reference in the calling process is gone. `arg` 1: reset (`SO_LINGER` 0).
+    Close = 4,
+    /// `shutdown(2)`; `arg` is `how`.
+    Shutdown = 5,
+    /// The options in the record have changed.
+    Options = 6,
+    /// Tell ready set `arg >> 32` of edges, with cookie `arg & 0xffff_ffff`.
+    Watch = 7,
+    /// Take back a `Watch` with the same argument.
+    Unwatch = 8,
+    /// An accepted socket was taken from its listener's queue by the calling process.
+    Adopt = 9,
+    /// Fill the context's reply with `tcp_info`; `arg` is the sequence number to answer with.
+    Info = 10,
+    /// The context runs short of granted chunks or sockets.
+    Refill = 11,
+    /// The socket was created by the calling process (takes it out of the grants).
+    Create = 12,
+}
+
+impl Op {
+    fn from_u8(byte: u8) -> Option<Op> {
+        use Op::*;
+        [
+            Send, Consumed, Connect, Close, Shutdown, Options, Watch, Unwatch, Adopt, Info, Refill,
+            Create,
+        ]
+        .into_iter()
+        .find(|op| *op as u8 == byte)
+    }
+}
+
+/// One command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Command {
+    /// What to do.
+    pub op: Op,
+    /// The socket that it is about; [`crate::NONE`] if none.
+    pub socket: u32,
+    /// Low bits of the socket's generation: a command for an earlier life is ignored.
+    pub generation: u16,
+    /// Depends on `op`.
+    pub arg: u64,
+}
+
+impl Command {
+    /// As two ring words.
+    pub fn to_words(self) -> [u64; 2] {
+        [
+            u64::from(self.socket) | u64::from(self.generation) << 32 | (self.op as u64) << 48,
+            self.arg,
+        ]
+    }
+
+    /// From two ring words; `None` if there is no such operation.
+    pub fn from_words(words: [u64; 2]) -> Option<Command> {
+        Some(Command {
+            op: Op::from_u8((words[0] >> 48) as u8)?,
+            socket: words[0] as u32,
+            generation: (words[0] >> 32) as u16,
+            arg: words[1],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_survives_the_ring_and_no_other_does() {
+        let mut known = 0;
+        for byte in 0..=255u8 {
+            let words = [u64::from(byte) << 48 | 7 << 32 | 42, u64::MAX];
+            if let Some(command) = Command::from_words(words) {
+                assert_eq!(command.to_words(), words);
+                known += 1;
+            }
+        }
+        assert_eq!(known, 12);
+    }
+}

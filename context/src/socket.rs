@@ -1,0 +1,479 @@
+//! The shared record of one socket.
+//!
+//! Three parties' words are kept apart: the engine's half (only the engine writes, except that the
+//! application takes `error`), the application's half and options (the engine reads and checks),
+//! and flags that both change by atomic read-modify-write. All-zero is a valid fresh record.
+
+use crate::lock::Lock;
+use crate::ring::Ring;
+use crate::{MAX_WORKERS, NONE};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+/// TCP states by Linux's numbers (`include/net/tcp_states.h`), as in `tcp_info.tcpi_state`.
+pub mod state {
+    /// ESTABLISHED
+    pub const ESTABLISHED: u32 = 1;
+    /// SYN-SENT
+    pub const SYN_SENT: u32 = 2;
+    /// SYN-RECEIVED
+    pub const SYN_RECV: u32 = 3;
+    /// FIN-WAIT-1
+    pub const FIN_WAIT1: u32 = 4;
+    /// FIN-WAIT-2
+    pub const FIN_WAIT2: u32 = 5;
+    /// TIME-WAIT
+    pub const TIME_WAIT: u32 = 6;
+    /// CLOSED
+    pub const CLOSE: u32 = 7;
+    /// CLOSE-WAIT
+    pub const CLOSE_WAIT: u32 = 8;
+    /// LAST-ACK
+    pub const LAST_ACK: u32 = 9;
+    /// LISTEN
+    pub const LISTEN: u32 = 10;
+    /// CLOSING
+    pub const CLOSING: u32 = 11;
+    /// The bits that hold one of the above.
+    pub const MASK: u32 = 0xff;
+    /// Nothing more will be received: FIN or RST came, or the connection failed.
+    pub const RX_SHUT: u32 = 1 << 8;
+    /// Nothing more can be sent.
+    pub const TX_SHUT: u32 = 1 << 9;
+    /// The local address is known.
+    pub const BOUND: u32 = 1 << 10;
+    /// The connection was established at some time.
+    pub const WAS_CONNECTED: u32 = 1 << 11;
+}
+
+/// Bits of [`AppHalf::flags`].
+pub mod flag {
+    /// A `Send` command is under way; cleared by the engine before it reads `tx_tail`.
+    pub const TX_PENDING: u32 = 1;
+    /// A `Consumed` command is under way; cleared by the engine before it reads `rx_head`.
+    pub const RX_PENDING: u32 = 1 << 1;
+    /// A writer found no room: the engine raises an edge once a third is free; it clears the bit.
+    pub const NOSPACE: u32 = 1 << 2;
+    /// `shutdown(SHUT_RD)` was called.
+    pub const SHUT_RD: u32 = 1 << 3;
+    /// `shutdown(SHUT_WR)` was called.
+    pub const SHUT_WR: u32 = 1 << 4;
+    /// The last reference was closed; set with both locks held.
+    pub const CLOSED: u32 = 1 << 5;
+    /// The bytes written last had `MSG_MORE`; read by the engine with `tx_tail`.
+    pub const MORE: u32 = 1 << 6;
+    /// The application is the stack's (a `Create`, `Connect` or `listen` has been sent).
+    pub const KNOWN: u32 = 1 << 7;
+    /// The socket is of family AF_INET6: addresses are shown v4-mapped.
+    pub const INET6: u32 = 1 << 8;
+    /// A kernel socket listens beside (policy "both"): its descriptor number is the socket's own.
+    pub const BOTH: u32 = 1 << 9;
+}
+
+/// Words that only the engine writes.
+#[repr(C, align(64))]
+pub struct EngineHalf {
+    /// TCP state and the bits of [`state`].
+    pub state: AtomicU32,
+    /// Changes with each life of the record.
+    pub generation: AtomicU32,
+    /// Bytes received in order, from the start of the connection.
+    pub rx_tail: AtomicU64,
+    /// Bytes acknowledged by the peer, from the start of the connection.
+    pub tx_head: AtomicU64,
+    /// At this position, the receive stream goes on at the start of chunk `rx_seek_chunk`.
+    pub rx_seek_pos: AtomicU64,
+    /// See `rx_seek_pos`.
+    pub rx_seek_chunk: AtomicU32,
+    /// Bytes that may stand between `tx_head` and `tx_tail`.
+    pub tx_limit: AtomicU32,
+    /// Once `rx_head` has reached this, a `Consumed` command is due.
+    pub rx_notify_at: AtomicU64,
+    /// Pending `SO_ERROR`; the application takes it by swapping in 0.
+    pub error: AtomicI32,
+    /// Futex word of threads that block on this socket; changes with each edge.
+    pub wake: AtomicU32,
+}
+
+/// Words that the application writes.
+#[repr(C, align(64))]
+pub struct AppHalf {
+    /// Bits of [`flag`].
+    pub flags: AtomicU32,
+    /// Threads that sleep on `wake`.
+    pub waiters: AtomicU32,
+    /// Guards the reading words below (and a listener's accept rings).
+    pub rx_lock: Lock,
+    /// Guards the writing words below.
+    pub tx_lock: Lock,
+    /// Bytes read, from the start of the connection.
+    pub rx_head: AtomicU64,
+    /// Chunk that holds the byte at `rx_head`, unless that is `rx_seek_pos` or the chunk's end.
+    pub rx_chunk: AtomicU32,
+    /// Chunk that may be appended to, or [`NONE`]. The writer takes it out while it writes; the
+    /// engine takes it out to reclaim it.
+    pub tx_open: AtomicU32,
+    /// Stream position of the first byte of `rx_chunk`.
+    pub rx_chunk_start: AtomicU64,
+    /// Bytes written, from the start of the connection.
+    pub tx_tail: AtomicU64,
+    /// Stream position of the first byte of `tx_open`.
+    pub tx_chunk_start: AtomicU64,
+    /// At this position, the send stream goes on at the start of chunk `tx_seek_chunk`.
+    pub tx_seek_pos: AtomicU64,
+    /// See `tx_seek_pos`.
+    pub tx_seek_chunk: AtomicU32,
+    /// `O_NONBLOCK`, `O_ASYNC`: flags of the open file, shared by all duplicates.
+    pub file_flags: AtomicU32,
+    /// Watches (by slot) whose event waits in a ready set: set by the engine, cleared by the
+    /// application when it takes the event.
+    pub queued: AtomicU32,
+}
+
+/// Socket options as the application set them; the engine reads them after `Options`, `Connect`
+/// and `listen`. Zero is each option's default.
+#[repr(C, align(64))]
+pub struct Options {
+    /// Bits of [`option`].
+    pub bits: AtomicU32,
+    /// `TCP_KEEPIDLE`, seconds; 0: the configured value.
+    pub keep_idle: AtomicU32,
+    /// `TCP_KEEPINTVL`, seconds; 0: the configured value.
+    pub keep_interval: AtomicU32,
+    /// `TCP_KEEPCNT`; 0: the configured value.
+    pub keep_count: AtomicU32,
+    /// `TCP_USER_TIMEOUT`, milliseconds; 0: none.
+    pub user_timeout: AtomicU32,
+    /// `TCP_MAXSEG` as asked; 0: none.
+    pub max_segment: AtomicU32,
+    /// `SO_RCVBUF` as asked; 0: tuned by the engine.
+    pub receive_buffer: AtomicU32,
+    /// `SO_SNDBUF` as asked; 0: tuned by the engine.
+    pub send_buffer: AtomicU32,
+    /// `SO_LINGER`: seconds + 1, 0: off.
+    pub linger: AtomicU32,
+    /// `IP_TOS`, and `IP_TTL` shifted by 8 (0: default).
+    pub tos_ttl: AtomicU32,
+    /// `SO_RCVLOWAT`; 0: 1.
+    pub receive_low: AtomicU32,
+    /// `TCP_DEFER_ACCEPT`, seconds.
+    pub defer_accept: AtomicU32,
+    /// `SO_RCVTIMEO`, microseconds; 0: none.
+    pub receive_timeout: AtomicU64,
+    /// `SO_SNDTIMEO`, microseconds; 0: none.
+    pub send_timeout: AtomicU64,
+}
+
+/// Bits of [`Options::bits`].
+pub mod option {
+    /// `TCP_NODELAY`
+    pub const NODELAY: u32 = 1;
+    /// `TCP_CORK`
+    pub const CORK: u32 = 1 << 1;
+    /// `SO_KEEPALIVE`
+    pub const KEEPALIVE: u32 = 1 << 2;
+    /// `TCP_QUICKACK` was set to 1.
+    pub const QUICKACK: u32 = 1 << 3;
+    /// `SO_REUSEADDR`
+    pub const REUSEADDR: u32 = 1 << 4;
+    /// `SO_REUSEPORT`
+    pub const REUSEPORT: u32 = 1 << 5;
+    /// `IPV6_V6ONLY`
+    pub const V6ONLY: u32 = 1 << 6;
+    /// `IP_FREEBIND`
+    pub const FREEBIND: u32 = 1 << 7;
+    /// `SO_OOBINLINE`
+    pub const OOBINLINE: u32 = 1 << 8;
+    /// `IP_BIND_ADDRESS_NO_PORT`
+    pub const BIND_NO_PORT: u32 = 1 << 9;
+}
+
+/// Addresses: written by the engine, except the request.
+#[repr(C, align(64))]
+pub struct Names {
+    local: [AtomicU64; 2],
+    remote: [AtomicU64; 2],
+    ports: AtomicU32,
+    request_port: AtomicU32,
+    request: [AtomicU64; 2],
+}
+
+/// One socket.
+#[repr(C)]
+pub struct Socket {
+    /// Written by the engine.
+    pub engine: EngineHalf,
+    /// Written by the application.
+    pub app: AppHalf,
+    /// Written by the application.
+    pub options: Options,
+    /// Addresses.
+    pub names: Names,
+    /// Of a listener: the large chunk that holds each worker's accept ring, or 0 for none (chunk 0
+    /// is small, so 0 is free for that). Written by the engine.
+    pub accept_rings: [AtomicU32; MAX_WORKERS],
+}
+
+/// Connections that wait to be accepted: one word each, the socket's number.
+pub type AcceptRing = Ring<1, 4096>;
+
+impl Names {
+    /// Engine: sets both addresses.
+    pub fn set(&self, local: SocketAddr, remote: Option<SocketAddr>) {
+        store(&self.local, local.ip());
+        let mut ports = u32::from(local.port()) << 16;
+        if let Some(remote) = remote {
+            store(&self.remote, remote.ip());
+            ports |= u32::from(remote.port());
+        }
+        self.ports.store(ports, Ordering::Release);
+    }
+
+    /// The local address, IPv4 never mapped.
+    pub fn local(&self) -> SocketAddr {
+        let port = (self.ports.load(Ordering::Acquire) >> 16) as u16;
+        SocketAddr::new(load(&self.local), port)
+    }
+
+    /// The peer's address, IPv4 never mapped.
+    pub fn remote(&self) -> SocketAddr {
+        let port = self.ports.load(Ordering::Acquire) as u16;
+        SocketAddr::new(load(&self.remote), port)
+    }
+
+    /// Application: where to connect to.
+    pub fn request(&self, to: SocketAddr) {
+        store(&self.request, to.ip());
+        self.request_port
+            .store(u32::from(to.port()), Ordering::Release);
+    }
+
+    /// Engine: where the application wants to connect to.
+    pub fn requested(&self) -> SocketAddr {
+        let port = self.request_port.load(Ordering::Acquire) as u16;
+        SocketAddr::new(load(&self.request), port)
+    }
+}
+
+fn store(to: &[AtomicU64; 2], ip: IpAddr) {
+    let bits = match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+    .to_bits();
+    to[0].store((bits >> 64) as u64, Ordering::Relaxed);
+    to[1].store(bits as u64, Ordering::Relaxed);
+}
+
+fn load(from: &[AtomicU64; 2]) -> IpAddr {
+    let high = u128::from(from[0].load(Ordering::Relaxed)) << 64;
+    Ipv6Addr::from_bits(high | u128::from(from[1].load(Ordering::Relaxed))).to_canonical()
+}
+
+impl Socket {
+    /// Engine: makes the record fresh for its next life and returns the new generation. Only while
+    /// no process holds it.
+    pub fn reset(&self) -> u32 {
+        let (e, a, o) = (&self.engine, &self.app, &self.options);
+        let generation = e.generation.load(Ordering::Relaxed).wrapping_add(1);
+        e.generation.store(generation, Ordering::SeqCst);
+        e.state.store(state::CLOSE, Ordering::Relaxed);
+        for word in [
+            &e.rx_tail,
+            &e.tx_head,
+            &e.rx_seek_pos,
+            &e.rx_notify_at,
+            &a.rx_head,
+            &a.rx_chunk_start,
+            &a.tx_tail,
+            &a.tx_chunk_start,
+            &a.tx_seek_pos,
+            &o.receive_timeout,
+            &o.send_timeout,
+        ] {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in [
+            &e.tx_limit,
+            &a.flags,
+            &a.waiters,
+            &a.file_flags,
+            &a.queued,
+            &o.bits,
+            &o.keep_idle,
+            &o.keep_interval,
+            &o.keep_count,
+            &o.user_timeout,
+            &o.max_segment,
+            &o.receive_buffer,
+            &o.send_buffer,
+            &o.linger,
+            &o.tos_ttl,
+            &o.receive_low,
+            &o.defer_accept,
+        ] {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in [&e.rx_seek_chunk, &a.rx_chunk, &a.tx_open, &a.tx_seek_chunk] {
+            word.store(NONE, Ordering::Relaxed);
+        }
+        e.error.store(0, Ordering::Relaxed);
+        a.rx_lock.reset();
+        a.tx_lock.reset();
+        let any = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+        self.names.set(any, Some(any));
+        self.names.request(any);
+        for ring in &self.accept_rings {
+            ring.store(0, Ordering::Relaxed);
+        }
+        std::sync::atomic::fence(Ordering::SeqCst);
+        generation
+    }
+
+    /// Copies the options, as an accepted socket inherits them from its listener.
+    pub fn inherit(&self, from: &Options) {
+        let to = &self.options;
+        for (to, from) in [
+            (&to.bits, &from.bits),
+            (&to.keep_idle, &from.keep_idle),
+            (&to.keep_interval, &from.keep_interval),
+            (&to.keep_count, &from.keep_count),
+            (&to.user_timeout, &from.user_timeout),
+            (&to.max_segment, &from.max_segment),
+            (&to.receive_buffer, &from.receive_buffer),
+            (&to.send_buffer, &from.send_buffer),
+            (&to.linger, &from.linger),
+            (&to.tos_ttl, &from.tos_ttl),
+            (&to.receive_low, &from.receive_low),
+        ] {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        for (to, from) in [
+            (&to.receive_timeout, &from.receive_timeout),
+            (&to.send_timeout, &from.send_timeout),
+        ] {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// TCP state, a number of [`state`]. A record never used says CLOSE.
+    pub fn tcp_state(&self) -> u32 {
+        match self.engine.state.load(Ordering::Acquire) & state::MASK {
+            0 => state::CLOSE,
+            n => n,
+        }
+    }
+
+    /// Bytes that can be read now.
+    #[inline]
+    pub fn readable(&self) -> u64 {
+        let tail = self.engine.rx_tail.load(Ordering::Acquire);
+        tail.saturating_sub(self.app.rx_head.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that can be written now, and the limit.
+    #[inline]
+    pub fn writable(&self) -> (u64, u64) {
+        let limit = u64::from(self.engine.tx_limit.load(Ordering::Relaxed));
+        (limit.saturating_sub(self.unacked()), limit)
+    }
+
+    /// Bytes written that the peer has not acknowledged (`SIOCOUTQ`).
+    #[inline]
+    pub fn unacked(&self) -> u64 {
+        let head = self.engine.tx_head.load(Ordering::Acquire);
+        let tail = self.app.tx_tail.load(Ordering::Relaxed);
+        tail.saturating_sub(head)
+    }
+
+    /// Whether a writer may be told so: a third of the limit is free (as `sk_stream_is_writeable`).
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        let (free, limit) = self.writable();
+        limit > 0 && free >= (limit - free) / 2 && free > 0
+    }
+
+    /// Application, before it looks at the state one last time and sleeps: announces a sleeper and
+    /// returns the word's value to sleep on.
+    pub fn announce_waiter(&self) -> u32 {
+        self.app.waiters.fetch_add(1, Ordering::SeqCst);
+        self.engine.wake.load(Ordering::SeqCst)
+    }
+
+    /// Application: takes the announcement back.
+    pub fn retract_waiter(&self) {
+        self.app.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Wakes all threads that block on this socket. Returns whether there were any.
+    pub fn wake_waiters(&self) -> bool {
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.app.waiters.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        self.engine.wake.fetch_add(1, Ordering::SeqCst);
+        crate::futex::wake(&self.engine.wake, i32::MAX);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Box<Socket> {
+        crate::segment::zeroed_box()
+    }
+
+    #[test]
+    fn addresses_survive_both_families() {
+        let socket = record();
+        let local = "10.77.0.2:80".parse().unwrap();
+        let remote = "[2001:db8::1]:40000".parse().unwrap();
+        socket.names.set(local, Some(remote));
+        assert_eq!(socket.names.local(), local);
+        assert_eq!(socket.names.remote(), remote);
+        socket.names.request(remote);
+        assert_eq!(socket.names.requested(), remote);
+    }
+
+    #[test]
+    fn a_record_that_changes_hands_is_fresh() {
+        let socket = record();
+        let first = socket.reset();
+        socket.app.tx_tail.store(9, Ordering::Relaxed);
+        socket.engine.rx_tail.store(9, Ordering::Relaxed);
+        socket.app.flags.store(flag::CLOSED, Ordering::Relaxed);
+        socket.options.linger.store(3, Ordering::Relaxed);
+        assert_ne!(socket.reset(), first);
+        assert_eq!(socket.readable(), 0);
+        assert_eq!(socket.unacked(), 0);
+        assert_eq!(socket.app.flags.load(Ordering::Relaxed), 0);
+        assert_eq!(socket.options.linger.load(Ordering::Relaxed), 0);
+        assert_eq!(socket.tcp_state(), state::CLOSE);
+    }
+
+    #[test]
+    fn a_writer_is_told_once_a_third_is_free() {
+        let socket = record();
+        socket.reset();
+        socket.engine.tx_limit.store(900, Ordering::Relaxed);
+        socket.app.tx_tail.store(601, Ordering::Relaxed);
+        assert!(!socket.has_room());
+        socket.engine.tx_head.store(1, Ordering::Relaxed);
+        assert!(socket.has_room());
+    }
+
+    #[test]
+    fn a_sleeper_announced_before_an_edge_is_woken() {
+        let socket = record();
+        assert!(!socket.wake_waiters());
+        let seen = socket.announce_waiter();
+        assert!(socket.wake_waiters());
+        assert_eq!(
+            crate::futex::wait(&socket.engine.wake, seen, None),
+            crate::futex::Wait::Woken
+        );
+        socket.retract_waiter();
+    }
+}
