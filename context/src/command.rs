@@ -28,8 +28,6 @@ pub enum Op {
     Info = 10,
     /// The context runs short of granted chunks or sockets.
     Refill = 11,
-    /// The socket was created by the calling process (takes it out of the grants).
-    Create = 12,
 }
 
 impl Op {
@@ -37,7 +35,6 @@ impl Op {
         use Op::*;
         [
             Send, Consumed, Connect, Close, Shutdown, Options, Watch, Unwatch, Adopt, Info, Refill,
-            Create,
         ]
         .into_iter()
         .find(|op| *op as u8 == byte)
@@ -91,6 +88,6 @@ mod tests {
                 known += 1;
             }
         }
-        assert_eq!(known, 12);
+        assert_eq!(known, 11);
     }
 }

@@ -62,12 +62,15 @@ pub mod flag {
     pub const CLOSED: u32 = 1 << 5;
     /// The bytes written last had `MSG_MORE`; read by the engine with `tx_tail`.
     pub const MORE: u32 = 1 << 6;
-    /// The application is the stack's (a `Create`, `Connect` or `listen` has been sent).
+    /// A `Connect` or `Listen` has been sent: changed options must be told to the engine.
     pub const KNOWN: u32 = 1 << 7;
     /// The socket is of family AF_INET6: addresses are shown v4-mapped.
     pub const INET6: u32 = 1 << 8;
     /// A kernel socket listens beside (policy "both"): its descriptor number is the socket's own.
     pub const BOTH: u32 = 1 << 9;
+    /// `connect(2)` was called and its outcome not yet reported; while the state still says CLOSE
+    /// and no error is pending, the command is on its way.
+    pub const CONNECTING: u32 = 1 << 10;
 }
 
 /// Words that only the engine writes.
