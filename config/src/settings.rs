@@ -1,0 +1,411 @@
+//! The settings themselves, their defaults, and what must hold between them.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::client::ClientSettings;
+use crate::device::Device;
+use crate::net::{ArpEntry, Ipv4Net, Route};
+use crate::policy::{Policy, Rule};
+use crate::value;
+
+/// Everything that `mtcp-run` can be told. [`crate::reference`] describes each key.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// The packet device.
+    pub device: Device,
+    /// Largest IP packet on the wire, in bytes.
+    pub mtu: usize,
+    /// Queue pairs of the device; `None` for one per engine core.
+    pub queues: Option<usize>,
+    /// The stack's own address and network.
+    pub address: Ipv4Net,
+    /// The kernel's address on its side of a TAP; see [`Settings::kernel_address`].
+    pub host_address: HostAddress,
+    /// Router for everything that no other route matches.
+    pub gateway: Option<Ipv4Addr>,
+    /// File that receives every frame, in pcapng form.
+    pub pcap: Option<PathBuf>,
+    /// Faults to inject, in the form of `psio`'s fault injector.
+    pub faults: Option<String>,
+    /// Further routes.
+    pub routes: Vec<Route>,
+    /// Static neighbours.
+    pub arp: Vec<ArpEntry>,
+
+    /// Cores of the engine's workers, one worker each; empty for one worker that is not pinned.
+    pub engine_cores: Vec<usize>,
+    /// Cores that the program may use; empty for those that `mtcp-run` was given.
+    pub app_cores: Vec<usize>,
+    /// How long an idle worker that has a core of its own looks for work before it sleeps.
+    pub spin: Duration,
+
+    /// Bytes that the segment shared with the program may grow to.
+    pub memory: u64,
+    /// Sockets that may exist at one time.
+    pub max_sockets: usize,
+    /// How long `mtcp-run` goes on sending for a program that is gone.
+    pub drain: Duration,
+    /// Parameters of TCP.
+    pub tcp: TcpSettings,
+
+    /// Who carries 127.0.0.0/8 and connections to the stack's own address.
+    pub loopback: Loopback,
+    /// Which sockets go to the stack; the first match counts.
+    pub rules: Vec<Rule>,
+
+    /// What is logged, in the form of tracing-subscriber's `EnvFilter`, e.g. `warn,engine=debug`.
+    pub log: String,
+    /// Where the log goes; `None` for standard error.
+    pub log_file: Option<PathBuf>,
+    /// What the preload library traces.
+    pub trace: Trace,
+    /// Where the trace goes; `None` for standard error.
+    pub trace_file: Option<PathBuf>,
+    /// Interval between two lines of statistics; `None` for no statistics.
+    pub stats: Option<Duration>,
+}
+
+/// Parameters of TCP. The defaults are Linux's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TcpSettings {
+    /// Bytes of a send buffer to begin with.
+    pub send_buffer: usize,
+    /// Bytes that a send buffer may grow to.
+    pub send_buffer_max: usize,
+    /// Bytes of a receive buffer to begin with.
+    pub recv_buffer: usize,
+    /// Bytes that a receive buffer may grow to.
+    pub recv_buffer_max: usize,
+    /// How long a connection stays in TIME-WAIT (2 MSL of RFC 9293 §3.6.1).
+    pub time_wait: Duration,
+    /// Shortest retransmission time-out (RFC 6298 §2.4).
+    pub rto_min: Duration,
+    /// Longest delay of an acknowledgement (RFC 9293 §3.8.6.3).
+    pub delayed_ack: Duration,
+    /// Congestion control.
+    pub congestion: Congestion,
+    /// Probes idle connections, even of sockets without SO_KEEPALIVE.
+    pub keepalive: bool,
+    /// Idle time before the first keepalive probe (TCP_KEEPIDLE).
+    pub keepalive_time: Duration,
+    /// Time between two keepalive probes (TCP_KEEPINTVL).
+    pub keepalive_interval: Duration,
+    /// Unanswered keepalive probes that end a connection (TCP_KEEPCNT).
+    pub keepalive_probes: u32,
+    /// Retransmissions of a SYN before connect() fails (TCP_SYNCNT).
+    pub syn_retries: u32,
+    /// Upper bound of listen()'s backlog, Linux's `somaxconn`.
+    pub backlog_max: usize,
+}
+
+/// Congestion control algorithms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Congestion {
+    /// NewReno (RFC 5681, RFC 6582).
+    #[default]
+    NewReno,
+}
+
+/// Who carries what never leaves the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Loopback {
+    /// The kernel.
+    #[default]
+    Kernel,
+    /// The engine.
+    Stack,
+}
+
+/// The kernel's address on its side of a TAP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HostAddress {
+    /// The first host of the stack's network which is not the stack.
+    #[default]
+    Auto,
+    /// None: the kernel's side stays without an address.
+    None,
+    /// This one.
+    Is(Ipv4Net),
+}
+
+/// What the preload library traces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Trace {
+    /// Each intercepted call, in strace's form.
+    pub calls: bool,
+    /// Each decision of the [`Policy`], with its reason.
+    pub policy: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let address = Ipv4Addr::new(10, 77, 0, 2);
+        Settings {
+            device: Device::Tap(None),
+            mtu: 1500,
+            queues: None,
+            address: Ipv4Net::new(address, 24).unwrap_or(Ipv4Net::host(address)),
+            host_address: HostAddress::Auto,
+            gateway: None,
+            pcap: None,
+            faults: None,
+            routes: Vec::new(),
+            arp: Vec::new(),
+            engine_cores: Vec::new(),
+            app_cores: Vec::new(),
+            spin: Duration::from_micros(50),
+            memory: 1 << 30,
+            max_sockets: 65_536,
+            drain: Duration::from_secs(10),
+            tcp: TcpSettings::default(),
+            loopback: Loopback::Kernel,
+            rules: Vec::new(),
+            log: "warn".to_owned(),
+            log_file: None,
+            trace: Trace::default(),
+            trace_file: None,
+            stats: None,
+        }
+    }
+}
+
+impl Default for TcpSettings {
+    fn default() -> TcpSettings {
+        TcpSettings {
+            send_buffer: 16 << 10,
+            send_buffer_max: 4 << 20,
+            recv_buffer: 64 << 10,
+            recv_buffer_max: 6 << 20,
+            time_wait: Duration::from_secs(60),
+            rto_min: Duration::from_millis(200),
+            delayed_ack: Duration::from_millis(40),
+            congestion: Congestion::NewReno,
+            keepalive: false,
+            keepalive_time: Duration::from_secs(7200),
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_probes: 9,
+            syn_retries: 6,
+            backlog_max: 4096,
+        }
+    }
+}
+
+impl Settings {
+    /// Number of the engine's workers: one per engine core, at least one.
+    pub fn workers(&self) -> usize {
+        self.engine_cores.len().max(1)
+    }
+
+    /// Queue pairs to open: as set, else one per worker.
+    pub fn queue_count(&self) -> usize {
+        self.queues.unwrap_or_else(|| self.workers())
+    }
+
+    /// Whether the program keeps off `core`, so that a worker there may spin.
+    pub fn is_engine_only(&self, core: usize) -> bool {
+        !self.app_cores.is_empty() && !self.app_cores.contains(&core)
+    }
+
+    /// The address that the kernel gets on its side of the device; `None` for a device that has no
+    /// such side, or if it is to stay without one.
+    pub fn kernel_address(&self) -> Option<Ipv4Net> {
+        match (&self.device, self.host_address) {
+            (Device::Tap(_), HostAddress::Is(net)) => Some(net),
+            (Device::Tap(_), HostAddress::Auto) => self.address.neighbour(),
+            _ => None,
+        }
+    }
+
+    /// What decides whether a socket goes to the stack.
+    pub fn policy(&self) -> Policy {
+        let default_route = self.gateway.map(|_| Ipv4Net::ALL);
+        Policy {
+            addresses: vec![self.address],
+            routes: self
+                .routes
+                .iter()
+                .map(|route| route.to)
+                .chain(default_route)
+                .collect(),
+            loopback: self.loopback,
+            rules: self.rules.clone(),
+        }
+    }
+
+    /// The part that the preload library needs.
+    pub fn client(&self) -> ClientSettings {
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        ClientSettings {
+            policy: self.policy(),
+            trace: self.trace,
+            trace_file: self.trace_file.as_ref().map(absolute),
+            log: self.log.clone(),
+            log_file: self.log_file.as_ref().map(absolute),
+        }
+    }
+
+    /// The first thing that does not go together: the key at fault and what is wrong.
+    pub(crate) fn conflict(&self) -> Option<(&'static str, String)> {
+        let own = self.address;
+        let special = |a: Ipv4Addr| {
+            a.is_loopback() || a.is_multicast() || a.octets()[0] == 0 || a.octets()[0] >= 240
+        };
+        let off_link = |a: Ipv4Addr| !own.is_host(a) || a == own.address();
+
+        if special(own.address()) || !own.is_host(own.address()) {
+            return Some(("address", format!("{own} is not the address of a host")));
+        }
+        if let HostAddress::Is(host) = self.host_address
+            && off_link(host.address())
+        {
+            let message = format!("{host} is not another host of the stack's network {own}");
+            return Some(("host_address", message));
+        }
+        if let Some(gateway) = self.gateway.filter(|g| off_link(*g)) {
+            let message = format!("{gateway} is not another host of the stack's network {own}");
+            return Some(("gateway", message));
+        }
+        if let Some(route) = self.routes.iter().find(|r| r.via.is_some_and(off_link)) {
+            let message =
+                format!("the router of {route} is not another host of the stack's network {own}");
+            return Some(("route", message));
+        }
+        let buffers = [
+            (
+                "tcp.send_buffer",
+                self.tcp.send_buffer,
+                self.tcp.send_buffer_max,
+            ),
+            (
+                "tcp.recv_buffer",
+                self.tcp.recv_buffer,
+                self.tcp.recv_buffer_max,
+            ),
+        ];
+        buffers
+            .iter()
+            .find(|(_, n, max)| n > max)
+            .map(|(key, n, max)| {
+                let (n, max) = (value::size_text(*n as u64), value::size_text(*max as u64));
+                (*key, format!("{n} is more than {key}_max, which is {max}"))
+            })
+    }
+}
+
+impl Congestion {
+    pub(crate) fn parse(text: &str) -> Option<Congestion> {
+        matches!(text, "newreno" | "reno").then_some(Congestion::NewReno)
+    }
+}
+
+impl fmt::Display for Congestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Congestion::NewReno => f.write_str("newreno"),
+        }
+    }
+}
+
+impl Loopback {
+    pub(crate) fn parse(text: &str) -> Option<Loopback> {
+        match text {
+            "kernel" => Some(Loopback::Kernel),
+            "stack" => Some(Loopback::Stack),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Loopback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Loopback::Kernel => "kernel",
+            Loopback::Stack => "stack",
+        })
+    }
+}
+
+impl HostAddress {
+    pub(crate) fn parse(text: &str) -> Option<HostAddress> {
+        match text {
+            "auto" => Some(HostAddress::Auto),
+            "none" => Some(HostAddress::None),
+            _ => text.parse().ok().map(HostAddress::Is),
+        }
+    }
+}
+
+impl fmt::Display for HostAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostAddress::Auto => f.write_str("auto"),
+            HostAddress::None => f.write_str("none"),
+            HostAddress::Is(net) => net.fmt(f),
+        }
+    }
+}
+
+impl Trace {
+    pub(crate) fn parse(text: &str) -> Option<Trace> {
+        let mut trace = Trace::default();
+        if text == "none" {
+            return Some(trace);
+        }
+        for item in text.split(',') {
+            match item.trim() {
+                "calls" => trace.calls = true,
+                "policy" => trace.policy = true,
+                _ => return None,
+            }
+        }
+        Some(trace)
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.calls, self.policy) {
+            (true, true) => "calls,policy",
+            (true, false) => "calls",
+            (false, true) => "policy",
+            (false, false) => "none",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_go_together() {
+        assert_eq!(Settings::default().conflict(), None);
+    }
+
+    #[test]
+    fn the_kernel_gets_an_address_on_a_tap_only() {
+        let mut settings = Settings::default();
+        assert_eq!(
+            settings.kernel_address(),
+            Some("10.77.0.1/24".parse().unwrap())
+        );
+        settings.host_address = HostAddress::None;
+        assert_eq!(settings.kernel_address(), None);
+        settings.host_address = HostAddress::Auto;
+        settings.device = Device::Wire("/tmp/w".to_owned());
+        assert_eq!(settings.kernel_address(), None);
+    }
+
+    #[test]
+    fn a_worker_owns_its_core_only_if_the_program_is_kept_off_it() {
+        let mut settings = Settings::default();
+        assert!(!settings.is_engine_only(1), "the program may run anywhere");
+        settings.app_cores = vec![0];
+        assert!(settings.is_engine_only(1));
+        assert!(!settings.is_engine_only(0));
+    }
+}

@@ -1,0 +1,186 @@
+//! Which local addresses sockets are bound to, for all workers together.
+//!
+//! The rules of conflict are those of Linux's `inet_csk_get_port` (`ip(7)`, `socket(7)`): two
+//! sockets may share a port if their addresses differ and neither is the any-address, or if both
+//! have `SO_REUSEADDR` and neither listens, or if both have `SO_REUSEPORT`.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+/// Ports that are chosen for a socket which asks for none (`ip_local_port_range`).
+pub const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
+
+/// One socket's claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bind {
+    /// The socket.
+    pub socket: u32,
+    /// Its address; unspecified for any.
+    pub address: Ipv4Addr,
+    /// `SO_REUSEADDR` at the time of the bind.
+    pub reuse_address: bool,
+    /// `SO_REUSEPORT` at the time of the bind.
+    pub reuse_port: bool,
+    /// Whether it listens.
+    pub listens: bool,
+}
+
+impl Bind {
+    fn conflicts(&self, other: &Bind) -> bool {
+        let same_address = self.address == other.address
+            || self.address.is_unspecified()
+            || other.address.is_unspecified();
+        let address_shared =
+            self.reuse_address && other.reuse_address && !self.listens && !other.listens;
+        let port_shared = self.reuse_port && other.reuse_port;
+        same_address && !address_shared && !port_shared
+    }
+}
+
+/// All claims, by port.
+#[derive(Default)]
+pub struct Binds {
+    ports: HashMap<u16, Vec<Bind>>,
+    by_socket: HashMap<u32, u16>,
+    next_ephemeral: u16,
+}
+
+impl Binds {
+    /// Claims `port` (0: a free one) and returns it. `None`: the address is in use, or no port is
+    /// free.
+    pub fn bind(&mut self, port: u16, bind: Bind, seed: u16) -> Option<u16> {
+        let port = match port {
+            0 => self.free_port(&bind, seed)?,
+            port if self.admits(port, &bind) => port,
+            _ => return None,
+        };
+        self.ports.entry(port).or_default().push(bind);
+        self.by_socket.insert(bind.socket, port);
+        Some(port)
+    }
+
+    fn admits(&self, port: u16, bind: &Bind) -> bool {
+        self.ports
+            .get(&port)
+            .is_none_or(|others| !others.iter().any(|other| other.conflicts(bind)))
+    }
+
+    fn free_port(&mut self, bind: &Bind, seed: u16) -> Option<u16> {
+        let span = EPHEMERAL.end() - EPHEMERAL.start() + 1;
+        self.next_ephemeral = self.next_ephemeral.wrapping_add(seed | 1);
+        let first = self.next_ephemeral % span;
+        (0..span)
+            .map(|i| EPHEMERAL.start() + (first + i) % span)
+            .find(|port| !self.ports.contains_key(port) && self.admits(*port, bind))
+    }
+
+    /// Marks a bound socket as listening; false if that conflicts with another (then it is not
+    /// marked).
+    pub fn listen(&mut self, socket: u32) -> bool {
+        let Some(binds) = self
+            .by_socket
+            .get(&socket)
+            .and_then(|port| self.ports.get_mut(port))
+        else {
+            return false;
+        };
+        let Some(i) = binds.iter().position(|bind| bind.socket == socket) else {
+            return false;
+        };
+        let mine = Bind {
+            listens: true,
+            ..binds[i]
+        };
+        let conflict = binds
+            .iter()
+            .any(|other| other.socket != socket && other.conflicts(&mine));
+        if !conflict {
+            binds[i] = mine;
+        }
+        !conflict
+    }
+
+    /// Drops a socket's claim, if it has one.
+    pub fn release(&mut self, socket: u32) {
+        if let Some(port) = self.by_socket.remove(&socket)
+            && let Some(binds) = self.ports.get_mut(&port)
+        {
+            binds.retain(|bind| bind.socket != socket);
+            if binds.is_empty() {
+                self.ports.remove(&port);
+            }
+        }
+    }
+
+    /// Whether anybody claims the port: then it is not chosen for a connection.
+    pub fn is_claimed(&self, port: u16) -> bool {
+        self.ports.contains_key(&port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(socket: u32, address: [u8; 4]) -> Bind {
+        Bind {
+            socket,
+            address: address.into(),
+            reuse_address: false,
+            reuse_port: false,
+            listens: false,
+        }
+    }
+
+    #[test]
+    fn the_same_port_on_different_addresses_is_no_conflict() {
+        let mut binds = Binds::default();
+        assert_eq!(binds.bind(80, bind(1, [10, 0, 0, 1]), 0), Some(80));
+        assert_eq!(binds.bind(80, bind(2, [10, 0, 0, 2]), 0), Some(80));
+        assert_eq!(binds.bind(80, bind(3, [10, 0, 0, 1]), 0), None);
+        assert_eq!(binds.bind(80, bind(3, [0, 0, 0, 0]), 0), None);
+        binds.release(1);
+        binds.release(2);
+        assert_eq!(binds.bind(80, bind(3, [0, 0, 0, 0]), 0), Some(80));
+    }
+
+    #[test]
+    fn reuseaddr_lets_share_until_one_listens() {
+        let mut binds = Binds::default();
+        let shared = |socket| Bind {
+            reuse_address: true,
+            ..bind(socket, [0; 4])
+        };
+        assert!(binds.bind(80, shared(1), 0).is_some());
+        assert!(binds.bind(80, shared(2), 0).is_some());
+        assert!(!binds.listen(1), "the other is bound");
+        binds.release(2);
+        assert!(binds.listen(1));
+        assert!(binds.bind(80, shared(2), 0).is_none());
+    }
+
+    #[test]
+    fn reuseport_lets_listeners_share() {
+        let mut binds = Binds::default();
+        let shared = |socket| Bind {
+            reuse_port: true,
+            ..bind(socket, [0; 4])
+        };
+        for socket in 1..5 {
+            assert!(binds.bind(80, shared(socket), 0).is_some());
+            assert!(binds.listen(socket));
+        }
+        assert!(binds.bind(80, bind(9, [0; 4]), 0).is_none());
+    }
+
+    #[test]
+    fn chosen_ports_are_free_and_run_out() {
+        let mut binds = Binds::default();
+        let mut seen = std::collections::HashSet::new();
+        for socket in 0..28_232 {
+            let port = binds.bind(0, bind(socket, [0; 4]), 77).unwrap();
+            assert!(EPHEMERAL.contains(&port) && seen.insert(port));
+        }
+        assert_eq!(binds.bind(0, bind(99_999, [0; 4]), 77), None);
+    }
+}

@@ -1,0 +1,17 @@
+//! The TCP/IP stack: a pure protocol core ([`tcp`]), the formats of the lower layers ([`wire`]),
+//! what an IP host knows about its network ([`net`]), the [`worker`] that drives them, one thread
+//! for each engine core, and the [`Engine`] that starts them and serves applications' requests.
+
+pub mod binds;
+mod control;
+mod engine;
+pub mod net;
+pub mod shared;
+pub mod stats;
+pub mod sys;
+pub mod tcp;
+pub mod wire;
+pub mod worker;
+
+pub use engine::{Engine, Error, EngineReport};
+pub use shared::EngineConfig;

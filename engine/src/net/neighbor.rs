@@ -1,0 +1,521 @@
+//! The neighbour table: which Ethernet address an IPv4 address on the link has (RFC 826), with
+//! RFC 1122 §2.3.2's demands: entries age, requests are not sent in floods, and what is to be sent
+//! waits, a little of it for each neighbour, until its address is known.
+//!
+//! An entry is *resolving* (requests are broadcast), *reachable* for a while after each
+//! confirmation, and then *probed* when next used: with unicast requests, and still usable
+//! meanwhile. A neighbour that answers none is *unreachable* for a moment.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use super::{LocalAddresses, NetError, Prefix};
+use crate::wire::arp::{ArpPacket, Operation};
+use crate::wire::{DropReason, MacAddr, ethernet};
+
+/// Limits and times of a [`NeighborTable`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NeighborConfig {
+    /// Entries at most. At the bound the one unused for longest gives way, unless it is static.
+    pub max_entries: usize,
+    /// Items held for each neighbour whose address is not known. At the bound the oldest goes.
+    pub max_held: usize,
+    /// Microseconds from a confirmation to the next probe.
+    pub reachable: u64,
+    /// Microseconds between requests to one neighbour.
+    pub retry: u64,
+    /// Requests without an answer before a neighbour counts as unreachable.
+    pub max_tries: u8,
+}
+
+impl Default for NeighborConfig {
+    fn default() -> Self {
+        Self {
+            max_entries: 1024,
+            max_held: 3,
+            reachable: 60_000_000,
+            retry: 1_000_000,
+            max_tries: 3,
+        }
+    }
+}
+
+/// What the table knows of a neighbour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lookup {
+    /// Its Ethernet address.
+    Resolved(MacAddr),
+    /// Not known yet: requests are on their way. See [`NeighborTable::hold`].
+    Pending,
+    /// It has not answered: EHOSTUNREACH.
+    Unreachable,
+    /// Not known, and no room to find it out: the table is full of static entries, or of failures
+    /// that nobody fetches.
+    NoRoom,
+}
+
+/// What is to be done after an ARP packet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Action<T> {
+    /// A reply for the packet's sender.
+    pub reply: Option<ArpPacket>,
+    /// What was held for the sender, whose address is known now, oldest first.
+    pub released: Vec<T>,
+    /// Another station uses one of our addresses: the packet's sender address.
+    pub conflict: bool,
+}
+
+/// A neighbour whose address was not found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unresolved<T> {
+    /// The neighbour.
+    pub address: Ipv4Addr,
+    /// What was held for it, oldest first: to be dropped.
+    pub held: Vec<T>,
+    /// Given up for want of room, rather than for want of an answer.
+    pub evicted: bool,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Static(MacAddr),
+    Resolving { tries: u8, held: VecDeque<T> },
+    Reachable { mac: MacAddr, until: u64 },
+    Probing { mac: MacAddr, tries: u8 },
+    Unreachable { until: u64 },
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    state: State<T>,
+    /// When the next request is due, or the last one has gone unanswered.
+    timer: Option<u64>,
+    /// When the entry was last looked up or learned.
+    used: u64,
+    /// When the neighbour may be asked again.
+    ask_after: u64,
+}
+
+/// The neighbours on one link. `T` is what waits for an address: frames, or connections.
+#[derive(Debug)]
+pub struct NeighborTable<T> {
+    mac: MacAddr,
+    local: LocalAddresses,
+    config: NeighborConfig,
+    entries: HashMap<Ipv4Addr, Entry<T>>,
+    /// Static entries for whole prefixes, longest first.
+    static_prefixes: Vec<(Prefix, MacAddr)>,
+    /// The entries with a timer, soonest first.
+    timers: BTreeSet<(u64, Ipv4Addr)>,
+    unresolved: VecDeque<Unresolved<T>>,
+}
+
+impl<T> NeighborTable<T> {
+    /// Static entries for prefixes at most.
+    pub const MAX_STATIC_PREFIXES: usize = 64;
+
+    /// An empty table for a station with address `mac` and the IPv4 addresses `local`.
+    pub fn new(mac: MacAddr, local: LocalAddresses, config: NeighborConfig) -> Self {
+        Self {
+            mac,
+            local,
+            config,
+            entries: HashMap::new(),
+            static_prefixes: Vec::new(),
+            timers: BTreeSet::new(),
+            unresolved: VecDeque::new(),
+        }
+    }
+
+    /// Adds an entry that neither ages nor is overwritten by what others send; it replaces what
+    /// is known of an address. An entry for a single address goes before one for a prefix.
+    ///
+    /// # Errors
+    /// [`NetError::Full`].
+    pub fn add_static(&mut self, prefix: Prefix, mac: MacAddr) -> Result<(), NetError> {
+        if prefix.len() < 32 {
+            return self.add_static_prefix(prefix, mac);
+        }
+        let address = prefix.network();
+        if self.entries.contains_key(&address) {
+            self.evict(address);
+        }
+        let entry = Entry {
+            state: State::Static(mac),
+            timer: None,
+            used: 0,
+            ask_after: 0,
+        };
+        if !self.insert(address, entry) {
+            return Err(NetError::Full {
+                table: "neighbour",
+                limit: self.config.max_entries,
+            });
+        }
+        Ok(())
+    }
+
+    fn add_static_prefix(&mut self, prefix: Prefix, mac: MacAddr) -> Result<(), NetError> {
+        self.static_prefixes.retain(|(other, _)| *other != prefix);
+        if self.static_prefixes.len() == Self::MAX_STATIC_PREFIXES {
+            return Err(NetError::Full {
+                table: "static neighbour prefix",
+                limit: Self::MAX_STATIC_PREFIXES,
+            });
+        }
+        let position = self
+            .static_prefixes
+            .partition_point(|(other, _)| other.len() >= prefix.len());
+        self.static_prefixes.insert(position, (prefix, mac));
+        Ok(())
+    }
+
+    /// Looks up a neighbour that something is to be sent to, and sees to it that its address is
+    /// found, or found to be still right. `now` is in microseconds.
+    pub fn lookup(&mut self, now: u64, address: Ipv4Addr) -> Lookup {
+        let Some(entry) = self.entries.get_mut(&address) else {
+            return self.lookup_unknown(now, address);
+        };
+        entry.used = now;
+        match entry.state {
+            State::Static(mac) | State::Probing { mac, .. } => Lookup::Resolved(mac),
+            State::Reachable { mac, until } => {
+                if now >= until {
+                    entry.state = State::Probing { mac, tries: 0 };
+                    let ask_after = entry.ask_after;
+                    self.set_timer(address, Some(now.max(ask_after)));
+                }
+                Lookup::Resolved(mac)
+            }
+            State::Resolving { .. } => Lookup::Pending,
+            State::Unreachable { until } if now < until => Lookup::Unreachable,
+            State::Unreachable { .. } => {
+                entry.state = State::resolving();
+                let ask_after = entry.ask_after;
+                self.set_timer(address, Some(now.max(ask_after)));
+                Lookup::Pending
+            }
+        }
+    }
+
+    fn lookup_unknown(&mut self, now: u64, address: Ipv4Addr) -> Lookup {
+        let fixed = self
+            .static_prefixes
+            .iter()
+            .find(|(prefix, _)| prefix.contains(address));
+        if let Some((_, mac)) = fixed {
+            return Lookup::Resolved(*mac);
+        }
+        let entry = Entry {
+            state: State::resolving(),
+            timer: None,
+            used: now,
+            ask_after: now,
+        };
+        if !self.insert(address, entry) {
+            return Lookup::NoRoom;
+        }
+        self.set_timer(address, Some(now));
+        Lookup::Pending
+    }
+
+    /// Holds `item` until the address of a [pending](Lookup::Pending) neighbour is known. Returns
+    /// what must be dropped: the oldest item held, if it had to make room, or `item` itself, if
+    /// the neighbour is not pending.
+    #[must_use = "what is returned has been dropped and should be counted"]
+    pub fn hold(&mut self, address: Ipv4Addr, item: T) -> Option<T> {
+        let limit = self.config.max_held;
+        match self.entries.get_mut(&address).map(|entry| &mut entry.state) {
+            Some(State::Resolving { held, .. }) if limit > 0 => {
+                let displaced = if held.len() < limit {
+                    None
+                } else {
+                    held.pop_front()
+                };
+                held.push_back(item);
+                displaced
+            }
+            _ => Some(item),
+        }
+    }
+
+    /// Notes that a neighbour has just been heard from by other means, such as a TCP segment that
+    /// acknowledges new data (RFC 1122 §2.3.2.1 (d)): no probe is needed for a while.
+    pub fn confirm(&mut self, now: u64, address: Ipv4Addr) {
+        if let Some(entry) = self.entries.get_mut(&address)
+            && let State::Reachable { mac, .. } | State::Probing { mac, .. } = entry.state
+        {
+            entry.state = State::Reachable {
+                mac,
+                until: now.saturating_add(self.config.reachable),
+            };
+            self.set_timer(address, None);
+        }
+    }
+
+    /// Takes an ARP packet. New neighbours are learned only from requests for our addresses;
+    /// replies to us and announcements update what is known (RFC 826, RFC 5227).
+    ///
+    /// # Errors
+    /// [`DropReason::ArpBadSender`] or [`DropReason::ArpNotForUs`].
+    pub fn on_arp(&mut self, now: u64, packet: &ArpPacket) -> Result<Action<T>, DropReason> {
+        if !ethernet::is_unicast(packet.sender_mac) || packet.sender_mac == self.mac {
+            return Err(DropReason::ArpBadSender);
+        }
+        let mut action = Action {
+            reply: None,
+            released: Vec::new(),
+            conflict: false,
+        };
+        if self.local.is_ours(packet.sender_ip) {
+            action.conflict = true;
+            return Ok(action);
+        }
+        let is_request_to_us =
+            packet.operation == Operation::Request && self.local.is_ours(packet.target_ip);
+        if packet.sender_ip.is_unspecified() && is_request_to_us {
+            // A station that wants to know whether the address is free (RFC 5227 §2.1.1).
+            action.reply = Some(self.reply_to(packet));
+            return Ok(action);
+        }
+        if self.local.check_source(packet.sender_ip).is_err() {
+            return Err(DropReason::ArpBadSender);
+        }
+        let confirmed_until = now.saturating_add(self.config.reachable);
+        if is_request_to_us {
+            action.reply = Some(self.reply_to(packet));
+            action.released = self.learn(now, packet, confirmed_until);
+        } else if packet.is_announcement() {
+            // Anyone may say this: it is believed, but probed when next used.
+            action.released = self.update(packet, now);
+        } else if packet.operation == Operation::Reply
+            && packet.target_mac == self.mac
+            && self.local.is_ours(packet.target_ip)
+        {
+            action.released = self.update(packet, confirmed_until);
+        } else {
+            return Err(DropReason::ArpNotForUs);
+        }
+        Ok(action)
+    }
+
+    fn reply_to(&self, request: &ArpPacket) -> ArpPacket {
+        ArpPacket {
+            operation: Operation::Reply,
+            sender_mac: self.mac,
+            sender_ip: request.target_ip,
+            target_mac: request.sender_mac,
+            target_ip: request.sender_ip,
+        }
+    }
+
+    /// Updates the sender's entry, or makes one if the sender is on the link.
+    fn learn(&mut self, now: u64, packet: &ArpPacket, until: u64) -> Vec<T> {
+        let address = packet.sender_ip;
+        if self.entries.contains_key(&address) {
+            return self.update(packet, until);
+        }
+        if self.local.connected_network(address).is_some() {
+            let state = State::Reachable {
+                mac: packet.sender_mac,
+                until,
+            };
+            // Without room nothing is lost: it will be asked for when it is needed.
+            self.insert(
+                address,
+                Entry {
+                    state,
+                    timer: None,
+                    used: now,
+                    ask_after: now,
+                },
+            );
+        }
+        Vec::new()
+    }
+
+    /// Updates the sender's entry if there is one that is not static; returns what it held.
+    fn update(&mut self, packet: &ArpPacket, until: u64) -> Vec<T> {
+        let Some(entry) = self.entries.get_mut(&packet.sender_ip) else {
+            return Vec::new();
+        };
+        if matches!(entry.state, State::Static(_)) {
+            return Vec::new();
+        }
+        let state = State::Reachable {
+            mac: packet.sender_mac,
+            until,
+        };
+        let released = std::mem::replace(&mut entry.state, state).into_held();
+        self.set_timer(packet.sender_ip, None);
+        released
+    }
+
+    /// The next request that is due, and the Ethernet address to send it to. To be called until
+    /// `None`; then [`poll_unresolved`](Self::poll_unresolved) has what was given up.
+    pub fn poll_transmit(&mut self, now: u64) -> Option<(ArpPacket, MacAddr)> {
+        while let Some(&(due, address)) = self.timers.first()
+            && due <= now
+        {
+            self.set_timer(address, None);
+            let Some(entry) = self.entries.get_mut(&address) else {
+                continue;
+            };
+            let to = match &mut entry.state {
+                State::Resolving { tries, .. } if *tries < self.config.max_tries => {
+                    *tries += 1;
+                    MacAddr::BROADCAST
+                }
+                State::Probing { mac, tries } if *tries < self.config.max_tries => {
+                    *tries += 1;
+                    *mac
+                }
+                State::Resolving { .. } => {
+                    let until = now.saturating_add(self.config.retry);
+                    let state = State::Unreachable { until };
+                    let held = std::mem::replace(&mut entry.state, state).into_held();
+                    self.unresolved.push_back(Unresolved {
+                        address,
+                        held,
+                        evicted: false,
+                    });
+                    continue;
+                }
+                State::Probing { .. } => {
+                    // It may have moved: the next lookup asks everybody.
+                    self.entries.remove(&address);
+                    continue;
+                }
+                State::Static(_) | State::Reachable { .. } | State::Unreachable { .. } => continue,
+            };
+            let ask_after = now.saturating_add(self.config.retry);
+            entry.ask_after = ask_after;
+            self.set_timer(address, Some(ask_after));
+            return Some((self.request(address, to), to));
+        }
+        None
+    }
+
+    fn request(&self, address: Ipv4Addr, to: MacAddr) -> ArpPacket {
+        let target_mac = if to == MacAddr::BROADCAST {
+            MacAddr::default()
+        } else {
+            to
+        };
+        ArpPacket {
+            operation: Operation::Request,
+            sender_mac: self.mac,
+            sender_ip: self
+                .local
+                .source_for(address)
+                .unwrap_or(Ipv4Addr::UNSPECIFIED),
+            target_mac,
+            target_ip: address,
+        }
+    }
+
+    /// The next neighbour that was given up. To be called until `None`.
+    pub fn poll_unresolved(&mut self) -> Option<Unresolved<T>> {
+        self.unresolved.pop_front()
+    }
+
+    /// When [`poll_transmit`](Self::poll_transmit) has something to do, in microseconds; a time
+    /// that has passed means at once.
+    pub fn next_deadline(&self) -> Option<u64> {
+        if !self.unresolved.is_empty() {
+            return Some(0);
+        }
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Announcements of our addresses, to be broadcast at start (RFC 5227 §2.3): neighbours that
+    /// know an older Ethernet address for one of them forget it.
+    pub fn announcements(&self) -> impl Iterator<Item = ArpPacket> {
+        self.local.iter().map(|ours| ArpPacket {
+            operation: Operation::Request,
+            sender_mac: self.mac,
+            sender_ip: ours.address,
+            target_mac: MacAddr::default(),
+            target_ip: ours.address,
+        })
+    }
+
+    /// Number of entries, static prefixes aside.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no entries, static prefixes aside.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds an entry, if need be in the place of the one unused for longest. Returns false if
+    /// there is no room.
+    fn insert(&mut self, address: Ipv4Addr, entry: Entry<T>) -> bool {
+        let limit = self.config.max_entries;
+        if self.unresolved.len() >= limit {
+            return false;
+        }
+        if self.entries.len() >= limit {
+            let oldest = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| !matches!(entry.state, State::Static(_)))
+                .min_by_key(|(address, entry)| (entry.used, **address))
+                .map(|(address, _)| *address);
+            match oldest {
+                Some(oldest) => self.evict(oldest),
+                None => return false,
+            }
+        }
+        self.entries.insert(address, entry);
+        true
+    }
+
+    fn evict(&mut self, address: Ipv4Addr) {
+        self.set_timer(address, None);
+        let Some(entry) = self.entries.remove(&address) else {
+            return;
+        };
+        let held = entry.state.into_held();
+        if !held.is_empty() {
+            self.unresolved.push_back(Unresolved {
+                address,
+                held,
+                evicted: true,
+            });
+        }
+    }
+
+    fn set_timer(&mut self, address: Ipv4Addr, timer: Option<u64>) {
+        let Some(entry) = self.entries.get_mut(&address) else {
+            return;
+        };
+        if let Some(old) = std::mem::replace(&mut entry.timer, timer) {
+            self.timers.remove(&(old, address));
+        }
+        if let Some(new) = timer {
+            self.timers.insert((new, address));
+        }
+    }
+}
+
+impl<T> State<T> {
+    fn resolving() -> Self {
+        Self::Resolving {
+            tries: 0,
+            held: VecDeque::new(),
+        }
+    }
+
+    fn into_held(self) -> Vec<T> {
+        match self {
+            Self::Resolving { held, .. } => held.into(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! What the workers and the control thread share.
+
+use crate::binds::Binds;
+use crate::net::{InterfaceAddress, Route};
+use crate::stats::Counters;
+use crate::sys;
+use crate::tcp::TcpConfig;
+use context::Segment;
+use psio::MacAddr;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// No process holds the socket.
+pub const NO_PROCESS: u32 = 0;
+
+/// What the engine is to do and be.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Addresses of the stack; the first is preferred.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Routes besides those to connected networks.
+    pub routes: Vec<Route>,
+    /// Static neighbours: prefix and Ethernet address.
+    pub neighbors: Vec<(crate::net::Prefix, MacAddr)>,
+    /// TCP's parameters; the segment size is derived from the device's MTU.
+    pub tcp: TcpConfig,
+    /// Send buffer of a new connection, bytes.
+    pub send_buffer: u32,
+    /// Up to where it grows by itself, bytes.
+    pub send_buffer_max: u32,
+    /// Upper bound of a listener's backlog.
+    pub somaxconn: u32,
+    /// Whether 127.0.0.0/8 and the stack's own addresses are reached inside the stack.
+    pub loopback: bool,
+    /// Bytes of stream memory in all.
+    pub memory: u64,
+    /// Core of each worker; also says how many workers there are. `None`: wherever it falls.
+    pub cores: Vec<Option<usize>>,
+    /// How long an idle worker polls before it sleeps, microseconds.
+    pub spin_us: u64,
+    /// TIME-WAIT connections of one worker; at the bound the oldest ends early.
+    pub max_time_wait: usize,
+}
+
+/// A watch: which ready set is told of a socket's edges, and under which name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// The ready set.
+    pub set: u32,
+    /// The set's generation when the watch was made.
+    pub set_generation: u32,
+    /// The application's name for it.
+    pub cookie: u32,
+}
+
+/// The watches of one socket. A watch keeps its place, which is its slot in the events.
+pub type Watches = SmallVec<[Option<Watch>; 1]>;
+
+/// A listening socket, as all workers see it.
+pub struct Listener {
+    /// The socket's number.
+    pub socket: u32,
+    /// Address to accept for; unspecified for any.
+    pub address: Ipv4Addr,
+    /// Port.
+    pub port: u16,
+    /// Connections that may wait, half-open ones included.
+    pub backlog: AtomicU32,
+    /// Who is told when a connection waits.
+    pub watches: Mutex<Watches>,
+}
+
+/// The engine's side of a ready set.
+pub struct SetState {
+    /// Changes whenever the set changes hands; odd while it is in use.
+    pub generation: AtomicU32,
+    /// Wakes threads that sleep in the kernel; -1 if there is none.
+    pub eventfd: AtomicI32,
+}
+
+/// What the control thread tells a worker.
+pub enum Message {
+    /// A thread has a context now.
+    OpenContext {
+        /// The context.
+        context: u32,
+        /// Its process.
+        process: u32,
+        /// Told when it is done.
+        done: Sender<()>,
+    },
+    /// A context is no longer used; its rings are to be drained.
+    CloseContext {
+        /// The context.
+        context: u32,
+        /// Told when it is done.
+        done: Sender<()>,
+    },
+    /// A socket listens now.
+    Listen {
+        /// The socket.
+        listener: Arc<Listener>,
+        /// Told whether it worked.
+        done: Sender<bool>,
+    },
+    /// `listen(2)` was called again.
+    SetBacklog {
+        /// The socket.
+        socket: u32,
+        /// The backlog.
+        backlog: u32,
+        /// Told when it is done.
+        done: Sender<()>,
+    },
+    /// A listener was closed.
+    Unlisten(u32),
+    /// A process is gone: close what it held.
+    ProcessGone {
+        /// The process.
+        process: u32,
+        /// Its contexts.
+        contexts: Vec<u32>,
+        /// Told when it is done.
+        done: Sender<()>,
+    },
+    /// A ready set changes hands: start its ring anew.
+    RenewSet {
+        /// The set.
+        set: u32,
+        /// Told when it is done.
+        done: Sender<()>,
+    },
+    /// Say how many connections still have something to tell their peers.
+    CountBusy(Sender<usize>),
+    /// Reset what is left, and end.
+    Stop,
+}
+
+/// Messages for one worker.
+pub struct Inbox {
+    queue: Mutex<VecDeque<Message>>,
+    waiting: AtomicBool,
+    /// Wakes the worker.
+    pub doorbell: OwnedFd,
+}
+
+impl Inbox {
+    /// Adds a message and wakes the worker.
+    pub fn send(&self, message: Message) {
+        lock(&self.queue).push_back(message);
+        self.waiting.store(true, Ordering::Release);
+        sys::ring(self.doorbell.as_raw_fd());
+    }
+
+    /// Whether a message waits.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Takes the next message.
+    pub fn take(&self) -> Option<Message> {
+        let mut queue = lock(&self.queue);
+        let message = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.store(false, Ordering::Release);
+        }
+        message
+    }
+}
+
+/// Takes a lock; a thread that panicked with it has left nothing half done that matters.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the workers and the control thread share.
+pub struct Shared {
+    /// The segment.
+    pub segment: Segment,
+    /// Settings.
+    pub config: EngineConfig,
+    /// Messages, by worker.
+    pub inboxes: Vec<Inbox>,
+    /// Ready sets, by number.
+    pub sets: Vec<SetState>,
+    /// Bound addresses.
+    pub binds: Mutex<Binds>,
+    /// Counters, by worker.
+    pub counters: Vec<Counters>,
+    /// Secret of initial sequence numbers and source ports (RFC 6528, RFC 6056).
+    pub secret: [u64; 2],
+}
+
+impl Shared {
+    /// Everything but the threads.
+    ///
+    /// # Errors
+    /// If no eventfd can be made.
+    pub fn new(segment: Segment, config: EngineConfig) -> std::io::Result<Shared> {
+        let workers = segment.geometry().workers as usize;
+        let inboxes = (0..workers)
+            .map(|_| {
+                Ok(Inbox {
+                    queue: Mutex::default(),
+                    waiting: AtomicBool::new(false),
+                    doorbell: sys::eventfd()?,
+                })
+            })
+            .collect::<std::io::Result<_>>()?;
+        let sets = (0..segment.geometry().ready_sets)
+            .map(|_| SetState {
+                generation: AtomicU32::new(0),
+                eventfd: AtomicI32::new(-1),
+            })
+            .collect();
+        Ok(Shared {
+            inboxes,
+            sets,
+            config,
+            binds: Mutex::default(),
+            counters: (0..workers).map(|_| Counters::default()).collect(),
+            secret: [sys::random(), sys::random()].map(u64::from_ne_bytes),
+            segment,
+        })
+    }
+}

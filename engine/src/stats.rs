@@ -1,0 +1,143 @@
+//! Counters: one block for each worker, written by it alone and read by anybody.
+
+use crate::tcp;
+use crate::wire::DropReason;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What a worker counts besides drops.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[allow(non_camel_case_types)]
+        pub enum Counter { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Counter {
+            /// All counters, in the order of their indices.
+            pub const ALL: &'static [Counter] = &[$(Counter::$name,)+];
+
+            /// The counter's name.
+            pub fn name(self) -> &'static str {
+                match self { $(Counter::$name => stringify!($name),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames taken from the device or the loopback.
+    frames_in,
+    /// Frames given to the device or the loopback.
+    frames_out,
+    /// TCP segments received with data.
+    segments_in,
+    /// Connections opened actively.
+    connects,
+    /// Connections accepted by the stack.
+    accepts,
+    /// Connections ended, for whatever reason.
+    closed,
+    /// Connections that exist now, TIME-WAIT included.
+    connections,
+    /// Connections in TIME-WAIT now.
+    time_wait,
+    /// TIME-WAIT connections ended early because there were too many.
+    time_wait_overflow,
+    /// SYNs dropped because the backlog was full.
+    backlog_full,
+    /// SYNs dropped for want of memory.
+    no_memory,
+    /// Segments with a bad TCP checksum.
+    bad_checksum,
+    /// Segments that could not be parsed.
+    bad_segment,
+    /// Segments to no connection.
+    no_connection,
+    /// RSTs sent to segments that match nothing.
+    resets_sent,
+    /// Loopback frames dropped because the queue was full.
+    loopback_full,
+    /// Commands that made no sense.
+    bad_commands,
+    /// Connections ended because their application broke the rules.
+    misbehaved,
+    /// Edges put into ready sets.
+    events,
+    /// Wake-ups of application threads.
+    wakes,
+    /// Times the worker slept.
+    sleeps,
+    /// Bytes of stream memory lent or in use now.
+    stream_memory,
+}
+
+/// The counters of one worker.
+pub struct Counters {
+    counters: Vec<AtomicU64>,
+    link_drops: Vec<AtomicU64>,
+    tcp_drops: Vec<AtomicU64>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
+        Counters {
+            counters: zeros(Counter::ALL.len()),
+            link_drops: zeros(DropReason::COUNT),
+            tcp_drops: zeros(tcp::Drop::COUNT),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    // Only the worker itself writes.
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}
+
+impl Counters {
+    /// Counts one.
+    #[inline]
+    pub fn count(&self, counter: Counter) {
+        add(&self.counters[counter as usize], 1);
+    }
+
+    /// Counts `n`.
+    pub fn add(&self, counter: Counter, n: u64) {
+        add(&self.counters[counter as usize], n);
+    }
+
+    /// Sets a counter that says how many there are now.
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.counters[counter as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// Counts a frame dropped below TCP.
+    pub fn drop_frame(&self, reason: DropReason) {
+        add(&self.link_drops[reason.index()], 1);
+    }
+
+    /// Counts a segment dropped by a connection.
+    pub fn drop_segment(&self, reason: tcp::Drop) {
+        add(&self.tcp_drops[reason as usize], 1);
+    }
+
+    /// A counter's value.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// All counters that are not zero, with their names.
+    pub fn nonzero(&self) -> Vec<(&'static str, u64)> {
+        let counters = Counter::ALL.iter().map(|c| c.name()).zip(&self.counters);
+        let link = DropReason::ALL
+            .iter()
+            .map(|r| r.name())
+            .zip(&self.link_drops);
+        let tcp = tcp::Drop::ALL.iter().map(|r| r.name()).zip(&self.tcp_drops);
+        counters
+            .chain(link)
+            .chain(tcp)
+            .map(|(name, value)| (name, value.load(Ordering::Relaxed)))
+            .filter(|(_, value)| *value != 0)
+            .collect()
+    }
+}

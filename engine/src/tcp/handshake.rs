@@ -1,0 +1,148 @@
+//! Opening a connection: actively, passively, or from both ends at once (RFC 9293 sections 3.5 and
+//! 3.10.7.3).
+
+use super::config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
+use super::congestion::Controller;
+use super::event::{Drop, Error, Events};
+use super::options::Options;
+use super::segment::{Flags, Segment};
+use super::seq::SeqNum;
+use super::tcb::{RecvStream, State, Tcb};
+use super::time::Instant;
+use super::window::WindowScale;
+
+impl Tcb {
+    /// Active OPEN. The SYN comes from [`poll_transmit`](Self::poll_transmit).
+    ///
+    /// `iss` is the initial sequence number (RFC 6528), `ts_offset` the offset of the timestamp clock.
+    pub fn connect(
+        now: Instant,
+        cfg: &TcpConfig,
+        opts: &SocketOptions,
+        iss: SeqNum,
+        ts_offset: u32,
+    ) -> Tcb {
+        let mut tcb = Tcb::new(now, cfg, opts, iss, ts_offset);
+        tcb.state = State::SynSent;
+        tcb.start_syn();
+        tcb
+    }
+
+    /// Passive OPEN: answers `syn`, which came to a listener and whose SYN bit the caller has checked
+    /// (as has it ACK and RST). The SYN-ACK comes from [`poll_transmit`](Self::poll_transmit).
+    pub fn accept(
+        now: Instant,
+        cfg: &TcpConfig,
+        opts: &SocketOptions,
+        iss: SeqNum,
+        ts_offset: u32,
+        syn: &Segment<'_>,
+    ) -> Tcb {
+        let mut tcb = Tcb::new(now, cfg, opts, iss, ts_offset);
+        tcb.state = State::SynReceived;
+        tcb.take_syn(now, syn);
+        tcb.start_syn();
+        tcb
+    }
+
+    fn start_syn(&mut self) {
+        self.syn_due = true;
+        self.snd.nxt = 1;
+    }
+
+    /// Learns the peer's sequence numbers and options from its SYN. What one side did not offer does
+    /// not count (RFC 7323 section 2.2, RFC 2018 section 2).
+    fn take_syn(&mut self, now: Instant, syn: &Segment<'_>) {
+        let options = &syn.options;
+        self.irs = syn.seq;
+        self.rcv.nxt = 1;
+        self.peer_mss = options.mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS);
+        self.ts.on = self.cfg.timestamps && options.timestamps.is_some();
+        if let Some((value, _)) = options.timestamps {
+            self.ts.start(now, value);
+        }
+        self.recovery.sack = self.cfg.sack && options.sack_permitted;
+        match options.window_scale {
+            Some(shift) if self.cfg.window_scaling => {
+                self.scaling = true;
+                self.snd.scale = WindowScale::new(shift);
+            }
+            _ => self.rcv.disable_scaling(),
+        }
+        self.update_mss();
+        self.cc = Controller::new(self.cfg.congestion, self.initial_window());
+        // The window of a SYN is never scaled.
+        self.snd.update_window(0, self.snd.una, syn.window.into());
+    }
+
+    /// Options of a SYN or SYN-ACK: all that is configured, or in the answer all that the peer has
+    /// offered as well.
+    pub(super) fn syn_options(&self, now: Instant) -> Options {
+        let offer = self.state == State::SynSent;
+        let scaling = self.cfg.window_scaling && (offer || self.scaling);
+        Options {
+            mss: Some(self.own_mss()),
+            window_scale: scaling.then(|| self.rcv.scale.shift()),
+            sack_permitted: if offer { self.cfg.sack } else { self.recovery.sack },
+            timestamps: self.ts.option(now),
+            ..Options::default()
+        }
+    }
+
+    /// SYN-SENT (RFC 9293 3.10.7.3).
+    pub(super) fn on_segment_in_syn_sent<R: RecvStream>(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        rx: &mut R,
+    ) -> Result<Events, Drop> {
+        let flags = segment.flags;
+        let acks = flags.contains(Flags::ACK);
+        let acceptable = segment.ack.position(self.iss, self.snd.nxt) == Some(self.snd.nxt);
+        if acks && !acceptable {
+            if !flags.contains(Flags::RST) {
+                self.reset_seq = Some(segment.ack);
+            }
+            return Err(Drop::AckOfUnsent);
+        }
+        if flags.contains(Flags::RST) {
+            return if acks { Ok(self.fail(Error::Refused)) } else { Err(Drop::ResetOutOfWindow) };
+        }
+        if !flags.contains(Flags::SYN) {
+            return Err(Drop::NoSyn);
+        }
+        self.heard_at = now;
+        self.take_syn(now, segment);
+        if !acks {
+            // Simultaneous open: answer the SYN with a SYN-ACK of the same number.
+            self.state = State::SynReceived;
+            self.syn_due = true;
+            self.arm_retransmit(now);
+            return Ok(Events::SEND);
+        }
+        self.snd.una = 1;
+        let events = self.enter_established(now, segment);
+        self.ack.due = true;
+        Ok(events | self.process_text(now, segment, 1, rx))
+    }
+
+    /// Our SYN was acknowledged.
+    pub(super) fn enter_established(&mut self, now: Instant, segment: &Segment<'_>) -> Events {
+        self.state = if self.fin_wanted { State::FinWait1 } else { State::Established };
+        self.syn_due = false;
+        self.retries = 0;
+        self.progress_at = now;
+        self.heard_at = now;
+        self.timers.retransmit = Instant::NEVER;
+        if self.rtt.on_ack(1, now).is_none() {
+            self.sample_echo(now, segment);
+        }
+        self.rtt.handshake_done(self.syn_retransmitted);
+        if self.syn_retransmitted {
+            // A handshake that needed its timer starts with one segment (RFC 6928 section 2).
+            self.cc = Controller::new(self.cfg.congestion, self.mss.into());
+        }
+        self.arm_keepalive();
+        Events::CONNECTED | Events::SEND
+    }
+}

@@ -1,0 +1,60 @@
+//! ICMP errors about a connection's segments, with RFC 5927's caution against forged ones.
+
+use super::config::MIN_MSS;
+use super::event::{Error, Events};
+use super::seq::SeqNum;
+use super::tcb::{State, Tcb};
+use super::time::Instant;
+
+/// What an ICMP error says about one of our segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IcmpError {
+    /// The destination will not take it (RFC 1122 4.2.3.9: protocol or port unreachable).
+    Hard(Error),
+    /// The destination cannot be reached now (network or host unreachable, time exceeded …).
+    Soft(Error),
+    /// The path does not take packets of this size (RFC 1191, RFC 8201). `mss` is its MTU less the IP
+    /// and TCP headers without options.
+    PacketTooBig {
+        /// Biggest segment in bytes that the path takes.
+        mss: u16,
+    },
+}
+
+impl Tcb {
+    /// An ICMP error came that quotes a segment of ours with sequence number `seq`. One that quotes
+    /// nothing outstanding is ignored (RFC 5927 section 4.1).
+    ///
+    /// While connecting any unreachability ends the attempt, as on Linux; later none does, but it
+    /// becomes the error of a connection that times out (RFC 5927 section 5.2, RFC 5461).
+    pub fn on_icmp_error(&mut self, now: Instant, kind: IcmpError, seq: SeqNum) -> Events {
+        let quoted = seq.position(self.iss, self.snd.nxt);
+        if !quoted.is_some_and(|at| self.snd.una <= at && at < self.snd.nxt) {
+            return Events::NONE;
+        }
+        let connecting = matches!(self.state, State::SynSent | State::SynReceived);
+        match kind {
+            IcmpError::Hard(error) | IcmpError::Soft(error) if connecting => self.fail(error),
+            IcmpError::Hard(error) | IcmpError::Soft(error) => {
+                self.soft_error = Some(error);
+                Events::NONE
+            }
+            IcmpError::PacketTooBig { mss } => self.on_packet_too_big(now, mss.max(MIN_MSS)),
+        }
+    }
+
+    fn on_packet_too_big(&mut self, now: Instant, mss: u16) -> Events {
+        let old = self.mss;
+        self.path_mss = self.path_mss.min(mss);
+        self.update_mss();
+        let connecting = matches!(self.state, State::SynSent | State::SynReceived);
+        if self.mss >= old || connecting {
+            return Events::NONE;
+        }
+        // Too big is not congestion: repeat in smaller pieces without slowing down.
+        self.recovery.enter_loss(self.snd.una, self.snd.nxt, false);
+        self.forget_timed_without_sack();
+        self.arm_retransmit(now);
+        Events::SEND
+    }
+}

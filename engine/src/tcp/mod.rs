@@ -1,0 +1,50 @@
+//! TCP (RFC 9293) as a sans-IO core: no clock, no file descriptor, no packet buffer of its own.
+//!
+//! A [`Tcb`] is one connection. Its driver hands it segments ([`Tcb::on_segment`]), the passing of
+//! time ([`Tcb::on_timer`]) and what the application does, and asks what to send
+//! ([`Tcb::poll_transmit`]) and when to come back ([`Tcb::next_deadline`]). Payload never passes
+//! through it: received bytes go straight into a [`RecvStream`], sent ones are named by their offsets
+//! in the send stream. Offsets are 64 bits wide and count from the first byte after the SYN.
+
+mod ack;
+mod acknowledge;
+mod assembler;
+mod config;
+mod congestion;
+mod event;
+mod handshake;
+mod icmp;
+mod info;
+mod input;
+mod isn;
+mod options;
+mod output;
+mod ports;
+mod recovery;
+mod reset;
+mod rtt;
+mod sack;
+mod segment;
+mod seq;
+mod tcb;
+mod time;
+mod timers;
+mod timestamps;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
+pub use congestion::{AckSample, Algorithm, CongestionControl, NewReno};
+pub use event::{Drop, Error, Events};
+pub use icmp::IcmpError;
+pub use info::Info;
+pub use isn::IsnGenerator;
+pub use options::{MAX_SACK_BLOCKS, Options, SackBlocks};
+pub use ports::PortSelector;
+pub use reset::reset_for;
+pub use segment::{Flags, MIN_HEADER_LEN, Outgoing, ParseError, Segment};
+pub use seq::SeqNum;
+pub use tcb::{Counters, NoRoom, RecvStream, State, Tcb};
+pub use time::{Duration, Instant};

@@ -1,0 +1,259 @@
+//! TCP options: MSS (RFC 9293), window scale and timestamps (RFC 7323), SACK (RFC 2018).
+
+use super::segment::ParseError;
+use super::seq::SeqNum;
+
+const END: u8 = 0;
+const NOP: u8 = 1;
+const MSS: u8 = 2;
+const WINDOW_SCALE: u8 = 3;
+const SACK_PERMITTED: u8 = 4;
+const SACK: u8 = 5;
+const TIMESTAMPS: u8 = 8;
+
+/// Bytes that the timestamps option takes in every segment, padding included.
+pub const TIMESTAMPS_LEN: usize = 12;
+
+/// Most SACK blocks that fit into the option space.
+pub const MAX_SACK_BLOCKS: usize = 4;
+
+/// Up to four SACK blocks, each `[left, right)`, held inline.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct SackBlocks {
+    blocks: [(SeqNum, SeqNum); MAX_SACK_BLOCKS],
+    len: u8,
+}
+
+impl SackBlocks {
+    /// Adds a block; says whether there was room for it.
+    pub fn push(&mut self, left: SeqNum, right: SeqNum) -> bool {
+        let Some(slot) = self.blocks.get_mut(usize::from(self.len)) else {
+            return false;
+        };
+        *slot = (left, right);
+        self.len += 1;
+        true
+    }
+
+    /// The blocks in the order of the option.
+    pub fn as_slice(&self) -> &[(SeqNum, SeqNum)] {
+        &self.blocks[..usize::from(self.len)]
+    }
+
+    /// Whether there is no block.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl core::fmt::Debug for SackBlocks {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let pairs = self.as_slice().iter().map(|(l, r)| (l.0, r.0));
+        f.debug_list().entries(pairs).finish()
+    }
+}
+
+/// The options of a segment that this stack knows. Unknown ones are skipped (RFC 9293 MUST-6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// Maximum segment size; meaningful in a SYN.
+    pub mss: Option<u16>,
+    /// Window scale shift count as sent; meaningful in a SYN.
+    pub window_scale: Option<u8>,
+    /// SACK permitted; meaningful in a SYN.
+    pub sack_permitted: bool,
+    /// Timestamp value and echo reply.
+    pub timestamps: Option<(u32, u32)>,
+    /// SACK blocks.
+    pub sack: SackBlocks,
+}
+
+impl Options {
+    /// Reads the options of a header, `bytes` being all of its option space.
+    ///
+    /// A known option of a wrong length is skipped like an unknown one.
+    ///
+    /// # Errors
+    /// A length that is 0 or 1 or reaches past the header.
+    pub fn parse(bytes: &[u8]) -> Result<Options, ParseError> {
+        let mut options = Options::default();
+        let mut rest = bytes;
+        while let [kind, after_kind @ ..] = rest {
+            match *kind {
+                END => break,
+                NOP => {
+                    rest = after_kind;
+                    continue;
+                }
+                _ => {}
+            }
+            let Some(&len) = after_kind.first() else {
+                return Err(ParseError::OptionOverrun);
+            };
+            if len < 2 {
+                return Err(ParseError::OptionLength);
+            }
+            let Some((option, next)) = rest.split_at_checked(usize::from(len)) else {
+                return Err(ParseError::OptionOverrun);
+            };
+            options.read(*kind, &option[2..]);
+            rest = next;
+        }
+        Ok(options)
+    }
+
+    fn read(&mut self, kind: u8, value: &[u8]) {
+        match (kind, value) {
+            (MSS, &[hi, lo]) => self.mss = Some(u16::from_be_bytes([hi, lo])),
+            (WINDOW_SCALE, &[shift]) => self.window_scale = Some(shift),
+            (SACK_PERMITTED, []) => self.sack_permitted = true,
+            (TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
+                self.timestamps =
+                    Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])));
+            }
+            (SACK, blocks) if blocks.len() % 8 == 0 => {
+                for block in blocks.chunks_exact(8) {
+                    self.sack.push(be_seq(&block[..4]), be_seq(&block[4..]));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes that [`emit`](Self::emit) writes, a multiple of four and at most 40.
+    pub fn len(&self) -> usize {
+        let mut len = 0;
+        if self.mss.is_some() {
+            len += 4;
+        }
+        if self.timestamps.is_some() {
+            len += TIMESTAMPS_LEN;
+        } else if self.sack_permitted {
+            len += 4;
+        }
+        if self.window_scale.is_some() {
+            len += 4;
+        }
+        len + self.sack_len(len)
+    }
+
+    /// Whether no option is set.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As many SACK blocks as fit behind `before` bytes of other options.
+    fn sack_fitting(&self, before: usize) -> &[(SeqNum, SeqNum)] {
+        let room = 40usize.saturating_sub(before + 4) / 8;
+        let blocks = self.sack.as_slice();
+        &blocks[..blocks.len().min(room)]
+    }
+
+    fn sack_len(&self, before: usize) -> usize {
+        match self.sack_fitting(before).len() {
+            0 => 0,
+            blocks => 4 + 8 * blocks,
+        }
+    }
+
+    /// Writes the options, each aligned to four bytes, to the start of `out` and says how many bytes
+    /// it wrote: [`len`](Self::len). SACK blocks that do not fit are left out.
+    ///
+    /// # Panics
+    /// If `out` is shorter than [`len`](Self::len).
+    pub fn emit(&self, out: &mut [u8]) -> usize {
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            out[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
+        if let Some(mss) = self.mss {
+            let [hi, lo] = mss.to_be_bytes();
+            put(&[MSS, 4, hi, lo]);
+        }
+        let sack_permitted = self.sack_permitted.then_some([SACK_PERMITTED, 2]);
+        if let Some((value, echo)) = self.timestamps {
+            put(&sack_permitted.unwrap_or([NOP, NOP]));
+            put(&[TIMESTAMPS, 10]);
+            put(&value.to_be_bytes());
+            put(&echo.to_be_bytes());
+        } else if let Some(option) = sack_permitted {
+            put(&[NOP, NOP]);
+            put(&option);
+        }
+        if let Some(shift) = self.window_scale {
+            put(&[NOP, WINDOW_SCALE, 3, shift]);
+        }
+        let before = Options { sack: SackBlocks::default(), ..*self }.len();
+        let blocks = self.sack_fitting(before);
+        if !blocks.is_empty() {
+            put(&[NOP, NOP, SACK, 2 + 8 * blocks.len() as u8]);
+            for (left, right) in blocks {
+                put(&left.0.to_be_bytes());
+                put(&right.0.to_be_bytes());
+            }
+        }
+        at
+    }
+}
+
+fn be_seq(bytes: &[u8]) -> SeqNum {
+    SeqNum(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(options: Options) {
+        let mut bytes = [0xee; 40];
+        let len = options.emit(&mut bytes);
+        assert_eq!(len, options.len());
+        assert_eq!(len % 4, 0);
+        assert_eq!(Options::parse(&bytes[..len]), Ok(options));
+    }
+
+    #[test]
+    fn every_combination_survives_a_round_trip() {
+        for bits in 0..16 {
+            let mut options = Options {
+                mss: (bits & 1 != 0).then_some(1460),
+                window_scale: (bits & 2 != 0).then_some(7),
+                sack_permitted: bits & 4 != 0,
+                timestamps: (bits & 8 != 0).then_some((0x0102_0304, 0xa0b0_c0d0)),
+                sack: SackBlocks::default(),
+            };
+            round_trip(options);
+            options.sack.push(SeqNum(1), SeqNum(u32::MAX));
+            round_trip(options);
+        }
+    }
+
+    #[test]
+    fn timestamps_leave_room_for_three_sack_blocks() {
+        let mut options = Options { timestamps: Some((1, 2)), ..Options::default() };
+        for n in 0..4 {
+            assert!(options.sack.push(SeqNum(10 * n), SeqNum(10 * n + 5)));
+        }
+        assert!(!options.sack.push(SeqNum(90), SeqNum(95)), "a fifth block has no place");
+        let mut bytes = [0; 40];
+        let len = options.emit(&mut bytes);
+        assert_eq!(len, 40);
+        assert_eq!(Options::parse(&bytes).unwrap().sack.as_slice().len(), 3);
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        assert_eq!(Options::parse(&[MSS, 0, 0, 0]), Err(ParseError::OptionLength));
+        assert_eq!(Options::parse(&[99, 1, 0, 0]), Err(ParseError::OptionLength));
+        assert_eq!(Options::parse(&[NOP, NOP, MSS, 4]), Err(ParseError::OptionOverrun));
+        assert_eq!(Options::parse(&[NOP, NOP, NOP, MSS]), Err(ParseError::OptionOverrun));
+    }
+
+    #[test]
+    fn unknown_and_misshapen_options_are_skipped() {
+        let bytes = [254, 4, 1, 2, MSS, 3, 9, WINDOW_SCALE, 3, 5, SACK, 5, 1, 2, 3, END, MSS, 0];
+        let options = Options::parse(&bytes).unwrap();
+        assert_eq!(options, Options { window_scale: Some(5), ..Options::default() });
+    }
+}

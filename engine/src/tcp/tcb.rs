@@ -1,0 +1,458 @@
+//! The transmission control block of one connection, and what its application does to it.
+
+use super::ack::AckPolicy;
+use super::assembler::Assembler;
+use super::config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
+use super::congestion::Controller;
+use super::event::{Error, Events};
+use super::options::TIMESTAMPS_LEN;
+use super::recovery::{Phase, Recovery};
+use super::rtt::RttEstimator;
+use super::seq::SeqNum;
+use super::time::{Duration, Instant};
+use super::timers::Timers;
+use super::timestamps::Timestamps;
+use super::window::{RecvSpace, SendSpace};
+
+/// Connection states (RFC 9293 section 3.3.2); LISTEN has no control block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum State {
+    SynSent,
+    SynReceived,
+    Established,
+    FinWait1,
+    FinWait2,
+    CloseWait,
+    Closing,
+    LastAck,
+    TimeWait,
+    Closed,
+}
+
+/// Stands where received bytes go. The stream may live in memory shared with an application.
+pub trait RecvStream {
+    /// Stores bytes of the receive window at an absolute offset, 0 being the first byte after the
+    /// SYN, in or out of order. Bytes below [`Tcb::received`] are never stored again.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if not all of it can be held; the peer will send it again.
+    fn store(&mut self, offset: u64, data: &[u8]) -> Result<(), NoRoom>;
+}
+
+/// The receive stream cannot hold the bytes now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoRoom;
+
+/// Counters of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Segments sent again, handshake included.
+    pub retransmits: u32,
+    /// Expiries of the retransmission timer with data in flight.
+    pub timeouts: u32,
+    /// Times that fast recovery began.
+    pub fast_recoveries: u32,
+    /// Segments that came, super-segments counted once.
+    pub segments_in: u64,
+    /// Segments sent, super-segments counted once.
+    pub segments_out: u64,
+}
+
+/// Transmission control block: one connection.
+///
+/// Drive it with [`on_segment`](Self::on_segment), [`on_timer`](Self::on_timer) and the application's
+/// calls; after each of them, or after a burst, call [`poll_transmit`](Self::poll_transmit) until it
+/// gives `None`, then look at [`next_deadline`](Self::next_deadline).
+#[derive(Clone, Debug)]
+pub struct Tcb {
+    pub(super) state: State,
+    /// The application wants a FIN after what it has written.
+    pub(super) fin_wanted: bool,
+    pub(super) fin_sent: bool,
+    /// Closed by the application: nobody reads any more.
+    pub(super) orphan: bool,
+    /// Both ends scale windows.
+    pub(super) scaling: bool,
+    /// MSG_MORE stood with the last write.
+    pub(super) more: bool,
+    pub(super) syn_due: bool,
+    pub(super) syn_retransmitted: bool,
+    pub(super) rst_due: bool,
+    /// A segment without data, one below SND.UNA, has to ask the peer for an ACK.
+    pub(super) probe_due: bool,
+    /// The next segment may be as small as the window asks.
+    pub(super) squeeze: bool,
+    /// Retransmissions or probes since the peer last answered.
+    pub(super) retries: u8,
+    pub(super) keepalive_probes: u8,
+    pub(super) iss: SeqNum,
+    pub(super) irs: SeqNum,
+    pub(super) snd: SendSpace,
+    pub(super) rcv: RecvSpace,
+    pub(super) ack: AckPolicy,
+    pub(super) ts: Timestamps,
+    /// The peer's MSS option, or the default.
+    pub(super) peer_mss: u16,
+    /// What the path takes.
+    pub(super) path_mss: u16,
+    /// Payload of a full segment without SACK blocks.
+    pub(super) mss: u16,
+    pub(super) timers: Timers,
+    pub(super) rtt: RttEstimator,
+    pub(super) cc: Controller,
+    /// SND.NXT when the congestion window last held data back.
+    pub(super) window_full_at: u64,
+    /// Held partial segments before this go out (end of the cork's delay).
+    pub(super) push_to: u64,
+    pub(super) recovery: Recovery,
+    pub(super) assembler: Assembler,
+    /// When SND.UNA last advanced, or data began to wait for that.
+    pub(super) progress_at: Instant,
+    /// When the peer was last heard.
+    pub(super) heard_at: Instant,
+    /// When data was last sent.
+    pub(super) sent_at: Instant,
+    /// When the next challenge ACK may go out.
+    pub(super) challenge_at: Instant,
+    /// A RST with this sequence number has to answer an unacceptable ACK of the handshake.
+    pub(super) reset_seq: Option<SeqNum>,
+    pub(super) error: Option<Error>,
+    /// What an ICMP error gave as a reason, should the connection time out.
+    pub(super) soft_error: Option<Error>,
+    pub(super) counters: Counters,
+    pub(super) opts: SocketOptions,
+    pub(super) cfg: TcpConfig,
+}
+
+impl Tcb {
+    pub(super) fn new(
+        now: Instant,
+        cfg: &TcpConfig,
+        opts: &SocketOptions,
+        iss: SeqNum,
+        ts_offset: u32,
+    ) -> Tcb {
+        let buffer = opts.recv_buffer.unwrap_or(cfg.recv_buffer);
+        let mut rcv = RecvSpace::new(now, buffer, cfg.recv_buffer_max, cfg.window_scaling);
+        rcv.set_buffer(opts.recv_buffer, cfg.recv_buffer_max, opts.window_clamp);
+        let mut tcb = Tcb {
+            state: State::Closed,
+            fin_wanted: false,
+            fin_sent: false,
+            orphan: false,
+            scaling: false,
+            more: false,
+            syn_due: false,
+            syn_retransmitted: false,
+            rst_due: false,
+            probe_due: false,
+            squeeze: false,
+            retries: 0,
+            keepalive_probes: 0,
+            iss,
+            irs: SeqNum(0),
+            snd: SendSpace::new(),
+            rcv,
+            ack: AckPolicy::new(now, cfg.quick_acks),
+            ts: Timestamps::new(cfg.timestamps, ts_offset),
+            peer_mss: DEFAULT_MSS,
+            path_mss: cfg.mss.max(MIN_MSS),
+            mss: DEFAULT_MSS,
+            timers: Timers::new(),
+            rtt: RttEstimator::new(cfg.rto_initial, cfg.rto_min, cfg.rto_max),
+            cc: Controller::new(cfg.congestion, 0),
+            window_full_at: 0,
+            push_to: 0,
+            recovery: Recovery::new(),
+            assembler: Assembler::default(),
+            progress_at: now,
+            heard_at: now,
+            sent_at: now,
+            challenge_at: Instant::ZERO,
+            reset_seq: None,
+            error: None,
+            soft_error: None,
+            counters: Counters::default(),
+            opts: *opts,
+            cfg: *cfg,
+        };
+        tcb.update_mss();
+        tcb
+    }
+
+    /// The MSS that this side announces.
+    pub(super) fn own_mss(&self) -> u16 {
+        let own = self.cfg.mss.max(MIN_MSS);
+        self.opts.maxseg.map_or(own, |maxseg| own.min(maxseg.max(MIN_MSS)))
+    }
+
+    /// Recomputes the payload of a full segment from what both ends and the path allow.
+    pub(super) fn update_mss(&mut self) {
+        let bound = self.own_mss().min(self.path_mss).min(self.peer_mss).max(MIN_MSS);
+        let stamps = if self.ts.on { TIMESTAMPS_LEN as u16 } else { 0 };
+        let (old, new) = (self.mss, bound - stamps);
+        self.mss = new;
+        if old != new {
+            self.cc.get_mut().on_mss_change(old.into(), new.into());
+        }
+    }
+
+    /// Initial window in bytes (RFC 6928), as it is now that the segment size is known.
+    pub(super) fn initial_window(&self) -> u32 {
+        u32::from(self.mss) * u32::from(self.cfg.initial_window.max(1))
+    }
+
+    /// Payload of a full segment, never above half of the largest window the peer ever offered, so
+    /// that a peer with a tiny buffer is not left waiting (RFC 9293 3.8.6.2.1).
+    pub(super) fn send_mss(&self) -> u32 {
+        let mss = u32::from(self.mss);
+        let cutoff = match self.snd.max_wnd {
+            small if small <= u32::from(DEFAULT_MSS) => small,
+            window => window / 2,
+        };
+        if cutoff == 0 { mss } else { mss.min(cutoff) }
+    }
+
+    /// Position in the receive direction that `seq` names; `None` lies before the SYN.
+    pub(super) fn recv_position(&self, seq: SeqNum) -> Option<u64> {
+        seq.position(self.irs, self.rcv.nxt)
+    }
+
+    /// Takes a change of socket options into account at once.
+    pub fn set_options(&mut self, now: Instant, opts: &SocketOptions) {
+        let old = core::mem::replace(&mut self.opts, *opts);
+        if opts.nodelay && !old.nodelay {
+            self.push_to = self.snd.end;
+        }
+        if opts.quickack && !old.quickack && self.timers.delayed_ack != Instant::NEVER {
+            self.ack.due = true;
+        }
+        if opts.maxseg != old.maxseg {
+            self.update_mss();
+        }
+        let buffer = |opts: &SocketOptions| (opts.recv_buffer, opts.window_clamp);
+        if buffer(opts) != buffer(&old) {
+            let max = self.cfg.recv_buffer_max;
+            self.rcv.set_buffer(opts.recv_buffer, max, opts.window_clamp);
+        }
+        let keepalive = |opts: &SocketOptions| {
+            (opts.keepalive, opts.keepalive_idle, opts.keepalive_interval, opts.keepalive_count)
+        };
+        if keepalive(opts) != keepalive(&old) {
+            self.keepalive_probes = 0;
+            self.arm_keepalive();
+        }
+        if opts.user_timeout != old.user_timeout && self.timers.retransmit != Instant::NEVER {
+            self.arm_retransmit(now);
+        }
+    }
+
+    /// The application has written the send stream up to offset `end`.
+    pub fn written(&mut self, end: u64) {
+        self.written_more(end, false);
+    }
+
+    /// Like [`written`](Self::written); `more` announces that more will follow at once (MSG_MORE), so
+    /// that a partial segment waits for it as if corked.
+    pub fn written_more(&mut self, end: u64, more: bool) {
+        self.more = more;
+        if !self.fin_wanted {
+            self.snd.end = self.snd.end.max(end.saturating_add(1));
+        }
+    }
+
+    /// The application has read up to offset `head`. An offset that moves back or past what came is
+    /// brought into bounds.
+    pub fn consumed(&mut self, now: Instant, head: u64) {
+        let read = head.saturating_add(1).clamp(self.rcv.read, self.data_end().max(self.rcv.read));
+        let rtt = self.rtt.srtt();
+        let tell = self.rcv.consumed(now, read, rtt, self.own_mss().into());
+        if tell && matches!(self.state, State::Established | State::FinWait1 | State::FinWait2) {
+            self.ack.due = true;
+        }
+    }
+
+    /// The application will write no more: FIN after all that it has written.
+    pub fn shutdown_write(&mut self, now: Instant) {
+        if self.fin_wanted {
+            return;
+        }
+        self.fin_wanted = true;
+        self.more = false;
+        self.state = match self.state {
+            State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            // A handshake under way is finished first.
+            other => other,
+        };
+        if self.snd.flight() == 0 {
+            self.progress_at = now;
+        }
+    }
+
+    /// The application closes: nobody reads or writes any more. FIN after what was written; but if
+    /// data was received that nobody read, or comes later, RST (RFC 1122 4.2.2.13, RFC 2525 2.17).
+    pub fn close(&mut self, now: Instant) {
+        self.orphan = true;
+        let unread = self.data_end() > self.rcv.read;
+        match self.state {
+            State::SynSent => {
+                self.enter_closed();
+            }
+            State::Closed | State::TimeWait => {}
+            _ if unread => self.abort(),
+            State::FinWait2 => self.arm_fin_wait2(now),
+            _ => self.shutdown_write(now),
+        }
+    }
+
+    /// Ends the connection at once, with a RST where the peer knows of it.
+    pub fn abort(&mut self) {
+        let known = !matches!(self.state, State::SynSent | State::TimeWait | State::Closed);
+        self.rst_due |= known;
+        self.enter_closed();
+    }
+
+    pub(super) fn arm_fin_wait2(&mut self, now: Instant) {
+        let timeout = self.opts.fin_wait2_timeout.unwrap_or(self.cfg.fin_wait2_timeout);
+        self.timers.end = now + timeout;
+    }
+
+    pub(super) fn enter_time_wait(&mut self, now: Instant) {
+        self.state = State::TimeWait;
+        self.timers = Timers { end: now + self.cfg.time_wait, ..Timers::new() };
+        self.assembler = Assembler::default();
+    }
+
+    pub(super) fn enter_closed(&mut self) -> Events {
+        self.state = State::Closed;
+        self.timers = Timers::new();
+        self.reset_seq = None;
+        self.assembler = Assembler::default();
+        Events::CLOSED
+    }
+
+    /// Ends the connection with an error.
+    pub(super) fn fail(&mut self, error: Error) -> Events {
+        self.error = Some(error);
+        self.enter_closed() | Events::ERROR
+    }
+
+    /// Position after the last byte received in order, a FIN not counted.
+    pub(super) fn data_end(&self) -> u64 {
+        let fin = u64::from(self.peer_closed());
+        (self.rcv.nxt - fin).max(1)
+    }
+
+    /// Connection state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Offset before which the send stream is acknowledged and may be freed.
+    pub fn acked(&self) -> u64 {
+        self.snd.una.min(self.snd.end).saturating_sub(1)
+    }
+
+    /// Offset up to which bytes were received in order.
+    pub fn received(&self) -> u64 {
+        self.data_end() - 1
+    }
+
+    /// Whether the peer's FIN was received in order: after [`received`](Self::received) comes the end.
+    pub fn peer_closed(&self) -> bool {
+        self.rcv.fin.is_some_and(|fin| self.rcv.nxt > fin)
+    }
+
+    /// How the connection failed, if it did.
+    pub fn error(&self) -> Option<Error> {
+        self.error
+    }
+
+    /// CLOSED, with nothing left to send: may be freed.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed && !self.rst_due
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_orphan(&self) -> bool {
+        self.orphan
+    }
+
+    /// Payload bytes of a full segment now.
+    pub fn mss(&self) -> u16 {
+        self.mss
+    }
+
+    /// Smoothed round-trip time; `None` before the first measurement.
+    pub fn srtt(&self) -> Option<Duration> {
+        self.rtt.srtt()
+    }
+
+    /// Variation of the round-trip time.
+    pub fn rttvar(&self) -> Duration {
+        self.rtt.rttvar()
+    }
+
+    /// Retransmission timeout in force.
+    pub fn rto(&self) -> Duration {
+        self.rtt.rto()
+    }
+
+    /// Congestion window in bytes.
+    pub fn cwnd(&self) -> u32 {
+        self.cc.cwnd()
+    }
+
+    /// Slow start threshold in bytes.
+    pub fn ssthresh(&self) -> u32 {
+        self.cc.ssthresh()
+    }
+
+    /// Segments sent again so far.
+    pub fn retransmits(&self) -> u32 {
+        self.counters.retransmits
+    }
+
+    /// Sequence numbers sent and not acknowledged.
+    pub fn in_flight(&self) -> u64 {
+        self.snd.flight()
+    }
+
+    /// Bytes written and not yet sent.
+    pub fn unsent(&self) -> u64 {
+        self.snd.end.saturating_sub(self.snd.nxt.max(1))
+    }
+
+    /// Receive buffer in bytes, as tuned by now: more than this never waits unread.
+    pub fn recv_buffer(&self) -> u32 {
+        self.rcv.buffer()
+    }
+
+    /// Offset up to which the application has to read before [`consumed`](Self::consumed) makes a
+    /// window update due: telling of less is needless, though harmless.
+    pub fn window_update_at(&self) -> u64 {
+        self.rcv.update_at(self.own_mss().into()) - 1
+    }
+
+    /// Window offered to the peer: bytes that it may still send.
+    pub fn recv_window(&self) -> u64 {
+        self.rcv.window()
+    }
+
+    /// Whether bytes were received beyond [`received`](Self::received), out of order.
+    pub fn has_holes(&self) -> bool {
+        !self.assembler.is_empty()
+    }
+
+    /// The options in force.
+    pub fn options(&self) -> &SocketOptions {
+        &self.opts
+    }
+
+    /// Whether fast recovery or recovery after a timeout is under way.
+    pub(super) fn recovering(&self) -> bool {
+        self.recovery.phase() != Phase::Open
+    }
+}

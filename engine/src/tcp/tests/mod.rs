@@ -1,0 +1,277 @@
+//! The core driven as a whole: a fake clock, a fake wire, real segments in bytes.
+
+mod close;
+mod flow;
+mod handshake;
+mod link;
+mod loss;
+mod random;
+mod robustness;
+mod timers;
+
+use super::*;
+
+/// Biggest super-segment in these tests.
+const BURST: usize = 64_000;
+
+/// A segment on the wire, as bytes.
+#[derive(Clone, Debug)]
+struct Packet {
+    bytes: Vec<u8>,
+    gso_size: u16,
+}
+
+impl Packet {
+    fn segment(&self) -> Segment<'_> {
+        let mut segment = Segment::parse(&self.bytes).expect("what we emit parses");
+        segment.gso_size = self.gso_size;
+        segment
+    }
+}
+
+/// The byte that stands at an offset of every test stream.
+fn pattern(offset: u64) -> u8 {
+    (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+/// A receive stream that checks what is stored: inside the room, and the pattern's bytes.
+#[derive(Default)]
+struct Stream {
+    /// Offset after the last byte that may be stored.
+    limit: u64,
+    /// Offset of the first byte that may be stored.
+    from: u64,
+    /// Whether stores are refused.
+    full: bool,
+    stored: u64,
+}
+
+impl RecvStream for Stream {
+    fn store(&mut self, offset: u64, data: &[u8]) -> Result<(), NoRoom> {
+        if self.full {
+            return Err(NoRoom);
+        }
+        let end = offset + data.len() as u64;
+        assert!(offset >= self.from, "byte {offset} was delivered before");
+        assert!(end <= self.limit, "byte {end} is beyond the buffer, {}", self.limit);
+        for (at, byte) in (offset..).zip(data) {
+            assert_eq!(*byte, pattern(at), "wrong byte at offset {at}");
+        }
+        self.stored += data.len() as u64;
+        Ok(())
+    }
+}
+
+/// One end: a control block and its application.
+struct Host {
+    tcb: Tcb,
+    rx: Stream,
+    written: u64,
+    read: u64,
+    events: Events,
+    drops: Vec<Drop>,
+    /// Right edge of the window as seen on the wire, relative to the first ACK.
+    edge: u64,
+    burst: usize,
+}
+
+impl Host {
+    fn new(tcb: Tcb) -> Host {
+        Host {
+            tcb,
+            rx: Stream::default(),
+            written: 0,
+            read: 0,
+            events: Events::NONE,
+            drops: Vec::new(),
+            edge: 0,
+            burst: 1,
+        }
+    }
+
+    fn connect(now: Instant, cfg: &TcpConfig, opts: &SocketOptions) -> Host {
+        Host::new(Tcb::connect(now, cfg, opts, SeqNum(0xffff_f000), 0x8000_0000))
+    }
+
+    fn accept(now: Instant, cfg: &TcpConfig, opts: &SocketOptions, syn: &Packet) -> Host {
+        Host::new(Tcb::accept(now, cfg, opts, SeqNum(0x7fff_ff00), 99, &syn.segment()))
+    }
+
+    fn write(&mut self, len: u64) {
+        self.written += len;
+        self.tcb.written(self.written);
+    }
+
+    /// Reads all that came in order.
+    fn read_all(&mut self, now: Instant) {
+        self.read = self.tcb.received();
+        self.tcb.consumed(now, self.read);
+    }
+
+    /// All that is to be sent now, each super-segment cut unless `burst` allows it.
+    fn poll(&mut self, now: Instant) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        let max_payload = self.burst.max(self.tcb.mss().into());
+        while let Some(out) = self.tcb.poll_transmit(now, max_payload) {
+            assert!(out.payload_len() <= max_payload);
+            assert!(out.payload.end <= self.written, "only what was written is sent");
+            self.check_window(&out);
+            let mut bytes = vec![0; out.header_len()];
+            out.emit(1, 2, &mut bytes);
+            bytes.extend(out.payload.clone().map(pattern));
+            let big = out.payload_len() > usize::from(out.mss);
+            packets.push(Packet { bytes, gso_size: if big { out.mss } else { 0 } });
+            assert!(packets.len() < 10_000, "endless transmission");
+        }
+        packets
+    }
+
+    /// The window that the peer sees shrinks by less than the scale's rounding.
+    fn check_window(&mut self, out: &Outgoing) {
+        if out.flags.contains(Flags::ACK) && !out.flags.intersects(Flags::SYN | Flags::RST) {
+            let edge = self.tcb.rcv.nxt + u64::from(self.tcb.rcv.scale.bytes(out.window));
+            assert!(edge + (1 << self.tcb.rcv.scale.shift()) > self.edge, "the window shrank");
+            self.edge = self.edge.max(edge);
+        }
+    }
+
+    fn receive(&mut self, now: Instant, packet: &Packet) -> Result<Events, Drop> {
+        self.rx.from = self.tcb.received();
+        self.rx.limit = self.read + u64::from(self.tcb.recv_buffer());
+        let before = (self.tcb.snd.una, self.tcb.rcv.nxt, self.tcb.rcv.edge);
+        let result = self.tcb.on_segment(now, &packet.segment(), &mut self.rx);
+        self.check_invariants(before);
+        match result {
+            Ok(events) => self.events |= events,
+            Err(drop) => self.drops.push(drop),
+        }
+        result
+    }
+
+    fn check_invariants(&self, (una, nxt, edge): (u64, u64, u64)) {
+        let tcb = &self.tcb;
+        assert!(una <= tcb.snd.una && tcb.snd.una <= tcb.snd.nxt);
+        assert!(tcb.snd.nxt <= tcb.snd.end + 1);
+        assert!(nxt <= tcb.rcv.nxt && edge <= tcb.rcv.edge);
+        assert!(tcb.cwnd() >= 1 && tcb.mss() >= 1);
+        if tcb.snd.max_wnd > 0 {
+            assert!(tcb.cwnd() >= tcb.send_mss(), "the congestion window holds a segment");
+        }
+    }
+
+    fn receive_all(&mut self, now: Instant, packets: &[Packet]) {
+        for packet in packets {
+            let _ = self.receive(now, packet);
+        }
+    }
+
+    /// Lets the next timer expire; says when that was.
+    fn expire(&mut self) -> Instant {
+        let at = self.tcb.next_deadline().expect("a timer is armed");
+        self.events |= self.tcb.on_timer(at);
+        at
+    }
+
+    fn state(&self) -> State {
+        self.tcb.state()
+    }
+
+    /// A segment from the peer as this end would accept it next.
+    fn from_peer(&self) -> Crafted {
+        let tcb = &self.tcb;
+        Crafted {
+            seq: tcb.irs.at(tcb.rcv.nxt),
+            ack: tcb.iss.at(tcb.snd.nxt),
+            flags: Flags::ACK,
+            window: 0xffff,
+            options: Options::default(),
+            payload: Vec::new(),
+        }
+    }
+}
+
+/// A segment made by hand.
+#[derive(Clone)]
+struct Crafted {
+    seq: SeqNum,
+    ack: SeqNum,
+    flags: Flags,
+    window: u16,
+    options: Options,
+    payload: Vec<u8>,
+}
+
+impl Crafted {
+    fn packet(&self) -> Packet {
+        let out = Outgoing {
+            seq: self.seq,
+            ack: self.ack,
+            flags: self.flags,
+            window: self.window,
+            urgent: 0,
+            options: self.options,
+            payload: 0..0,
+            mss: 0,
+        };
+        let mut bytes = vec![0; out.header_len()];
+        out.emit(2, 1, &mut bytes);
+        bytes.extend(&self.payload);
+        Packet { bytes, gso_size: 0 }
+    }
+
+    /// Payload of `len` bytes of the pattern that begin at `offset` of the stream.
+    fn carrying(mut self, offset: u64, len: u64) -> Crafted {
+        self.payload = (offset..offset + len).map(pattern).collect();
+        self
+    }
+}
+
+/// A configuration without the options that need negotiation, for segments made by hand.
+fn plain() -> TcpConfig {
+    TcpConfig { window_scaling: false, timestamps: false, sack: false, ..TcpConfig::default() }
+}
+
+const T0: Instant = Instant::from_millis(1_000_000);
+
+fn after(millis: u64) -> Instant {
+    T0 + Duration::from_millis(millis)
+}
+
+/// A connection, established at `T0` with a round trip of 10 ms, nothing under way.
+fn established(cfg: &TcpConfig, opts: &SocketOptions) -> (Host, Host) {
+    established_between(cfg, opts, cfg, opts)
+}
+
+fn established_between(
+    client_cfg: &TcpConfig,
+    client_opts: &SocketOptions,
+    server_cfg: &TcpConfig,
+    server_opts: &SocketOptions,
+) -> (Host, Host) {
+    let start = T0 - Duration::from_millis(10);
+    let mut client = Host::connect(start, client_cfg, client_opts);
+    let syn = client.poll(start);
+    let mut server = Host::accept(T0 - Duration::from_millis(5), server_cfg, server_opts, &syn[0]);
+    let syn_ack = server.poll(T0 - Duration::from_millis(5));
+    client.receive_all(T0, &syn_ack);
+    let ack = client.poll(T0);
+    server.receive_all(T0 + Duration::from_millis(5), &ack);
+    assert_eq!((client.state(), server.state()), (State::Established, State::Established));
+    assert!(client.events.contains(Events::CONNECTED) && server.events.contains(Events::CONNECTED));
+    client.events = Events::NONE;
+    server.events = Events::NONE;
+    (client, server)
+}
+
+/// Carries segments both ways at one instant until neither end has any.
+fn settle(now: Instant, a: &mut Host, b: &mut Host) {
+    for _ in 0..10_000 {
+        let (to_b, to_a) = (a.poll(now), b.poll(now));
+        if to_a.is_empty() && to_b.is_empty() {
+            return;
+        }
+        b.receive_all(now, &to_b);
+        a.receive_all(now, &to_a);
+    }
+    panic!("the two ends never fall silent");
+}

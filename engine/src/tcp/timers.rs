@@ -1,0 +1,204 @@
+//! What happens when time passes: retransmission (RFC 6298 section 5), window probes
+//! (RFC 9293 3.8.6.1), keepalive (3.8.4), delayed ACK, cork, FIN-WAIT-2 and TIME-WAIT.
+
+use super::event::{Error, Events};
+use super::tcb::{State, Tcb};
+use super::time::{Duration, Instant};
+
+/// Deadlines of one connection; [`Instant::NEVER`] is not armed.
+#[derive(Clone, Debug)]
+pub(super) struct Timers {
+    /// Retransmission while something is in flight, else the window probe.
+    pub(super) retransmit: Instant,
+    pub(super) delayed_ack: Instant,
+    pub(super) cork: Instant,
+    pub(super) keepalive: Instant,
+    /// End of TIME-WAIT, or of FIN-WAIT-2 after a close.
+    pub(super) end: Instant,
+}
+
+impl Timers {
+    pub(super) const fn new() -> Self {
+        const NEVER: Instant = Instant::NEVER;
+        Timers { retransmit: NEVER, delayed_ack: NEVER, cork: NEVER, keepalive: NEVER, end: NEVER }
+    }
+
+    fn next(&self) -> Instant {
+        let Timers { retransmit, delayed_ack, cork, keepalive, end } = *self;
+        retransmit.min(delayed_ack).min(cork).min(keepalive).min(end)
+    }
+}
+
+/// Disarms a timer if it is due, and says so.
+fn expired(timer: &mut Instant, now: Instant) -> bool {
+    let due = *timer <= now && *timer != Instant::NEVER;
+    if due {
+        *timer = Instant::NEVER;
+    }
+    due
+}
+
+impl Tcb {
+    /// When [`on_timer`](Self::on_timer) has something to do; `None` if no timer is armed.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        Some(self.timers.next()).filter(|next| *next != Instant::NEVER)
+    }
+
+    /// Does what is due at `now`. Calling it early or twice is harmless.
+    pub fn on_timer(&mut self, now: Instant) -> Events {
+        if self.timers.next() > now {
+            return Events::NONE;
+        }
+        let mut events = Events::NONE;
+        if expired(&mut self.timers.delayed_ack, now) {
+            self.ack.on_delay_over();
+            events |= Events::SEND;
+        }
+        if expired(&mut self.timers.cork, now) {
+            self.push_to = self.snd.end;
+            events |= Events::SEND;
+        }
+        if expired(&mut self.timers.keepalive, now) {
+            events |= self.on_keepalive(now);
+        }
+        if expired(&mut self.timers.retransmit, now) {
+            events |= match self.state {
+                State::Closed => Events::NONE,
+                State::SynSent | State::SynReceived => self.on_handshake_timeout(now),
+                _ if self.snd.flight() > 0 => self.on_retransmission_timeout(now),
+                _ => self.on_probe_timeout(now),
+            };
+        }
+        if expired(&mut self.timers.end, now) {
+            events |= self.enter_closed();
+        }
+        events
+    }
+
+    /// Arms the retransmission timer (or window probe) one timeout from `now`, or for the end of the
+    /// user timeout if that comes first.
+    pub(super) fn arm_retransmit(&mut self, now: Instant) {
+        let mut at = now + self.rtt.rto();
+        if let Some(timeout) = self.opts.user_timeout {
+            at = at.min((self.progress_at + timeout).max(now));
+        }
+        self.timers.retransmit = at;
+    }
+
+    /// The peer let the user timeout (RFC 5482) pass without acknowledging anything.
+    fn user_timeout_over(&self, now: Instant) -> bool {
+        let waited = now.since(self.progress_at);
+        self.opts.user_timeout.is_some_and(|timeout| waited >= timeout)
+    }
+
+    /// Counts a retransmission or probe without answer; says whether it was the last.
+    fn give_up(&mut self, now: Instant, limit: u8) -> bool {
+        let over = self.retries >= limit || self.user_timeout_over(now);
+        self.retries = self.retries.saturating_add(1);
+        over
+    }
+
+    fn on_handshake_timeout(&mut self, now: Instant) -> Events {
+        let limit = match self.state {
+            State::SynSent => self.opts.syn_retries.unwrap_or(self.cfg.syn_retries),
+            _ => self.cfg.synack_retries,
+        };
+        if self.give_up(now, limit) {
+            return self.time_out();
+        }
+        self.syn_retransmitted = true;
+        self.syn_due = true;
+        self.counters.retransmits = self.counters.retransmits.saturating_add(1);
+        self.rtt.forget_timed();
+        self.rtt.back_off();
+        self.arm_retransmit(now);
+        Events::SEND
+    }
+
+    fn data_retries(&self) -> u8 {
+        if self.orphan { self.cfg.orphan_retries } else { self.cfg.data_retries }
+    }
+
+    fn on_retransmission_timeout(&mut self, now: Instant) -> Events {
+        let repeated = self.retries > 0;
+        if self.give_up(now, self.data_retries()) {
+            return self.time_out();
+        }
+        let flight = u32::try_from(self.snd.flight()).unwrap_or(u32::MAX);
+        let mss = self.send_mss();
+        self.cc.get_mut().on_timeout(now, flight, mss, repeated);
+        self.recovery.enter_loss(self.snd.una, self.snd.nxt, repeated);
+        self.counters.timeouts = self.counters.timeouts.saturating_add(1);
+        self.forget_timed_without_sack();
+        self.rtt.back_off();
+        self.arm_retransmit(now);
+        Events::SEND
+    }
+
+    /// The window stayed shut, or too narrow for a segment, with nothing in flight.
+    fn on_probe_timeout(&mut self, now: Instant) -> Events {
+        if !self.blocked_by_window() {
+            return Events::SEND;
+        }
+        if self.give_up(now, self.data_retries()) {
+            return self.time_out();
+        }
+        if self.snd.usable() > 0 {
+            self.squeeze = true;
+        } else {
+            self.probe_due = true;
+        }
+        self.rtt.back_off();
+        self.arm_retransmit(now);
+        Events::SEND
+    }
+
+    /// Arms the keepalive timer after a silence of `wait` since the peer was last heard.
+    pub(super) fn arm_keepalive(&mut self) {
+        let open = !matches!(
+            self.state,
+            State::SynSent | State::SynReceived | State::TimeWait | State::Closed
+        );
+        self.timers.keepalive = if self.opts.keepalive && open {
+            self.heard_at + self.keepalive_idle()
+        } else {
+            Instant::NEVER
+        };
+    }
+
+    fn keepalive_idle(&self) -> Duration {
+        self.opts.keepalive_idle.unwrap_or(self.cfg.keepalive_idle)
+    }
+
+    fn on_keepalive(&mut self, now: Instant) -> Events {
+        let idle = self.keepalive_idle();
+        let interval = self.opts.keepalive_interval.unwrap_or(self.cfg.keepalive_interval);
+        let silence = now.since(self.heard_at);
+        if silence < idle || self.snd.flight() > 0 || self.snd.end > self.snd.nxt {
+            // Heard meanwhile, or the retransmission timer watches over the peer.
+            self.keepalive_probes = 0;
+            self.timers.keepalive =
+                if silence < idle { self.heard_at + idle } else { now + idle.max(interval) };
+            return Events::NONE;
+        }
+        let count = self.opts.keepalive_count.unwrap_or(self.cfg.keepalive_count);
+        let dead = match self.opts.user_timeout {
+            Some(timeout) => self.keepalive_probes > 0 && silence >= timeout,
+            None => self.keepalive_probes >= count,
+        };
+        if dead {
+            self.rst_due = true;
+            return self.time_out();
+        }
+        self.keepalive_probes = self.keepalive_probes.saturating_add(1);
+        self.probe_due = true;
+        self.timers.keepalive = now + interval;
+        Events::SEND
+    }
+
+    /// Ends the connection because the peer did not answer; an ICMP error seen meanwhile is a better
+    /// explanation than that.
+    fn time_out(&mut self) -> Events {
+        self.fail(self.soft_error.unwrap_or(Error::TimedOut))
+    }
+}

@@ -1,0 +1,99 @@
+//! The timestamps option and protection against wrapped sequence numbers (RFC 7323 sections 3-5).
+
+use super::time::{Duration, Instant};
+
+/// A connection idle for longer than this no longer trusts TS.Recent (RFC 7323 section 5.5).
+const RECENT_LIFETIME: Duration = Duration::from_secs(24 * 24 * 3600);
+
+/// State of the option on one connection. The clock ticks in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timestamps {
+    /// Offered, then negotiated.
+    pub(super) on: bool,
+    /// Per-connection offset of the clock, so that it tells nothing of the host.
+    offset: u32,
+    /// TS.Recent.
+    recent: u32,
+    recent_at: Instant,
+}
+
+impl Timestamps {
+    pub(super) fn new(on: bool, offset: u32) -> Self {
+        Timestamps { on, offset, recent: 0, recent_at: Instant::ZERO }
+    }
+
+    fn clock(&self, now: Instant) -> u32 {
+        ((now.as_micros() / 1000) as u32).wrapping_add(self.offset)
+    }
+
+    /// The option of a segment sent now, `None` if there is none.
+    pub(super) fn option(&self, now: Instant) -> Option<(u32, u32)> {
+        self.on.then(|| (self.clock(now), self.recent))
+    }
+
+    /// Takes over the peer's value from a handshake.
+    pub(super) fn start(&mut self, now: Instant, value: u32) {
+        self.recent = value;
+        self.recent_at = now;
+    }
+
+    /// PAWS: whether a segment with this value is older than one seen.
+    pub(super) fn is_old(&self, now: Instant, value: u32) -> bool {
+        before(value, self.recent) && now.since(self.recent_at) < RECENT_LIFETIME
+    }
+
+    /// Whether `value` is newer than any seen.
+    pub(super) fn is_newer(&self, value: u32) -> bool {
+        before(self.recent, value)
+    }
+
+    /// A segment that covers Last.ACK.sent came with this value.
+    pub(super) fn update(&mut self, now: Instant, value: u32) {
+        if !self.is_old(now, value) {
+            self.start(now, value);
+        }
+    }
+
+    /// Round-trip time that an echoed value tells, at least a tick. `None` if it cannot be ours.
+    pub(super) fn round_trip(&self, now: Instant, echo: u32) -> Option<Duration> {
+        let ticks = self.clock(now).wrapping_sub(echo);
+        (ticks < 1 << 31).then(|| Duration::from_millis(ticks.max(1).into()))
+    }
+}
+
+fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_values_are_old_across_the_wrap() {
+        let mut ts = Timestamps::new(true, 0);
+        ts.start(Instant::ZERO, u32::MAX);
+        assert!(!ts.is_old(Instant::ZERO, u32::MAX));
+        assert!(!ts.is_old(Instant::ZERO, 3));
+        assert!(ts.is_newer(3));
+        ts.update(Instant::ZERO, 3);
+        assert!(ts.is_old(Instant::ZERO, u32::MAX));
+    }
+
+    #[test]
+    fn after_24_days_of_silence_anything_is_new() {
+        let mut ts = Timestamps::new(true, 0);
+        ts.start(Instant::ZERO, 1 << 30);
+        assert!(ts.is_old(Instant::ZERO + RECENT_LIFETIME - Duration::from_secs(1), 5));
+        assert!(!ts.is_old(Instant::ZERO + RECENT_LIFETIME, 5));
+    }
+
+    #[test]
+    fn an_echo_tells_the_round_trip_and_one_from_the_future_tells_nothing() {
+        let ts = Timestamps::new(true, u32::MAX - 5);
+        let (sent, _) = ts.option(Instant::from_millis(3)).unwrap();
+        let now = Instant::from_millis(12);
+        assert_eq!(ts.round_trip(now, sent), Some(Duration::from_millis(9)));
+        assert_eq!(ts.round_trip(now, sent.wrapping_add(100)), None);
+    }
+}

@@ -1,0 +1,337 @@
+//! The two sequence spaces of a connection (RFC 9293 section 3.3.1) and their windows.
+//!
+//! Positions count from the SYN, which is 0; the first byte of the stream is 1.
+
+use super::time::{Duration, Instant};
+
+/// Largest shift count (RFC 7323 section 2.3).
+const MAX_SHIFT: u8 = 14;
+
+/// Round trips shorter than this count as this long when the receive buffer is tuned: a reader is
+/// not scheduled any finer.
+const TUNING_FLOOR: Duration = Duration::from_millis(2);
+
+/// Shift count between a window in bytes and the field of the header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct WindowScale(u8);
+
+impl WindowScale {
+    pub(super) fn new(shift: u8) -> Self {
+        WindowScale(shift.min(MAX_SHIFT))
+    }
+
+    /// The smallest scale with which the field can name `bytes`.
+    pub(super) fn for_buffer(bytes: u32) -> Self {
+        let shift = (0..MAX_SHIFT).find(|shift| bytes >> shift <= u32::from(u16::MAX));
+        WindowScale(shift.unwrap_or(MAX_SHIFT))
+    }
+
+    pub(super) fn shift(self) -> u8 {
+        self.0
+    }
+
+    pub(super) fn bytes(self, field: u16) -> u32 {
+        u32::from(field) << self.0
+    }
+
+    pub(super) fn largest(self) -> u32 {
+        self.bytes(u16::MAX)
+    }
+}
+
+/// The send sequence space.
+#[derive(Clone, Debug)]
+pub(super) struct SendSpace {
+    /// SND.UNA: oldest position not acknowledged.
+    pub(super) una: u64,
+    /// SND.NXT: next position to send; never goes back, retransmission has its own pointer.
+    pub(super) nxt: u64,
+    /// End of what the application has written; a FIN takes this position.
+    pub(super) end: u64,
+    /// SND.WND in bytes.
+    pub(super) wnd: u32,
+    /// Largest window that the peer ever offered.
+    pub(super) max_wnd: u32,
+    /// SND.WL1 and SND.WL2: segment that the window was taken from.
+    pub(super) wl1: u64,
+    pub(super) wl2: u64,
+    /// End of the last segment sent that was not a full one (Minshall's variant of Nagle).
+    pub(super) small: u64,
+    pub(super) scale: WindowScale,
+}
+
+impl SendSpace {
+    pub(super) fn new() -> Self {
+        SendSpace {
+            una: 0,
+            nxt: 0,
+            end: 1,
+            wnd: 0,
+            max_wnd: 0,
+            wl1: 0,
+            wl2: 0,
+            small: 0,
+            scale: WindowScale::default(),
+        }
+    }
+
+    /// Sequence numbers outstanding.
+    pub(super) fn flight(&self) -> u64 {
+        self.nxt - self.una
+    }
+
+    /// Sequence numbers that the peer's window still takes.
+    pub(super) fn usable(&self) -> u64 {
+        (self.una + u64::from(self.wnd)).saturating_sub(self.nxt)
+    }
+
+    /// Takes the window of an acceptable segment if it is not older than the last one taken
+    /// (RFC 9293 3.10.7.4). Says whether the window changed.
+    pub(super) fn update_window(&mut self, seq: u64, ack: u64, wnd: u32) -> bool {
+        if self.wl1 > seq || (self.wl1 == seq && self.wl2 > ack) {
+            return false;
+        }
+        let changed = self.wnd != wnd;
+        self.wnd = wnd;
+        self.max_wnd = self.max_wnd.max(wnd);
+        self.wl1 = seq;
+        self.wl2 = ack;
+        changed
+    }
+}
+
+/// The receive sequence space.
+#[derive(Clone, Debug)]
+pub(super) struct RecvSpace {
+    /// RCV.NXT: next position expected.
+    pub(super) nxt: u64,
+    /// RCV.NXT + RCV.WND: right edge of the window advertised, which never moves left.
+    pub(super) edge: u64,
+    /// Position up to which the application has read.
+    pub(super) read: u64,
+    /// Position of the peer's FIN, once it was seen.
+    pub(super) fin: Option<u64>,
+    /// Bytes that may wait unread.
+    buffer: u32,
+    /// Up to where `buffer` grows by itself; equal to it if it was set.
+    buffer_max: u32,
+    /// Upper bound of the window in bytes.
+    clamp: u32,
+    pub(super) scale: WindowScale,
+    /// Tuning: where and when the application began to read the current window's worth.
+    tuning_read: u64,
+    tuning_since: Instant,
+}
+
+impl RecvSpace {
+    pub(super) fn new(now: Instant, buffer: u32, buffer_max: u32, scaling: bool) -> Self {
+        let buffer_max = buffer_max.max(buffer);
+        let scale = if scaling { WindowScale::for_buffer(buffer_max) } else { WindowScale(0) };
+        RecvSpace {
+            nxt: 0,
+            edge: 0,
+            read: 1,
+            fin: None,
+            buffer,
+            buffer_max,
+            clamp: u32::MAX,
+            scale,
+            tuning_read: 1,
+            tuning_since: now,
+        }
+    }
+
+    /// Bytes that may wait unread, as tuned by now.
+    pub(super) fn buffer(&self) -> u32 {
+        self.buffer
+    }
+
+    /// Fixes the buffer, or lets it grow by itself again up to `max`.
+    pub(super) fn set_buffer(&mut self, fixed: Option<u32>, max: u32, clamp: Option<u32>) {
+        match fixed {
+            Some(bytes) => (self.buffer, self.buffer_max) = (bytes, bytes),
+            None => self.buffer_max = max.max(self.buffer),
+        }
+        self.clamp = clamp.unwrap_or(u32::MAX);
+    }
+
+    /// The peer does not scale windows.
+    pub(super) fn disable_scaling(&mut self) {
+        self.scale = WindowScale(0);
+    }
+
+    /// RCV.WND: what the peer may still send, in bytes.
+    pub(super) fn window(&self) -> u64 {
+        self.edge.saturating_sub(self.nxt)
+    }
+
+    /// Where the right edge could stand: the buffer, as far as the field can name it.
+    fn target(&self) -> u64 {
+        let bytes = self.buffer.min(self.clamp);
+        (self.read + u64::from(bytes)).min(self.nxt + u64::from(self.scale.largest()))
+    }
+
+    /// The window field of a SYN, which is never scaled.
+    pub(super) fn advertise_in_syn(&mut self) -> u16 {
+        let field = u16::try_from(self.buffer.min(self.clamp)).unwrap_or(u16::MAX);
+        self.edge = self.edge.max(1 + u64::from(field));
+        field
+    }
+
+    /// The window field of the next segment. The right edge moves by half the buffer or a segment at
+    /// least (RFC 9293 3.8.6.2.2) and never back.
+    pub(super) fn advertise(&mut self, mss: u32) -> u16 {
+        let target = self.target();
+        let step = u64::from(mss.min(self.buffer / 2));
+        let edge = if target >= self.edge + step { target } else { self.edge };
+        let bytes = edge.saturating_sub(self.nxt);
+        let unit = 1u64 << self.scale.0;
+        // Rounding down would pull the edge back by less than a unit: round up where the buffer
+        // holds it (RFC 7323 section 2.4).
+        let up = bytes.div_ceil(unit);
+        let fits = self.nxt + up * unit <= target.max(self.edge);
+        let field = if fits { up } else { bytes / unit };
+        let field = u16::try_from(field).unwrap_or(u16::MAX);
+        self.edge = self.edge.max(self.nxt + u64::from(self.scale.bytes(field)));
+        field
+    }
+
+    /// The application has read up to `read`. Grows the buffer when a buffer's worth was read within
+    /// about a round trip. Says whether the peer should hear of the window now.
+    pub(super) fn consumed(
+        &mut self,
+        now: Instant,
+        read: u64,
+        rtt: Option<Duration>,
+        mss: u32,
+    ) -> bool {
+        self.read = read;
+        self.tune(now, rtt);
+        self.target() >= self.edge + self.update_step(mss)
+    }
+
+    /// By how much the window has to open before the peer is told without being asked.
+    fn update_step(&self, mss: u32) -> u64 {
+        let (left, mss) = (self.window(), u64::from(mss));
+        let half = u64::from(self.buffer / 2);
+        if left < mss {
+            // A sender that avoids silly windows waits for this one.
+            half.min(mss).max(1)
+        } else {
+            half.min(2 * mss).max(left)
+        }
+    }
+
+    /// Position up to which the application has to read before the peer is told without being asked.
+    pub(super) fn update_at(&self, mss: u32) -> u64 {
+        let missing = (self.edge + self.update_step(mss)).saturating_sub(self.target());
+        self.read + missing
+    }
+
+    fn tune(&mut self, now: Instant, rtt: Option<Duration>) {
+        if self.buffer >= self.buffer_max {
+            return;
+        }
+        let within = rtt.unwrap_or(Duration::ZERO).max(TUNING_FLOOR) * 2;
+        let fast = now.since(self.tuning_since) <= within;
+        if fast && self.read - self.tuning_read < u64::from(self.buffer) {
+            return;
+        }
+        if fast {
+            self.buffer = self.buffer.saturating_mul(2).min(self.buffer_max);
+        }
+        self.tuning_read = self.read;
+        self.tuning_since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MSS: u32 = 1000;
+
+    fn space(buffer: u32, max: u32) -> RecvSpace {
+        let mut rcv = RecvSpace::new(Instant::ZERO, buffer, max, true);
+        rcv.nxt = 1;
+        rcv.advertise_in_syn();
+        rcv
+    }
+
+    #[test]
+    fn the_scale_is_the_smallest_that_names_the_buffer() {
+        assert_eq!(WindowScale::for_buffer(65535).shift(), 0);
+        assert_eq!(WindowScale::for_buffer(65536).shift(), 1);
+        assert_eq!(WindowScale::for_buffer(6 << 20).shift(), 7);
+        assert_eq!(WindowScale::for_buffer(u32::MAX).shift(), MAX_SHIFT);
+    }
+
+    #[test]
+    fn the_edge_never_moves_back_and_never_passes_the_buffer() {
+        let mut rcv = space(64 << 10, 6 << 20);
+        let mut edge = rcv.edge;
+        for step in 1..2000u64 {
+            rcv.nxt = (rcv.nxt + step % 700).min(rcv.edge);
+            if step % 3 == 0 {
+                let read = rcv.read + (rcv.nxt - rcv.read) / 2;
+                rcv.consumed(Instant::ZERO, read, None, MSS);
+            }
+            rcv.advertise(MSS);
+            assert!(rcv.edge >= edge);
+            assert!(rcv.edge <= rcv.read + u64::from(rcv.buffer()));
+            edge = rcv.edge;
+        }
+    }
+
+    #[test]
+    fn small_openings_do_not_move_the_edge() {
+        let mut rcv = space(10_000, 10_000);
+        rcv.nxt = rcv.edge;
+        rcv.read += 999;
+        assert_eq!(rcv.advertise(MSS), 0);
+        rcv.read += 1;
+        assert_eq!(rcv.advertise(MSS), 1000);
+    }
+
+    #[test]
+    fn a_closed_window_is_reopened_with_a_segment() {
+        let mut rcv = space(10_000, 10_000);
+        rcv.nxt = rcv.edge;
+        assert!(!rcv.consumed(Instant::ZERO, rcv.read + 999, None, MSS));
+        assert!(rcv.consumed(Instant::ZERO, rcv.read + 1, None, MSS));
+    }
+
+    #[test]
+    fn a_tiny_buffer_reopens_by_half() {
+        let mut rcv = space(600, 600);
+        rcv.nxt = rcv.edge;
+        assert!(!rcv.consumed(Instant::ZERO, rcv.read + 299, None, MSS));
+        assert!(rcv.consumed(Instant::ZERO, rcv.read + 1, None, MSS));
+    }
+
+    #[test]
+    fn the_buffer_doubles_while_the_reader_keeps_up() {
+        let mut rcv = space(64 << 10, 200 << 10);
+        let rtt = Some(Duration::from_millis(100));
+        rcv.nxt += 64 << 10;
+        rcv.consumed(Instant::from_millis(100), rcv.nxt, rtt, MSS);
+        assert_eq!(rcv.buffer(), 128 << 10);
+        rcv.nxt += 128 << 10;
+        rcv.consumed(Instant::from_millis(500), rcv.nxt, rtt, MSS);
+        assert_eq!(rcv.buffer(), 128 << 10, "four round trips for one window is not keeping up");
+        rcv.nxt += 128 << 10;
+        rcv.consumed(Instant::from_millis(600), rcv.nxt, rtt, MSS);
+        assert_eq!(rcv.buffer(), 200 << 10);
+    }
+
+    #[test]
+    fn an_older_segment_does_not_bring_its_window() {
+        let mut snd = SendSpace::new();
+        assert!(snd.update_window(10, 5, 1000));
+        assert!(!snd.update_window(9, 6, 1));
+        assert!(!snd.update_window(10, 4, 1));
+        assert_eq!(snd.wnd, 1000);
+        assert!(!snd.update_window(10, 5, 1000), "the same window is no change");
+        assert_eq!(snd.max_wnd, 1000);
+    }
+}

@@ -1,0 +1,105 @@
+//! The IPv6 base header (RFC 8200 §3), read only so that what is dropped can be counted.
+
+use std::net::Ipv6Addr;
+
+use super::{DropReason, be16};
+
+/// Bytes of the IPv6 base header.
+pub const HEADER_LEN: usize = 40;
+
+/// A received packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipv6Packet<'a> {
+    /// Source address.
+    pub src: Ipv6Addr,
+    /// Destination address.
+    pub dst: Ipv6Addr,
+    /// Protocol or extension header that the payload begins with.
+    pub next_header: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// Extension headers and upper-layer data, without padding.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Ipv6Packet<'a> {
+    /// Reads the payload of an Ethernet frame; padding may follow the packet.
+    ///
+    /// # Errors
+    /// [`DropReason::Ipv6TooShort`], [`DropReason::Ipv6BadVersion`] or
+    /// [`DropReason::Ipv6Truncated`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let (header, rest) = bytes
+            .split_first_chunk::<HEADER_LEN>()
+            .ok_or(DropReason::Ipv6TooShort)?;
+        if header[0] >> 4 != 6 {
+            return Err(DropReason::Ipv6BadVersion);
+        }
+        let payload = rest
+            .get(..usize::from(be16(header, 4)))
+            .ok_or(DropReason::Ipv6Truncated)?;
+        let address_at =
+            |at: usize| Ipv6Addr::from(std::array::from_fn::<u8, 16, _>(|i| header[at + i]));
+        Ok(Self {
+            src: address_at(8),
+            dst: address_at(24),
+            next_header: header[6],
+            hop_limit: header[7],
+            payload,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An echo request from ::1 to ff02::1 with four bytes of payload.
+    fn packet() -> [u8; HEADER_LEN + 4] {
+        let mut bytes = [0; HEADER_LEN + 4];
+        bytes[0] = 0x60;
+        bytes[5] = 4;
+        bytes[6] = 58;
+        bytes[7] = 255;
+        bytes[23] = 1;
+        bytes[24..26].copy_from_slice(&[0xff, 0x02]);
+        bytes[39] = 1;
+        bytes[40..].copy_from_slice(&[128, 0, 1, 2]);
+        bytes
+    }
+
+    #[test]
+    fn the_base_header_is_read_and_padding_left_out() {
+        let mut padded = packet().to_vec();
+        padded.extend([0; 6]);
+        let packet = Ipv6Packet::parse(&padded).unwrap();
+        assert_eq!(packet.src, Ipv6Addr::LOCALHOST);
+        assert_eq!(packet.dst, "ff02::1".parse::<Ipv6Addr>().unwrap());
+        assert_eq!((packet.next_header, packet.hop_limit), (58, 255));
+        assert_eq!(packet.payload, [128, 0, 1, 2]);
+    }
+
+    #[test]
+    fn a_packet_cut_short_is_dropped() {
+        let bytes = packet();
+        for len in 0..HEADER_LEN {
+            assert_eq!(
+                Ipv6Packet::parse(&bytes[..len]),
+                Err(DropReason::Ipv6TooShort)
+            );
+        }
+        for len in HEADER_LEN..bytes.len() {
+            assert_eq!(
+                Ipv6Packet::parse(&bytes[..len]),
+                Err(DropReason::Ipv6Truncated)
+            );
+        }
+    }
+
+    #[test]
+    fn another_version_is_dropped() {
+        let mut bytes = packet();
+        bytes[0] = 0x45;
+        assert_eq!(Ipv6Packet::parse(&bytes), Err(DropReason::Ipv6BadVersion));
+    }
+}

@@ -1,0 +1,476 @@
+//! What applications ask for through their command rings.
+
+use super::Stack;
+use super::connection::{Flow, Hop};
+use super::slots::Role;
+use crate::shared::{Watch, Watches, lock};
+use crate::stats::Counter;
+use crate::tcp::{self, Duration, SocketOptions, State, Tcb};
+use context::command::{Command, Op};
+use context::socket::{Socket, flag, option, state};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// Commands taken from one context in a row, before others have their turn.
+const TURN: usize = 256;
+/// Smallest and largest `SO_RCVBUF` and `SO_SNDBUF` that count (Linux: SOCK_MIN_*, *mem_max).
+const BUFFER_BOUNDS: (u32, u32) = (2048, 16 << 20);
+
+impl Stack {
+    /// Handles the commands of all contexts that announced some. Returns whether there were any.
+    pub fn take_commands(&mut self) -> bool {
+        let shared = self.shared.clone();
+        let mut contexts = std::mem::take(&mut self.announced);
+        shared
+            .segment
+            .worker(self.index)
+            .take_announced(|context| contexts.push(context));
+        let any = !contexts.is_empty();
+        for context in contexts.drain(..) {
+            if !self.drain_context(context, TURN) {
+                shared.segment.worker(self.index).announce(context);
+            }
+        }
+        self.announced = contexts;
+        any
+    }
+
+    /// Handles at most `most` commands of a context; false if there may be more.
+    pub fn drain_context(&mut self, context: u32, most: usize) -> bool {
+        let shared = self.shared.clone();
+        let Some(lane) = shared.segment.lane(context, self.index) else {
+            return true;
+        };
+        for _ in 0..most {
+            let Some(state) = self.contexts.get_mut(context as usize) else {
+                return true;
+            };
+            if state.process == crate::shared::NO_PROCESS {
+                return true;
+            }
+            let process = state.process;
+            match lane.commands.pop(&mut state.head) {
+                Ok(Some(words)) => match Command::from_words(words) {
+                    Some(command) => self.execute(context, process, command),
+                    None => self.count(Counter::bad_commands),
+                },
+                Ok(None) => {
+                    self.refill(context, false);
+                    return true;
+                }
+                Err(_) => {
+                    // Start over where the application says it is: what was lost is its own.
+                    state.head = lane.commands.tail();
+                    self.count(Counter::bad_commands);
+                    return true;
+                }
+            }
+        }
+        self.refill(context, false);
+        false
+    }
+
+    fn execute(&mut self, context: u32, process: u32, command: Command) {
+        if command.op == Op::Refill {
+            self.refill(context, true);
+            return;
+        }
+        let shared = self.shared.clone();
+        let (Some(slot), Some(record)) = (
+            self.slots.get(command.socket),
+            shared.segment.socket(command.socket),
+        ) else {
+            self.count(Counter::bad_commands);
+            return;
+        };
+        if slot.generation as u16 != command.generation || matches!(slot.role, Role::Free) {
+            // For an earlier life of the record: nothing is left to do.
+            return;
+        }
+        let connection = match slot.role {
+            Role::Connection(id) => Some(id),
+            _ => None,
+        };
+        match command.op {
+            Op::Adopt => {
+                if slot.waits_for.take().is_some() {
+                    slot.holder = process;
+                }
+                return;
+            }
+            Op::Watch => {
+                self.watch(command.socket, command.arg);
+                return;
+            }
+            Op::Unwatch => {
+                self.unwatch(command.socket, command.arg);
+                return;
+            }
+            _ => {}
+        }
+        // Whoever was given the number may act on it. A socket in a listener's queue is nobody's
+        // yet, and what another process holds is left alone.
+        if slot.waits_for.is_some() && command.op != Op::Info {
+            slot.waits_for = None;
+            slot.holder = process;
+        }
+        if slot.holder != process && command.op == Op::Close {
+            return;
+        }
+        match (command.op, connection) {
+            (Op::Send, Some(id)) => {
+                record.app.flags.fetch_and(!flag::TX_PENDING, SeqCst);
+                self.collect_writes(id);
+            }
+            (Op::Consumed, Some(id)) => {
+                record.app.flags.fetch_and(!flag::RX_PENDING, SeqCst);
+                self.collect_reads(id);
+                self.mark(id);
+            }
+            (Op::Shutdown, Some(id)) => {
+                if command.arg == libc::SHUT_WR as u64 || command.arg == libc::SHUT_RDWR as u64 {
+                    self.collect_writes(id);
+                    let now = self.now;
+                    if let Some(connection) = self.connections.get(id) {
+                        connection.tcb.shutdown_write(now);
+                        self.after(id, tcp::Events::SEND);
+                    }
+                }
+                self.raise(command.socket);
+            }
+            (Op::Shutdown, None) => {
+                // Of a listener, or of a socket that failed: whoever waits is to look again.
+                self.raise(command.socket);
+                if matches!(self.slots.get(command.socket).map(|s| &s.role), Some(Role::Listener(_)))
+                {
+                    self.stop_listening(command.socket);
+                    record
+                        .engine
+                        .state
+                        .store(state::CLOSE | state::RX_SHUT | state::TX_SHUT, SeqCst);
+                }
+            }
+            (Op::Options, Some(id)) => {
+                let (options, tos_ttl) = read_options(record);
+                let now = self.now;
+                if let Some(connection) = self.connections.get(id) {
+                    connection.tcb.set_options(now, &options);
+                    connection.tos_ttl = tos_ttl;
+                }
+                self.set_send_limit(id);
+                self.mark(id);
+            }
+            (Op::Connect, None) => self.open_actively(command.socket),
+            (Op::Info, _) => self.answer_info(context, connection, command.arg as u32),
+            (Op::Close, _) => self.close_socket(command.socket, command.arg != 0),
+            _ => {}
+        }
+    }
+
+    fn open_actively(&mut self, socket: u32) {
+        let shared = self.shared.clone();
+        let Some(record) = shared.segment.socket(socket) else {
+            return;
+        };
+        if !matches!(self.slots.get(socket).map(|s| &s.role), Some(Role::Open)) {
+            return;
+        }
+        if let Err(errno) = self.try_open(socket, record) {
+            record.engine.error.store(errno, SeqCst);
+            record
+                .engine
+                .state
+                .store(state::CLOSE | state::RX_SHUT | state::TX_SHUT, SeqCst);
+            self.raise(socket);
+        }
+    }
+
+    fn try_open(&mut self, socket: u32, record: &Socket) -> Result<(), i32> {
+        let to = record.names.requested();
+        let (IpAddr::V4(remote), remote_port) = (to.ip(), to.port()) else {
+            return Err(libc::ENETUNREACH);
+        };
+        let bound = record.engine.state.load(Relaxed) & state::BOUND != 0;
+        let (mut local, mut local_port) = (Ipv4Addr::UNSPECIFIED, 0);
+        if bound && let IpAddr::V4(ip) = record.names.local().ip() {
+            (local, local_port) = (ip, record.names.local().port());
+        }
+        let hop = if self.is_local(remote) {
+            if local.is_unspecified() {
+                local = remote;
+            }
+            Hop::Loopback
+        } else {
+            let hop = self.routes.lookup(remote).ok_or(libc::ENETUNREACH)?;
+            if local.is_unspecified() {
+                local = hop
+                    .source
+                    .or_else(|| self.addresses.source_for(hop.neighbor))
+                    .ok_or(libc::ENETUNREACH)?;
+            }
+            Hop::Unknown
+        };
+        let mut flow = Flow {
+            local,
+            remote,
+            local_port,
+            remote_port,
+        };
+        if local_port == 0 {
+            flow.local_port = self.choose_port(&flow).ok_or(libc::EADDRNOTAVAIL)?;
+        } else if self.connections.find(&flow).is_some() {
+            return Err(libc::EADDRNOTAVAIL);
+        }
+        let (options, tos_ttl) = read_options(record);
+        let (iss, ts_offset) = self.isn(&flow);
+        let tcb = Tcb::connect(self.now, &self.tcp, &options, iss, ts_offset);
+        let id = self.adopt_connection(tcb, flow, hop, tos_ttl);
+        if let Some(connection) = self.connections.get(id) {
+            connection.socket = Some(socket);
+        }
+        if let Some(slot) = self.slots.get(socket) {
+            slot.role = Role::Connection(id);
+        }
+        record.names.set(
+            (flow.local, flow.local_port).into(),
+            Some((flow.remote, flow.remote_port).into()),
+        );
+        self.set_send_limit(id);
+        self.count(Counter::connects);
+        self.after(id, tcp::Events::SEND);
+        Ok(())
+    }
+
+    /// A source port by RFC 6056's algorithm, such that the flow is new.
+    fn choose_port(&mut self, flow: &Flow) -> Option<u16> {
+        let binds = lock(&self.shared.binds);
+        let connections = &self.connections;
+        self.ports.select(
+            flow.local.into(),
+            (flow.remote, flow.remote_port).into(),
+            |port| {
+                let candidate = Flow {
+                    local_port: port,
+                    ..*flow
+                };
+                !binds.is_claimed(port) && connections.find(&candidate).is_none()
+            },
+        )
+    }
+
+    fn watch(&mut self, socket: u32, arg: u64) {
+        let shared = self.shared.clone();
+        let (set, cookie) = ((arg >> 32) as u32, arg as u32);
+        let Some(state) = shared.sets.get(set as usize) else {
+            self.count(Counter::bad_commands);
+            return;
+        };
+        let watch = Watch {
+            set,
+            set_generation: state.generation.load(SeqCst),
+            cookie,
+        };
+        let is_current = |w: &Watch| {
+            shared.sets[w.set as usize].generation.load(SeqCst) == w.set_generation
+        };
+        let add = |watches: &mut Watches| {
+            let free = watches
+                .iter()
+                .position(|w| w.as_ref().is_none_or(|w| !is_current(w)));
+            match free {
+                Some(place) => {
+                    watches[place] = Some(watch);
+                    place
+                }
+                None => {
+                    watches.push(Some(watch));
+                    watches.len() - 1
+                }
+            }
+        };
+        let Some(slot) = self.slots.get(socket) else {
+            return;
+        };
+        let place = match &slot.role {
+            Role::Listener(listener) => add(&mut lock(&listener.watches)),
+            _ => add(&mut slot.watches),
+        };
+        // An event of an earlier watch in this place may still wait in some set: it does not stand
+        // for this one.
+        if let Some(record) = shared.segment.socket(socket)
+            && place < 32
+        {
+            record.app.queued.fetch_and(!(1 << place), SeqCst);
+        }
+        self.raise(socket);
+    }
+
+    fn unwatch(&mut self, socket: u32, arg: u64) {
+        let (set, cookie) = ((arg >> 32) as u32, arg as u32);
+        let Some(slot) = self.slots.get(socket) else {
+            return;
+        };
+        let remove = |watches: &mut Watches| {
+            for watch in watches.iter_mut() {
+                if watch.is_some_and(|w| w.set == set && w.cookie == cookie) {
+                    *watch = None;
+                }
+            }
+        };
+        match &slot.role {
+            Role::Listener(listener) => remove(&mut lock(&listener.watches)),
+            _ => remove(&mut slot.watches),
+        }
+    }
+
+    fn answer_info(&mut self, context: u32, connection: Option<u32>, seq: u32) {
+        let now = self.now;
+        let words = connection
+            .and_then(|id| self.connections.get(id))
+            .map_or_else(Vec::new, |c| super::info::words(&c.tcb.info(now)));
+        if let Some(context) = self.shared.segment.context(context) {
+            context.answer(seq, &words);
+        }
+    }
+
+    /// Looks what the application has written.
+    pub fn collect_writes(&mut self, id: u32) {
+        let shared = self.shared.clone();
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
+            return;
+        };
+        // The limit may just have shrunk (SO_SNDBUF): what was allowed before is allowed still.
+        let limit = u64::from(shared.config.send_buffer_max.max(BUFFER_BOUNDS.1));
+        match connection
+            .send
+            .collect(&shared.segment, record, &mut self.pool, limit)
+        {
+            Ok(end) => {
+                let more = record.app.flags.load(Relaxed) & flag::MORE != 0;
+                connection.tcb.written_more(end, more);
+                self.mark(id);
+            }
+            Err(_) => self.punish(id),
+        }
+    }
+
+    /// Looks what the application has read.
+    pub fn collect_reads(&mut self, id: u32) {
+        let shared = self.shared.clone();
+        let now = self.now;
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
+            return;
+        };
+        let before = connection.recv.head();
+        match connection.recv.collect(record, &mut self.pool) {
+            Some(head) => {
+                if head != before {
+                    connection.tcb.consumed(now, head);
+                }
+                let due = window_update_at(&connection.tcb, head);
+                record.engine.rx_notify_at.store(due, SeqCst);
+            }
+            None => self.punish(id),
+        }
+    }
+
+    /// Ends a connection whose application broke the rules.
+    fn punish(&mut self, id: u32) {
+        tracing::warn!("an application wrote nonsense into its socket; the connection is reset");
+        self.count(Counter::misbehaved);
+        self.abort(id);
+    }
+
+    /// Publishes how much the application may have unacknowledged: as asked by `SO_SNDBUF`, or
+    /// twice the congestion window within the configured bounds.
+    pub fn set_send_limit(&mut self, id: u32) {
+        let shared = self.shared.clone();
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
+            return;
+        };
+        let limit = match record.options.send_buffer.load(Relaxed) {
+            0 => (2 * connection.tcb.cwnd()).clamp(
+                shared.config.send_buffer,
+                shared.config.send_buffer_max.max(shared.config.send_buffer),
+            )
+            .max(connection.send_limit),
+            asked => asked.clamp(BUFFER_BOUNDS.0, BUFFER_BOUNDS.1),
+        };
+        if limit != connection.send_limit || record.engine.tx_limit.load(Relaxed) == 0 {
+            connection.send_limit = limit;
+            record.engine.tx_limit.store(limit, SeqCst);
+        }
+    }
+}
+
+/// How far the application has to read before the peer should hear of the window: as
+/// `Tcb::consumed` decides it (RFC 9293 section 3.8.6.2.2).
+fn window_update_at(tcb: &Tcb, head: u64) -> u64 {
+    let (mss, half) = (u64::from(tcb.mss()), u64::from(tcb.recv_buffer() / 2));
+    let left = tcb.recv_window();
+    let need = if left < mss {
+        half.min(mss).max(1)
+    } else {
+        half.min(2 * mss).max(left)
+    };
+    let opened = (head + u64::from(tcb.recv_buffer())).saturating_sub(tcb.received() + left);
+    head + need.saturating_sub(opened)
+}
+
+/// Reads a record's options, each word once; impossible values become the nearest possible ones.
+/// Also type of service and time to live.
+pub fn read_options(record: &Socket) -> (SocketOptions, (u8, u8)) {
+    let o = &record.options;
+    let bits = o.bits.load(Relaxed);
+    let has = |bit: u32| bits & bit != 0;
+    let nonzero = |value: u32| (value != 0).then_some(value);
+    let seconds = |value: u32| {
+        nonzero(value).map(|s| Duration::from_secs(u64::from(s.min(32_767))))
+    };
+    let tos_ttl = o.tos_ttl.load(Relaxed);
+    let ttl = match (tos_ttl >> 8) as u8 {
+        0 => crate::net::ipv4::DEFAULT_TTL,
+        ttl => ttl,
+    };
+    let options = SocketOptions {
+        nodelay: has(option::NODELAY),
+        cork: has(option::CORK),
+        quickack: has(option::QUICKACK),
+        keepalive: has(option::KEEPALIVE),
+        keepalive_count: nonzero(o.keep_count.load(Relaxed)).map(|n| n.min(127) as u8),
+        keepalive_idle: seconds(o.keep_idle.load(Relaxed)),
+        keepalive_interval: seconds(o.keep_interval.load(Relaxed)),
+        user_timeout: nonzero(o.user_timeout.load(Relaxed))
+            .map(|ms| Duration::from_millis(u64::from(ms))),
+        maxseg: nonzero(o.max_segment.load(Relaxed)).map(|mss| mss.min(65_535) as u16),
+        recv_buffer: nonzero(o.receive_buffer.load(Relaxed))
+            .map(|n| n.clamp(BUFFER_BOUNDS.0, BUFFER_BOUNDS.1)),
+        ..SocketOptions::default()
+    };
+    (options, (tos_ttl as u8, ttl))
+}
+
+/// TCP states by Linux's numbers.
+pub fn state_number(state: State) -> u32 {
+    match state {
+        State::SynSent => state::SYN_SENT,
+        State::SynReceived => state::SYN_RECV,
+        State::Established => state::ESTABLISHED,
+        State::FinWait1 => state::FIN_WAIT1,
+        State::FinWait2 => state::FIN_WAIT2,
+        State::CloseWait => state::CLOSE_WAIT,
+        State::Closing => state::CLOSING,
+        State::LastAck => state::LAST_ACK,
+        State::TimeWait => state::TIME_WAIT,
+        State::Closed => state::CLOSE,
+    }
+}

@@ -1,0 +1,262 @@
+//! From frame to connection: each step accepts, or drops with a counted reason.
+
+use super::Stack;
+use super::connection::{Flow, Hop};
+use super::streams::RecvChain;
+use crate::net::{Destination, icmp};
+use crate::stats::Counter;
+use crate::tcp::{self, NoRoom, RecvStream, Segment as TcpSegment};
+use crate::wire::arp::ArpPacket;
+use crate::wire::ethernet::{EthernetFrame, ethertype};
+use crate::wire::{DropReason, Ipv4Packet, checksum, protocol};
+use context::Segment;
+use context::socket::Socket;
+use psio::{RxChecksum, RxMeta};
+
+/// The receive stream of a connection, as the protocol core sees it.
+pub struct Sink<'a> {
+    /// The segment.
+    pub segment: &'a Segment,
+    /// Where chunks come from.
+    pub pool: &'a mut super::chunks::ChunkPool,
+    /// The stream.
+    pub chain: &'a mut RecvChain,
+    /// The record, if the connection has one.
+    pub record: Option<&'a Socket>,
+}
+
+impl RecvStream for Sink<'_> {
+    fn store(&mut self, offset: u64, data: &[u8]) -> Result<(), NoRoom> {
+        self.chain
+            .store(self.segment, self.pool, self.record, offset, data)
+            .then_some(())
+            .ok_or(NoRoom)
+    }
+}
+
+impl Stack {
+    /// Takes a frame from the device.
+    pub fn on_frame(&mut self, frame: &[u8], meta: RxMeta) {
+        self.count(Counter::frames_in);
+        if let Err(reason) = self.try_frame(frame, meta) {
+            self.counters().drop_frame(reason);
+        }
+    }
+
+    fn try_frame(&mut self, frame: &[u8], meta: RxMeta) -> Result<(), DropReason> {
+        let frame = EthernetFrame::parse(frame)?;
+        let link = frame.accept(self.mac)?;
+        match frame.ethertype {
+            ethertype::IPV4 => {
+                let packet = Ipv4Packet::parse(frame.payload)?;
+                let to = self.addresses.accept(&packet, link)?;
+                self.on_packet(&packet, to, meta, false)
+            }
+            ethertype::ARP => self.on_arp(&ArpPacket::parse(frame.payload)?),
+            ethertype::IPV6 => Err(DropReason::Ipv6Unsupported),
+            _ => Err(DropReason::EthernetUnknownType),
+        }
+    }
+
+    /// Takes a datagram that this stack has sent to itself.
+    pub fn on_looped(&mut self, datagram: &[u8], gso_size: u16) {
+        self.count(Counter::frames_in);
+        let meta = RxMeta {
+            checksum: RxChecksum::Good,
+            gso_size,
+        };
+        let result = Ipv4Packet::parse(datagram)
+            .and_then(|packet| self.on_packet(&packet, Destination::Ours, meta, true));
+        if let Err(reason) = result {
+            self.counters().drop_frame(reason);
+        }
+    }
+
+    fn on_arp(&mut self, packet: &ArpPacket) -> Result<(), DropReason> {
+        let action = self.neighbors.on_arp(self.now.as_micros(), packet)?;
+        if action.conflict {
+            tracing::warn!(
+                address = %packet.sender_ip,
+                station = %packet.sender_mac,
+                "another station uses this stack's address"
+            );
+        }
+        if let Some(reply) = action.reply {
+            self.send_arp(&reply, packet.sender_mac);
+        }
+        for token in action.released {
+            self.release_held(token);
+        }
+        Ok(())
+    }
+
+    fn on_packet(
+        &mut self,
+        packet: &Ipv4Packet<'_>,
+        to: Destination,
+        meta: RxMeta,
+        looped: bool,
+    ) -> Result<(), DropReason> {
+        match packet.protocol {
+            protocol::TCP if to != Destination::Ours => Err(DropReason::TcpToBroadcast),
+            protocol::TCP => {
+                self.on_tcp(packet, meta, looped);
+                Ok(())
+            }
+            protocol::ICMP => self.on_icmp(packet, to, looped),
+            other => {
+                let (what, reason) = match other {
+                    protocol::UDP => (icmp::Unreachable::Port, DropReason::UdpNoSocket),
+                    _ => (
+                        icmp::Unreachable::Protocol,
+                        DropReason::Ipv4UnknownProtocol,
+                    ),
+                };
+                let now = self.now.as_micros();
+                let reply = self
+                    .icmp_errors
+                    .unreachable(now, packet, to, &self.addresses, what);
+                if let Some(reply) = reply {
+                    self.send_icmp(&reply);
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    fn on_icmp(
+        &mut self,
+        packet: &Ipv4Packet<'_>,
+        to: Destination,
+        looped: bool,
+    ) -> Result<(), DropReason> {
+        match icmp::receive(packet, to, &self.addresses)? {
+            icmp::IcmpInput::Echo(reply) if looped => {
+                let mut datagram = vec![0; reply.len()];
+                reply.emit(&mut datagram);
+                self.loop_back(datagram, 0);
+            }
+            icmp::IcmpInput::Echo(reply) => self.send_icmp(&reply),
+            icmp::IcmpInput::Error(error) => {
+                let flow = Flow {
+                    local: error.src,
+                    remote: error.dst,
+                    local_port: error.src_port,
+                    remote_port: error.dst_port,
+                };
+                if error.protocol == protocol::TCP
+                    && let Some(id) = self.connections.find(&flow)
+                    && let Some(connection) = self.connections.get(id)
+                {
+                    let seq = tcp::SeqNum(error.sequence);
+                    let events = connection.tcb.on_icmp_error(self.now, icmp_kind(error.kind), seq);
+                    self.after(id, events);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_tcp(&mut self, packet: &Ipv4Packet<'_>, meta: RxMeta, looped: bool) {
+        let bytes = packet.payload();
+        if meta.checksum == RxChecksum::Unknown
+            && !packet
+                .pseudo_header()
+                .plus(checksum::sum(bytes))
+                .is_valid()
+        {
+            self.count(Counter::bad_checksum);
+            return;
+        }
+        let Ok(mut segment) = TcpSegment::parse(bytes) else {
+            self.count(Counter::bad_segment);
+            return;
+        };
+        segment.gso_size = meta.gso_size;
+        if !segment.payload.is_empty() {
+            self.count(Counter::segments_in);
+        }
+        let flow = Flow {
+            local: packet.dst,
+            remote: packet.src,
+            local_port: segment.dst_port,
+            remote_port: segment.src_port,
+        };
+        if let Some(id) = self.connections.find(&flow) {
+            if self.reopens(id, &segment) {
+                self.remove(id);
+            } else {
+                self.on_segment(id, &segment);
+                return;
+            }
+        }
+        let hop = if looped { Hop::Loopback } else { Hop::Unknown };
+        if segment.flags.contains(tcp::Flags::SYN)
+            && !segment.flags.contains(tcp::Flags::ACK)
+            && !segment.flags.contains(tcp::Flags::RST)
+            && let Some(listener) = self.listener_for(&flow)
+        {
+            self.open_passively(&listener, flow, &segment, hop);
+            return;
+        }
+        self.count(Counter::no_connection);
+        if let Some(reset) = tcp::reset_for(&segment) {
+            self.count(Counter::resets_sent);
+            self.send_stray(&flow, &reset, hop);
+        }
+    }
+
+    /// Hands a segment to its connection.
+    fn on_segment(&mut self, id: u32, segment: &TcpSegment<'_>) {
+        let shared = self.shared.clone();
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let record = connection.socket.and_then(|s| shared.segment.socket(s));
+        let mut sink = Sink {
+            segment: &shared.segment,
+            pool: &mut self.pool,
+            chain: &mut connection.recv,
+            record,
+        };
+        match connection.tcb.on_segment(self.now, segment, &mut sink) {
+            Ok(events) => {
+                if let Some(reason) = events.payload_drop() {
+                    shared.counters[self.index].drop_segment(reason);
+                }
+                self.after(id, events);
+            }
+            Err(reason) => {
+                shared.counters[self.index].drop_segment(reason);
+                self.after(id, tcp::Events::SEND);
+            }
+        }
+    }
+
+    /// Whether a SYN may take the place of a connection in TIME-WAIT (RFC 9293 section 3.6.1).
+    fn reopens(&mut self, id: u32, segment: &TcpSegment<'_>) -> bool {
+        segment.flags.contains(tcp::Flags::SYN)
+            && self
+                .connections
+                .get(id)
+                .is_some_and(|connection| connection.tcb.gives_way_to(segment))
+    }
+}
+
+fn icmp_kind(kind: icmp::ErrorKind) -> tcp::IcmpError {
+    use icmp::ErrorKind as E;
+    use tcp::{Error, IcmpError};
+    match kind {
+        E::NetworkUnreachable | E::SourceRouteFailed => IcmpError::Soft(Error::NetworkUnreachable),
+        E::HostUnreachable | E::TimeExceeded | E::ParameterProblem => {
+            IcmpError::Soft(Error::HostUnreachable)
+        }
+        E::ProtocolUnreachable => IcmpError::Hard(Error::ProtocolUnreachable),
+        E::PortUnreachable => IcmpError::Hard(Error::Refused),
+        E::Prohibited => IcmpError::Hard(Error::Prohibited),
+        // An MTU is that of an IP datagram: less both headers.
+        E::FragmentationNeeded { mtu } => IcmpError::PacketTooBig {
+            mss: mtu.saturating_sub(40),
+        },
+    }
+}

@@ -1,0 +1,400 @@
+//! What follows when a connection's state changes: its record, its sockets, its timers, its end.
+
+use super::Stack;
+use super::commands::state_number;
+use super::slots::Role;
+use crate::shared::lock;
+use crate::stats::Counter;
+use crate::tcp::{Error, Events, Instant, SeqNum, State};
+use context::socket::{Socket, flag, state};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use super::connection::{Connection, Flow};
+
+/// How long after its last data a connection gives back half-filled chunks, microseconds.
+const IDLE: u64 = 200_000;
+
+impl Stack {
+    /// Puts a connection into the list of those that may have something to send.
+    pub fn mark(&mut self, id: u32) {
+        if let Some(connection) = self.connections.get(id)
+            && !connection.queued
+            && !connection.held
+        {
+            connection.queued = true;
+            let token = (id, connection.stamp);
+            self.dirty.push_back(token);
+        }
+    }
+
+    /// What follows from an event of a connection.
+    pub fn after(&mut self, id: u32, events: Events) {
+        let shared = self.shared.clone();
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if events.contains(Events::CONNECTED) {
+            connection.was_connected = true;
+            if let Some(listener) = connection.listener.take() {
+                self.offer(id, &listener);
+            }
+        }
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let record = connection.socket.and_then(|s| shared.segment.socket(s));
+        let mut edge = false;
+        if events.contains(Events::READABLE) {
+            let end = connection.tcb.received();
+            connection.recv.publish(record, end);
+            edge = true;
+        }
+        if events.contains(Events::WRITABLE) {
+            let acked = connection.tcb.acked();
+            connection.send.release(acked, &mut self.pool);
+            if let Some(record) = record {
+                record.engine.tx_head.store(acked, SeqCst);
+            }
+        }
+        let changed = Events::CONNECTED | Events::PEER_CLOSED | Events::ERROR | Events::CLOSED;
+        if let Some(record) = record {
+            let old = record.engine.state.load(Relaxed);
+            let new = shown_state(connection);
+            if old != new || events.intersects(changed) {
+                if let Some(error) = connection.tcb.error()
+                    && events.contains(Events::ERROR)
+                {
+                    record.engine.error.store(errno(error), SeqCst);
+                }
+                record.engine.state.store(new, SeqCst);
+                edge |= events.intersects(changed);
+            }
+        }
+        let socket = connection.socket;
+        if events.contains(Events::WRITABLE) {
+            self.set_send_limit(id);
+            if let Some(record) = record
+                && record.app.flags.load(SeqCst) & flag::NOSPACE != 0
+                && record.has_room()
+            {
+                record.app.flags.fetch_and(!flag::NOSPACE, SeqCst);
+                edge = true;
+            }
+            // Threads that wait for their data to be acknowledged (SO_LINGER) look again, too.
+            edge |= record.is_some_and(|r| r.app.waiters.load(Relaxed) != 0);
+        }
+        if events.contains(Events::READABLE) {
+            self.collect_reads(id);
+        }
+        if edge && let Some(socket) = socket {
+            self.raise(socket);
+        }
+        if events.intersects(Events::READABLE | Events::WRITABLE) {
+            self.sweep_later(id);
+        }
+        self.mark(id);
+    }
+
+    /// After a connection has sent what it had: arms its timer, or ends it.
+    pub fn settle(&mut self, id: u32) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if connection.tcb.is_closed() {
+            self.remove(id);
+            return;
+        }
+        if connection.tcb.state() == State::TimeWait && !connection.time_wait {
+            connection.time_wait = true;
+            let token = (id, connection.stamp);
+            self.time_wait.push_back(token);
+            self.bound_time_wait();
+        }
+        let shared = self.shared.clone();
+        if let Some(connection) = self.connections.get(id)
+            && let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s))
+        {
+            // FIN-WAIT-1 and the like come from sending, not from an event.
+            let new = shown_state(connection);
+            if record.engine.state.load(Relaxed) != new {
+                record.engine.state.store(new, SeqCst);
+            }
+        }
+        self.rearm(id);
+    }
+
+    /// Sees to it that the wheel wakes a connection no later than its next deadline.
+    pub fn rearm(&mut self, id: u32) {
+        if let Some(connection) = self.connections.get(id)
+            && let Some(deadline) = connection.tcb.next_deadline()
+            && deadline < connection.armed
+        {
+            connection.armed = deadline;
+            let token = (id, connection.stamp);
+            self.wheel.set(deadline.as_micros(), token);
+        }
+    }
+
+    /// Does what is due now: timers of connections, neighbours, and idle memory.
+    pub fn run_timers(&mut self) -> bool {
+        let now = self.now;
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(now.as_micros(), |token| due.push(token));
+        let any = !due.is_empty();
+        for token in due.drain(..) {
+            let Some(connection) = self.connections.get_stamped(token) else {
+                continue;
+            };
+            connection.armed = Instant::NEVER;
+            let events = connection.tcb.on_timer(now);
+            self.after(token.0, events);
+        }
+        self.due = due;
+        while let Some((packet, to)) = self.neighbors.poll_transmit(now.as_micros()) {
+            self.send_arp(&packet, to);
+        }
+        while let Some(unresolved) = self.neighbors.poll_unresolved() {
+            for token in unresolved.held {
+                self.give_up_held(token);
+            }
+        }
+        while let Some(&(due, token)) = self.idle.front()
+            && due <= now.as_micros()
+        {
+            self.idle.pop_front();
+            self.sweep(token);
+        }
+        any
+    }
+
+    fn sweep_later(&mut self, id: u32) {
+        let due = self.now.as_micros() + IDLE;
+        if let Some(connection) = self.connections.get(id)
+            && !connection.swept
+        {
+            connection.swept = true;
+            let token = (id, connection.stamp);
+            self.idle.push_back((due, token));
+        }
+    }
+
+    /// Gives back the memory of a connection that has gone idle.
+    fn sweep(&mut self, token: (u32, u32)) {
+        let shared = self.shared.clone();
+        self.collect_reads(token.0);
+        let Some(connection) = self.connections.get_stamped(token) else {
+            return;
+        };
+        connection.swept = false;
+        let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
+            return;
+        };
+        let beyond = connection.tcb.has_holes();
+        let mut remains = connection.recv.reclaim(record, &mut self.pool, beyond);
+        remains |= connection.send.reclaim(record, &mut self.pool);
+        if remains {
+            self.sweep_later(token.0);
+        }
+    }
+
+    /// The last reference to a socket is gone. `reset`: `SO_LINGER` with a time of 0.
+    pub fn close_socket(&mut self, socket: u32, reset: bool) {
+        let shared = self.shared.clone();
+        let Some(slot) = self.slots.get(socket) else {
+            return;
+        };
+        let Some(record) = shared.segment.socket(socket) else {
+            return;
+        };
+        match slot.role.clone() {
+            Role::Free => return,
+            Role::Open => {
+                if let Some(mut chain) = self.closed_unread.remove(&socket) {
+                    chain.clear(&mut self.pool);
+                }
+            }
+            Role::Listener(_) => self.stop_listening(socket),
+            Role::Connection(id) => {
+                self.collect_writes(id);
+                self.collect_reads(id);
+                let now = self.now;
+                if let Some(connection) = self.connections.get(id) {
+                    connection.socket = None;
+                    connection.recv.clear(&mut self.pool);
+                    if reset {
+                        connection.tcb.abort();
+                    } else {
+                        connection.tcb.close(now);
+                    }
+                    if connection.tcb.state() == State::Closed {
+                        connection.send.clear(&mut self.pool);
+                    }
+                    self.mark(id);
+                }
+            }
+        }
+        self.give_back_open_chunk(record);
+        lock(&shared.binds).release(socket);
+        // Threads that still wait on it find it closed.
+        record.wake_waiters();
+        self.slots.release(socket);
+    }
+
+    /// A chunk that the application has attached to its stream without writing to it.
+    fn give_back_open_chunk(&mut self, record: &Socket) {
+        let chunk = record.app.tx_open.load(SeqCst);
+        if self.pool.accept(chunk) {
+            self.pool.release(chunk);
+        }
+    }
+
+    /// A listener ends, on this worker at once and on the others by message.
+    pub fn stop_listening(&mut self, socket: u32) {
+        let shared = self.shared.clone();
+        self.unlisten(socket);
+        for (index, inbox) in shared.inboxes.iter().enumerate() {
+            if index != self.index {
+                inbox.send(crate::shared::Message::Unlisten(socket));
+            }
+        }
+        if let Some(slot) = self.slots.get(socket)
+            && let Role::Listener(listener) = slot.role.clone()
+        {
+            slot.watches = lock(&listener.watches).clone();
+            slot.role = Role::Open;
+        }
+    }
+
+    /// Ends a connection at once, with a RST where the peer knows of it.
+    pub fn abort(&mut self, id: u32) {
+        if let Some(connection) = self.connections.get(id) {
+            connection.tcb.abort();
+            self.after(id, Events::CLOSED);
+        }
+    }
+
+    /// Ends an attempt to connect.
+    pub fn fail(&mut self, id: u32, error: Error) {
+        let shared = self.shared.clone();
+        if let Some(connection) = self.connections.get(id) {
+            connection.tcb.abort();
+            if let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) {
+                record.engine.error.store(errno(error), SeqCst);
+            }
+            self.after(id, Events::CLOSED);
+        }
+    }
+
+    /// Takes a connection out of all tables.
+    pub fn remove(&mut self, id: u32) {
+        let shared = self.shared.clone();
+        let Some(mut connection) = self.connections.remove(id) else {
+            return;
+        };
+        if let Some(listener) = connection.listener.take() {
+            self.listeners.settle(&listener);
+        }
+        if let Some(socket) = connection.socket
+            && let Some(record) = shared.segment.socket(socket)
+        {
+            // What was received can still be read, so its chunks stay until the socket is closed:
+            // a connection without TCP is kept for that.
+            if connection.recv.collect(record, &mut self.pool).is_some()
+                && connection.recv.head() < connection.tcb.received()
+            {
+                self.closed_unread.insert(socket, std::mem::take(&mut connection.recv));
+            }
+            if let Some(slot) = self.slots.get(socket) {
+                slot.role = Role::Open;
+            }
+        }
+        connection.recv.clear(&mut self.pool);
+        connection.send.clear(&mut self.pool);
+        self.count(Counter::closed);
+        self.counters()
+            .set(Counter::connections, self.connections.len() as u64);
+    }
+
+    /// Ends the oldest TIME-WAIT connections while there are too many.
+    fn bound_time_wait(&mut self) {
+        while self.time_wait.len() > self.shared.config.max_time_wait {
+            let Some(token) = self.time_wait.pop_front() else {
+                return;
+            };
+            let waits = |c: &mut Connection| c.tcb.state() == State::TimeWait;
+            if self.connections.get_stamped(token).is_some_and(waits) {
+                self.count(Counter::time_wait_overflow);
+                self.remove(token.0);
+            }
+        }
+    }
+
+    /// A process is gone: what it held is closed as by `exit(2)`.
+    pub fn process_gone(&mut self, process: u32, contexts: &[u32]) {
+        for context in contexts {
+            self.close_context(*context);
+        }
+        let held: Vec<u32> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.holder == process && !matches!(slot.role, Role::Free))
+            .map(|(socket, _)| socket)
+            .collect();
+        for socket in held {
+            self.close_socket(socket, false);
+        }
+        for context in contexts {
+            self.pool.revoke(*context);
+        }
+    }
+
+    /// Whether a connection still has something to tell its peer.
+    pub fn is_busy(connection: &Connection) -> bool {
+        !matches!(
+            connection.tcb.state(),
+            State::TimeWait | State::Closed | State::FinWait2 | State::SynSent
+        )
+    }
+
+    /// Initial sequence number and timestamp offset of a flow.
+    pub fn isn(&self, flow: &Flow) -> (SeqNum, u32) {
+        let local = (flow.local, flow.local_port).into();
+        let remote = (flow.remote, flow.remote_port).into();
+        (
+            self.isns.isn(self.now, local, remote),
+            self.isns
+                .timestamp_offset(flow.local.into(), flow.remote.into()),
+        )
+    }
+}
+
+/// The state word of a connection's record.
+fn shown_state(connection: &Connection) -> u32 {
+    let tcb = &connection.tcb;
+    let mut word = state_number(tcb.state()) | state::BOUND;
+    if connection.was_connected {
+        word |= state::WAS_CONNECTED;
+    }
+    let closed = matches!(tcb.state(), State::Closed | State::TimeWait);
+    if tcb.peer_closed() || closed {
+        word |= state::RX_SHUT;
+    }
+    if closed {
+        word |= state::TX_SHUT;
+    }
+    word
+}
+
+/// The errno of a connection's failure.
+fn errno(error: Error) -> i32 {
+    match error {
+        Error::Refused => libc::ECONNREFUSED,
+        Error::Reset => libc::ECONNRESET,
+        Error::BrokenPipe => libc::EPIPE,
+        Error::TimedOut => libc::ETIMEDOUT,
+        Error::HostUnreachable => libc::EHOSTUNREACH,
+        Error::NetworkUnreachable => libc::ENETUNREACH,
+        Error::ProtocolUnreachable => libc::ENOPROTOOPT,
+        Error::Prohibited => libc::EACCES,
+    }
+}

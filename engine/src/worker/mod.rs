@@ -1,0 +1,385 @@
+//! The worker: one thread, one queue pair, and all connections that arrive there.
+//!
+//! Each round takes a burst from the device, what applications ask for, and what is due; lets every
+//! connection that has something to send do so; and tells applications, once for the whole round.
+
+pub mod chunks;
+pub mod commands;
+pub mod connection;
+mod events;
+mod grants;
+mod info;
+mod input;
+mod lifecycle;
+pub mod listeners;
+mod output;
+pub mod slots;
+pub mod streams;
+pub mod timers;
+
+use crate::binds::EPHEMERAL;
+use crate::net::icmp::ErrorSender;
+use crate::net::{LocalAddresses, NeighborConfig, NeighborTable, RoutingTable};
+use crate::shared::{Message, Shared, lock};
+use crate::stats::{Counter, Counters};
+use crate::sys;
+use crate::tcp::{Instant, IsnGenerator, PortSelector, TcpConfig};
+use chunks::ChunkPool;
+use connection::Connections;
+use context::socket::state;
+use grants::ContextState;
+use listeners::Listeners;
+use output::Looped;
+use psio::{BURST, Capabilities, MacAddr, Queue};
+use slots::{Role, Slots};
+use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+use streams::RecvChain;
+use timers::TimerWheel;
+
+/// Longest sleep while an application on the same core may have commands that it has not rung for.
+const SHARED_CORE_SLEEP: u64 = 1_000;
+/// How long after the last work that holds; later the sleep is ten times as long.
+const SHARED_CORE_ACTIVE: u64 = 10_000;
+
+/// Everything of a worker but its queue.
+pub struct Stack {
+    shared: Arc<Shared>,
+    index: usize,
+    /// Read once a round.
+    now: Instant,
+    mac: MacAddr,
+    capabilities: Capabilities,
+    tcp: TcpConfig,
+    addresses: LocalAddresses,
+    routes: RoutingTable,
+    /// Connections wait for the address of their neighbour.
+    neighbors: NeighborTable<(u32, u32)>,
+    icmp_errors: ErrorSender,
+    isns: IsnGenerator,
+    ports: PortSelector,
+    connections: Connections,
+    listeners: Listeners,
+    slots: Slots,
+    pool: ChunkPool,
+    contexts: Vec<ContextState>,
+    edges: events::Edges,
+    wheel: TimerWheel,
+    /// Connections that may have something to send.
+    dirty: VecDeque<(u32, u32)>,
+    /// Connections whose memory is looked at later, with the time in microseconds.
+    idle: VecDeque<(u64, (u32, u32))>,
+    time_wait: VecDeque<(u32, u32)>,
+    /// Received bytes of connections that are gone, kept until their sockets are closed.
+    closed_unread: HashMap<u32, RecvChain>,
+    looped: VecDeque<Looped>,
+    /// Frames of ARP, ICMP and resets.
+    control: VecDeque<Vec<u8>>,
+    announced: Vec<u32>,
+    due: Vec<(u32, u32)>,
+}
+
+/// A worker.
+pub struct Worker {
+    stack: Stack,
+    queue: Box<dyn Queue>,
+    spin: u64,
+    stopping: bool,
+}
+
+impl Worker {
+    /// Worker `index` over a queue pair of a device with address `mac`.
+    ///
+    /// # Errors
+    /// Addresses or routes that contradict each other.
+    pub fn new(
+        shared: Arc<Shared>,
+        index: usize,
+        queue: Box<dyn Queue>,
+        mac: MacAddr,
+        capabilities: Capabilities,
+    ) -> Result<Worker, crate::net::NetError> {
+        let config = &shared.config;
+        let mut addresses = LocalAddresses::default();
+        let mut routes = RoutingTable::default();
+        for address in &config.addresses {
+            addresses.add(*address)?;
+            if address.network.len() < 32 {
+                routes.add_connected(0, *address)?;
+            }
+        }
+        for route in &config.routes {
+            routes.add(*route)?;
+        }
+        let mut neighbors = NeighborTable::new(
+            mac,
+            addresses.clone(),
+            NeighborConfig {
+                // Connections wait here, and their number is bounded elsewhere.
+                max_held: 4096,
+                ..NeighborConfig::default()
+            },
+        );
+        for (prefix, station) in &config.neighbors {
+            neighbors.add_static(*prefix, *station)?;
+        }
+        let now = sys::now_micros();
+        let workers = shared.inboxes.len();
+        let [k0, k1] = shared.secret;
+        let key = (u128::from(k0) << 64 | u128::from(k1)).to_ne_bytes();
+        let tcp = TcpConfig {
+            mss: (capabilities.mtu.saturating_sub(40)).clamp(88, 65_000) as u16,
+            ..config.tcp
+        };
+        let stack = Stack {
+            index,
+            now: Instant::from_micros(now),
+            mac,
+            capabilities,
+            tcp,
+            routes,
+            icmp_errors: ErrorSender::default(),
+            isns: IsnGenerator::new(key),
+            ports: PortSelector::new(sys::random(), EPHEMERAL),
+            connections: Connections::new([k1, k0]),
+            listeners: Listeners::default(),
+            slots: Slots::new(&shared.segment, index),
+            pool: ChunkPool::new(
+                shared.segment.geometry().chunks,
+                index,
+                config.memory / workers as u64,
+            ),
+            contexts: Vec::new(),
+            edges: events::Edges::default(),
+            wheel: TimerWheel::new(now),
+            dirty: VecDeque::new(),
+            idle: VecDeque::new(),
+            time_wait: VecDeque::new(),
+            closed_unread: HashMap::new(),
+            looped: VecDeque::new(),
+            control: VecDeque::new(),
+            announced: Vec::new(),
+            due: Vec::new(),
+            neighbors,
+            addresses,
+            shared: shared.clone(),
+        };
+        Ok(Worker {
+            spin: shared.config.spin_us,
+            stack,
+            queue,
+            stopping: false,
+        })
+    }
+
+    /// Works until told to stop.
+    ///
+    /// # Errors
+    /// Of the device, when it is of no use any more.
+    pub fn run(&mut self) -> Result<(), psio::Error> {
+        let announcements: Vec<_> = self.stack.neighbors.announcements().collect();
+        if self.stack.index == 0 {
+            for packet in announcements {
+                self.stack.send_arp(&packet, MacAddr::BROADCAST);
+            }
+        }
+        let mut worked_at = self.stack.now;
+        loop {
+            if self.round()? {
+                worked_at = self.stack.now;
+                continue;
+            }
+            if self.stopping {
+                self.queue.flush()?;
+                return Ok(());
+            }
+            if self.stack.now.since(worked_at).as_micros() < self.spin {
+                std::hint::spin_loop();
+                continue;
+            }
+            self.sleep(worked_at);
+        }
+    }
+
+    /// One round; returns whether there was anything to do.
+    fn round(&mut self) -> Result<bool, psio::Error> {
+        let stack = &mut self.stack;
+        stack.now = Instant::from_micros(sys::now_micros());
+        let received = self
+            .queue
+            .receive(BURST, &mut |frame, meta| stack.on_frame(frame, meta))?;
+        let mut worked = received > 0;
+        for _ in 0..stack.looped.len().min(BURST) {
+            if let Some(looped) = stack.looped.pop_front() {
+                stack.on_looped(&looped.datagram, looped.gso_size);
+                worked = true;
+            }
+        }
+        worked |= stack.take_commands();
+        if stack.shared.inboxes[stack.index].is_waiting() {
+            worked = true;
+            while let Some(message) = stack.shared.inboxes[stack.index].take() {
+                self.stopping |= stack.on_message(message);
+            }
+        }
+        worked |= stack.run_timers();
+        worked |= stack.transmit(&mut *self.queue);
+        self.queue.flush()?;
+        // While input waits, more events will come: one wake-up for all of them.
+        stack.publish_edges(received < BURST && stack.looped.is_empty());
+        Ok(worked)
+    }
+
+    fn sleep(&mut self, worked_at: Instant) {
+        let stack = &mut self.stack;
+        stack.wake_sets();
+        stack.report();
+        let shared = stack.shared.clone();
+        let inbox = &shared.inboxes[stack.index];
+        let record = shared.segment.worker(stack.index);
+        if !record.fall_asleep() {
+            return;
+        }
+        let quiet = stack.dirty.is_empty() && stack.looped.is_empty() && !inbox.is_waiting();
+        if quiet && self.queue.arm() {
+            let now = stack.now.as_micros();
+            let mut until = stack.next_deadline();
+            if shared.segment.shared_core() && stack.connections.len() > 0 {
+                let active = stack.now.since(worked_at).as_micros() < SHARED_CORE_ACTIVE;
+                let bound = SHARED_CORE_SLEEP * if active { 1 } else { 10 };
+                until = until.min(now + bound);
+            }
+            if !stack.dirty.is_empty() || !stack.control.is_empty() {
+                until = until.min(now + SHARED_CORE_SLEEP);
+            }
+            let timeout = (until != u64::MAX)
+                .then(|| Duration::from_micros(until.saturating_sub(now)));
+            let mut fds = vec![inbox.doorbell.as_raw_fd()];
+            fds.extend(self.queue.wait_fd());
+            stack.count(Counter::sleeps);
+            sys::wait_readable(&fds, timeout);
+        }
+        self.queue.disarm();
+        record.wake_up();
+        sys::clear(&inbox.doorbell);
+    }
+}
+
+impl Stack {
+    fn counters(&self) -> &Counters {
+        &self.shared.counters[self.index]
+    }
+
+    fn count(&self, counter: Counter) {
+        self.counters().count(counter);
+    }
+
+    /// Whether an address is reached inside this stack.
+    fn is_local(&self, address: Ipv4Addr) -> bool {
+        self.shared.config.loopback && (address.is_loopback() || self.addresses.is_ours(address))
+    }
+
+    /// When there is something to do, in microseconds; `u64::MAX` for never.
+    fn next_deadline(&self) -> u64 {
+        let neighbors = self.neighbors.next_deadline();
+        let idle = self.idle.front().map(|(due, _)| *due);
+        [self.wheel.next_deadline(), neighbors, idle]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Publishes what only changes slowly.
+    fn report(&mut self) {
+        while let Some(token) = self.time_wait.front().copied() {
+            if self.connections.get_stamped(token).is_some() {
+                break;
+            }
+            self.time_wait.pop_front();
+        }
+        let counters = &self.shared.counters[self.index];
+        counters.set(Counter::time_wait, self.time_wait.len() as u64);
+        counters.set(Counter::stream_memory, self.pool.used());
+    }
+
+    /// Does what the control thread asks; true if it is to stop.
+    fn on_message(&mut self, message: Message) -> bool {
+        match message {
+            Message::OpenContext {
+                context,
+                process,
+                done,
+            } => {
+                self.open_context(context, process);
+                let _ = done.send(());
+            }
+            Message::CloseContext { context, done } => {
+                self.close_context(context);
+                let _ = done.send(());
+            }
+            Message::Listen { listener, done } => {
+                let segment = &self.shared.segment;
+                let added =
+                    self.listeners
+                        .add(segment, &mut self.pool, self.index, listener.clone());
+                if added && let Some(slot) = self.slots.get(listener.socket) {
+                    *lock(&listener.watches) = std::mem::take(&mut slot.watches);
+                    slot.role = Role::Listener(listener.clone());
+                    if let Some(record) = self.shared.segment.socket(listener.socket) {
+                        record
+                            .engine
+                            .state
+                            .store(state::LISTEN | state::BOUND, SeqCst);
+                    }
+                }
+                let _ = done.send(added);
+            }
+            Message::SetBacklog {
+                socket,
+                backlog,
+                done,
+            } => {
+                if let Some(slot) = self.slots.get(socket)
+                    && let Role::Listener(listener) = &slot.role
+                {
+                    listener.backlog.store(backlog, SeqCst);
+                }
+                let _ = done.send(());
+            }
+            Message::Unlisten(socket) => self.unlisten(socket),
+            Message::ProcessGone {
+                process,
+                contexts,
+                done,
+            } => {
+                self.process_gone(process, &contexts);
+                let _ = done.send(());
+            }
+            Message::RenewSet { set, done } => {
+                self.reset_set_cursor(set);
+                if let Some(ring) = self.shared.segment.event_ring(set, self.index) {
+                    ring.reset();
+                }
+                let _ = done.send(());
+            }
+            Message::CountBusy(reply) => {
+                let ids = self.connections.ids();
+                let mut busy = |id| self.connections.get(id).is_some_and(|c| Self::is_busy(c));
+                let _ = reply.send(ids.into_iter().filter(|id| busy(*id)).count());
+            }
+            Message::Stop => {
+                for id in self.connections.ids() {
+                    self.abort(id);
+                }
+                return true;
+            }
+        }
+        false
+    }
+}
+

@@ -1,0 +1,396 @@
+//! From connection to frame: headers built in place, the payload copied (and summed, where the
+//! device does not) in one pass.
+
+use super::Stack;
+use super::connection::{Connection, Flow, Hop};
+use crate::net::{Lookup, icmp, ipv4::DEFAULT_TTL};
+use crate::stats::Counter;
+use crate::tcp::{self, Outgoing};
+use crate::wire::arp::{self, ArpPacket};
+use crate::wire::ethernet::{self, EthernetHeader, ethertype};
+use crate::wire::ipv4::HEADER_LEN as IP_LEN;
+use crate::wire::{DropReason, Ipv4Header, checksum, protocol};
+use context::Segment;
+use psio::{ChecksumOffload, Gso, GsoKind, MacAddr, Queue, TxMeta};
+
+/// Offset of the checksum field in a TCP header.
+const TCP_CHECKSUM: usize = 16;
+/// Largest TCP payload of a super-segment: what an IP datagram holds beside the longest headers.
+const MAX_SUPER: usize = 65_535 - IP_LEN - 60;
+/// Super-segments of one connection in a row, before others have their turn.
+const TURN: usize = 16;
+/// Frames that wait on their way back into this worker.
+const LOOP_LIMIT: usize = 1024;
+/// How long a neighbour's address is used before it is looked up again (which also keeps the
+/// neighbour table's entry fresh).
+const HOP_AGE: u64 = 1_000_000;
+
+/// A datagram on its way back into this worker.
+pub struct Looped {
+    /// IP header and payload.
+    pub datagram: Vec<u8>,
+    /// Segment size of a super-segment, or 0.
+    pub gso_size: u16,
+}
+
+/// What became of a connection's turn.
+enum Turn {
+    /// Nothing is left to send.
+    Done,
+    /// More is there, and others should have their turn.
+    More,
+    /// The device or the loopback is full.
+    Full,
+    /// The neighbour's address is not known; the connection waits for it.
+    Held,
+}
+
+impl Stack {
+    /// Gives each connection that may have something to send its turn. Returns whether anything
+    /// was sent.
+    pub fn transmit(&mut self, queue: &mut dyn Queue) -> bool {
+        let mut progress = self.send_control(queue);
+        for _ in 0..self.dirty.len() {
+            let Some(token) = self.dirty.pop_front() else {
+                break;
+            };
+            let Some(connection) = self.connections.get_stamped(token) else {
+                continue;
+            };
+            connection.queued = false;
+            let (turn, sent) = self.serve(token.0, queue);
+            progress |= sent > 0;
+            match turn {
+                Turn::Done => self.settle(token.0),
+                Turn::More => self.mark(token.0),
+                Turn::Held => {}
+                Turn::Full => {
+                    self.mark(token.0);
+                    break;
+                }
+            }
+        }
+        progress
+    }
+
+    fn serve(&mut self, id: u32, queue: &mut dyn Queue) -> (Turn, usize) {
+        let now = self.now;
+        let Some(hop) = self.next_hop(id) else {
+            return (Turn::Held, 0);
+        };
+        let shared = self.shared.clone();
+        let Some(connection) = self.connections.get(id) else {
+            return (Turn::Done, 0);
+        };
+        let max = match hop {
+            Hop::Loopback => MAX_SUPER,
+            _ if self.capabilities.tx_segmentation => MAX_SUPER,
+            _ => 0,
+        };
+        let mut sent = 0;
+        while sent < TURN {
+            // Room is looked for first: what the core has given out counts as sent.
+            match hop {
+                Hop::Loopback if self.looped.len() >= LOOP_LIMIT => return (Turn::Full, sent),
+                Hop::Loopback => {}
+                _ => {
+                    let frame = ethernet::HEADER_LEN + IP_LEN + 60;
+                    if queue.reserve(frame + max.max(usize::from(connection.tcb.mss()))).is_none()
+                    {
+                        return (Turn::Full, sent);
+                    }
+                }
+            }
+            let max = max.max(usize::from(connection.tcb.mss()));
+            let Some(out) = connection.tcb.poll_transmit(now, max) else {
+                return (Turn::Done, sent);
+            };
+            sent += 1;
+            shared.counters[self.index].count(Counter::frames_out);
+            match hop {
+                Hop::Station(station, _) => {
+                    let offload = self.capabilities.tx_checksum;
+                    let len = ethernet::HEADER_LEN + datagram_len(&out);
+                    let Some(frame) = queue.reserve(len) else {
+                        return (Turn::Full, sent);
+                    };
+                    EthernetHeader {
+                        dst: station,
+                        src: self.mac,
+                        ethertype: ethertype::IPV4,
+                    }
+                    .emit(frame);
+                    let datagram = &mut frame[ethernet::HEADER_LEN..len];
+                    build(connection, &out, &shared.segment, datagram, offload);
+                    queue.commit(len, meta(&out, offload));
+                }
+                _ => {
+                    let mut datagram = vec![0; datagram_len(&out)];
+                    build(connection, &out, &shared.segment, &mut datagram, true);
+                    let gso_size = if out.payload_len() > usize::from(out.mss) {
+                        out.mss
+                    } else {
+                        0
+                    };
+                    self.looped.push_back(Looped { datagram, gso_size });
+                }
+            }
+        }
+        (Turn::More, sent)
+    }
+
+    /// Where a connection's frames go, or `None` while that is being found out.
+    fn next_hop(&mut self, id: u32) -> Option<Hop> {
+        let now = self.now;
+        let connection = self.connections.get(id)?;
+        match connection.hop {
+            Hop::Loopback => return Some(Hop::Loopback),
+            Hop::Station(_, since) if now.since(since).as_micros() < HOP_AGE => {
+                return Some(connection.hop);
+            }
+            _ => {}
+        }
+        let remote = connection.flow.remote;
+        let token = (id, connection.stamp);
+        if self.is_local(remote) {
+            self.connections.get(id)?.hop = Hop::Loopback;
+            return Some(Hop::Loopback);
+        }
+        let Some(hop) = self.routes.lookup(remote) else {
+            self.counters().drop_frame(DropReason::NoRoute);
+            self.unreachable(id, tcp::Error::NetworkUnreachable);
+            return None;
+        };
+        match self.neighbors.lookup(now.as_micros(), hop.neighbor) {
+            Lookup::Resolved(station) => {
+                let connection = self.connections.get(id)?;
+                connection.hop = Hop::Station(station, now);
+                Some(connection.hop)
+            }
+            Lookup::Pending => {
+                self.connections.get(id)?.held = true;
+                if let Some(displaced) = self.neighbors.hold(hop.neighbor, token) {
+                    // It goes on by its own retransmission timer.
+                    self.counters().drop_frame(DropReason::NeighborQueueFull);
+                    self.unhold(displaced);
+                }
+                None
+            }
+            Lookup::Unreachable | Lookup::NoRoom => {
+                self.counters().drop_frame(DropReason::NeighborUnreachable);
+                self.unreachable(id, tcp::Error::HostUnreachable);
+                None
+            }
+        }
+    }
+
+    /// The peer cannot be reached now. An attempt to connect fails; an established connection goes
+    /// on as if its frames were lost on the way.
+    fn unreachable(&mut self, id: u32, error: tcp::Error) {
+        let now = self.now;
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if connection.tcb.state() == tcp::State::SynSent {
+            self.fail(id, error);
+            return;
+        }
+        for _ in 0..TURN {
+            let mss = usize::from(connection.tcb.mss());
+            if connection.tcb.poll_transmit(now, mss).is_none() {
+                break;
+            }
+        }
+        self.settle(id);
+    }
+
+    /// Nobody will tell the connection when the address is known: it tries again by itself.
+    fn unhold(&mut self, token: (u32, u32)) {
+        let again = self.now + tcp::Duration::from_micros(HOP_AGE);
+        if let Some(connection) = self.connections.get_stamped(token) {
+            connection.held = false;
+            connection.armed = again;
+            self.wheel.set(again.as_micros(), token);
+        }
+    }
+
+    /// A neighbour's address is known now: what waited for it may go on.
+    pub fn release_held(&mut self, token: (u32, u32)) {
+        if let Some(connection) = self.connections.get_stamped(token) {
+            connection.held = false;
+            self.mark(token.0);
+        }
+    }
+
+    /// A neighbour did not answer: its connections are told.
+    pub fn give_up_held(&mut self, token: (u32, u32)) {
+        if let Some(connection) = self.connections.get_stamped(token) {
+            connection.held = false;
+            self.unreachable(token.0, tcp::Error::HostUnreachable);
+        }
+    }
+
+    /// Sends a segment that belongs to no connection, if the way is known.
+    pub fn send_stray(&mut self, flow: &Flow, out: &Outgoing, hop: Hop) {
+        let mut datagram = vec![0; datagram_len(out)];
+        emit_headers(flow, out, (0, DEFAULT_TTL), &mut datagram);
+        fill_checksum(flow, &mut datagram);
+        if hop == Hop::Loopback {
+            self.loop_back(datagram, 0);
+        } else {
+            self.send_datagram(flow.remote, datagram);
+        }
+    }
+
+    /// Sends an ICMP datagram, if the way is known.
+    pub fn send_icmp(&mut self, reply: &icmp::Reply<'_>) {
+        let mut datagram = vec![0; reply.len()];
+        reply.emit(&mut datagram);
+        self.send_datagram(reply.dst, datagram);
+    }
+
+    fn send_datagram(&mut self, to: std::net::Ipv4Addr, datagram: Vec<u8>) {
+        let Some(hop) = self.routes.lookup(to) else {
+            self.counters().drop_frame(DropReason::NoRoute);
+            return;
+        };
+        match self.neighbors.lookup(self.now.as_micros(), hop.neighbor) {
+            Lookup::Resolved(station) => {
+                let mut frame = vec![0; ethernet::HEADER_LEN];
+                EthernetHeader {
+                    dst: station,
+                    src: self.mac,
+                    ethertype: ethertype::IPV4,
+                }
+                .emit(&mut frame);
+                frame.extend_from_slice(&datagram);
+                self.queue_control(frame);
+            }
+            // Nobody repeats these: the peer asks again.
+            _ => self.counters().drop_frame(DropReason::NeighborUnreachable),
+        }
+    }
+
+    /// Puts a datagram into the queue back into this worker.
+    pub fn loop_back(&mut self, datagram: Vec<u8>, gso_size: u16) {
+        if self.looped.len() < LOOP_LIMIT {
+            self.looped.push_back(Looped { datagram, gso_size });
+        } else {
+            self.count(Counter::loopback_full);
+        }
+    }
+
+    /// Sends an ARP packet.
+    pub fn send_arp(&mut self, packet: &ArpPacket, to: MacAddr) {
+        let mut frame = vec![0; ethernet::HEADER_LEN + arp::PACKET_LEN];
+        EthernetHeader {
+            dst: to,
+            src: self.mac,
+            ethertype: ethertype::ARP,
+        }
+        .emit(&mut frame);
+        packet.emit(&mut frame[ethernet::HEADER_LEN..]);
+        self.queue_control(frame);
+    }
+
+    fn queue_control(&mut self, frame: Vec<u8>) {
+        if self.control.len() < LOOP_LIMIT {
+            self.control.push_back(frame);
+        }
+    }
+
+    fn send_control(&mut self, queue: &mut dyn Queue) -> bool {
+        let mut progress = false;
+        while let Some(frame) = self.control.front() {
+            let Some(room) = queue.reserve(frame.len()) else {
+                break;
+            };
+            room[..frame.len()].copy_from_slice(frame);
+            queue.commit(frame.len(), TxMeta::default());
+            self.control.pop_front();
+            self.count(Counter::frames_out);
+            progress = true;
+        }
+        progress
+    }
+}
+
+fn datagram_len(out: &Outgoing) -> usize {
+    IP_LEN + out.header_len() + out.payload_len()
+}
+
+fn emit_headers(flow: &Flow, out: &Outgoing, (tos, ttl): (u8, u8), datagram: &mut [u8]) {
+    let tcp_len = out.header_len() + out.payload_len();
+    Ipv4Header {
+        src: flow.local,
+        dst: flow.remote,
+        protocol: protocol::TCP,
+        ttl,
+        tos,
+        df: true,
+        id: 0,
+        // `MAX_SUPER` leaves room for both headers.
+        payload_len: tcp_len as u16,
+    }
+    .emit(datagram);
+    out.emit(flow.local_port, flow.remote_port, &mut datagram[IP_LEN..]);
+}
+
+/// Builds a connection's segment. With `offload`, the checksum field gets the pseudo-header's sum.
+fn build(
+    connection: &Connection,
+    out: &Outgoing,
+    segment: &Segment,
+    datagram: &mut [u8],
+    offload: bool,
+) {
+    let flow = &connection.flow;
+    emit_headers(flow, out, connection.tos_ttl, datagram);
+    let at = IP_LEN + out.header_len();
+    let payload = &mut datagram[at..];
+    if !connection
+        .send
+        .copy_out(segment, out.payload.start, payload)
+    {
+        // The core never asks for more than was collected; if it did, zeros are better than
+        // another connection's bytes.
+        payload.fill(0);
+    }
+    if offload {
+        let length = (out.header_len() + out.payload_len()) as u16;
+        let sum = checksum::pseudo_header_v4(flow.local, flow.remote, protocol::TCP, length);
+        let field = IP_LEN + TCP_CHECKSUM;
+        datagram[field..field + 2].copy_from_slice(&sum.value().to_be_bytes());
+    } else {
+        fill_checksum(flow, datagram);
+    }
+}
+
+fn fill_checksum(flow: &Flow, datagram: &mut [u8]) {
+    let tcp = &datagram[IP_LEN..];
+    let length = tcp.len() as u16;
+    let sum = checksum::pseudo_header_v4(flow.local, flow.remote, protocol::TCP, length)
+        .plus(checksum::sum(tcp));
+    let field = IP_LEN + TCP_CHECKSUM;
+    datagram[field..field + 2].copy_from_slice(&sum.checksum().to_be_bytes());
+}
+
+fn meta(out: &Outgoing, offload: bool) -> TxMeta {
+    if !offload {
+        return TxMeta::default();
+    }
+    let start = (ethernet::HEADER_LEN + IP_LEN) as u16;
+    let header_len = start + out.header_len() as u16;
+    TxMeta {
+        checksum: Some(ChecksumOffload {
+            start,
+            offset: TCP_CHECKSUM as u16,
+        }),
+        gso: (out.payload_len() > usize::from(out.mss)).then_some(Gso {
+            kind: GsoKind::TcpV4,
+            size: out.mss,
+            header_len,
+        }),
+    }
+}
+

@@ -1,0 +1,140 @@
+//! Socket records of one worker, from the engine's side: who holds each and what it is.
+
+use crate::shared::{Listener, NO_PROCESS, Watches};
+use context::Segment;
+use std::sync::Arc;
+
+/// What a socket record is used for.
+#[derive(Clone)]
+pub enum Role {
+    /// Nobody has it.
+    Free,
+    /// Lent to a process: fresh, bound, or closed after a failed connection.
+    Open,
+    /// It shows this connection.
+    Connection(u32),
+    /// It listens.
+    Listener(Arc<Listener>),
+}
+
+/// The engine's private knowledge of one record.
+#[derive(Clone)]
+pub struct Slot {
+    /// The record's generation in this life.
+    pub generation: u32,
+    /// The process that holds it; [`NO_PROCESS`] while it waits to be accepted.
+    pub holder: u32,
+    /// Listener in whose queue it waits.
+    pub waits_for: Option<u32>,
+    /// What it is.
+    pub role: Role,
+    /// Who is told of its edges. Of a listener, the list stands in [`Listener`].
+    pub watches: Watches,
+    /// Whether it is in the list of edges of this round.
+    pub edge: bool,
+}
+
+/// The records of one worker. Numbers are global: `first` and up.
+pub struct Slots {
+    first: u32,
+    limit: u32,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    /// The records of `worker`, all free.
+    pub fn new(segment: &Segment, worker: usize) -> Self {
+        let n = segment.geometry().sockets_per_worker;
+        Slots {
+            first: n * worker as u32,
+            limit: n,
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// Makes a record fresh and gives it to `holder`. `None` if all are in use.
+    pub fn allocate(&mut self, segment: &Segment, holder: u32) -> Option<u32> {
+        let local = match self.free.pop() {
+            Some(local) => local,
+            None if (self.slots.len() as u32) < self.limit => {
+                self.slots.push(Slot {
+                    generation: 0,
+                    holder: NO_PROCESS,
+                    waits_for: None,
+                    role: Role::Free,
+                    watches: Watches::new(),
+                    edge: false,
+                });
+                self.slots.len() as u32 - 1
+            }
+            None => return None,
+        };
+        let socket = self.first + local;
+        let slot = &mut self.slots[local as usize];
+        slot.generation = segment.socket(socket)?.reset();
+        slot.holder = holder;
+        slot.role = Role::Open;
+        Some(socket)
+    }
+
+    /// Takes a record back.
+    pub fn release(&mut self, socket: u32) {
+        let Some(local) = self.local(socket) else {
+            return;
+        };
+        let slot = &mut self.slots[local as usize];
+        debug_assert!(!matches!(slot.role, Role::Free), "{socket} is released twice");
+        if !matches!(slot.role, Role::Free) {
+            slot.role = Role::Free;
+            slot.holder = NO_PROCESS;
+            slot.waits_for = None;
+            slot.watches = Watches::new();
+            self.free.push(local);
+        }
+    }
+
+    /// The record, if it is one of this worker's that was ever used.
+    #[inline]
+    pub fn get(&mut self, socket: u32) -> Option<&mut Slot> {
+        let local = self.local(socket)?;
+        self.slots.get_mut(local as usize)
+    }
+
+    fn local(&self, socket: u32) -> Option<u32> {
+        let local = socket.checked_sub(self.first)?;
+        (local < self.slots.len() as u32).then_some(local)
+    }
+
+    /// All records ever used.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        (self.first..).zip(&self.slots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use context::layout::Plan;
+
+    #[test]
+    fn records_are_bounded_and_change_their_generation() {
+        let plan = Plan {
+            workers: 2,
+            sockets: 128,
+            contexts: 1,
+            ready_sets: 1,
+            memory: 1 << 20,
+        };
+        let segment = Segment::create(&plan, b"", true, 0).unwrap();
+        let mut slots = Slots::new(&segment, 1);
+        let all: Vec<u32> = std::iter::from_fn(|| slots.allocate(&segment, 5)).collect();
+        assert_eq!(all, (64..128).collect::<Vec<_>>());
+        let before = slots.get(70).unwrap().generation;
+        slots.release(70);
+        assert_eq!(slots.allocate(&segment, 6), Some(70));
+        assert_ne!(slots.get(70).unwrap().generation, before);
+        assert!(slots.get(63).is_none(), "another worker's");
+    }
+}

@@ -1,0 +1,187 @@
+//! mtcp-run: runs an unmodified program on the stack.
+
+mod child;
+mod cli;
+mod error;
+mod locate;
+mod logging;
+mod preflight;
+mod program;
+mod rootless;
+mod stack;
+mod supervise;
+mod sys;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use config::{Loaded, Settings};
+
+use child::Start;
+use cli::Cli;
+use error::{Error, FAILED};
+use preflight::{Finding, Grade};
+use stack::Stack;
+use supervise::{FORWARDED, Outcome};
+use sys::HeldSignals;
+
+fn main() -> ExitCode {
+    let cli = match Cli::parse_from(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(&cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            for line in error.to_string().lines() {
+                eprintln!("mtcp-run: {line}");
+            }
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    let is_answer = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    // Nobody is left to be told if this fails: a closed pipe.
+    let _ = error.print();
+    ExitCode::from(if is_answer { 0 } else { FAILED })
+}
+
+fn run(cli: &Cli) -> Result<u8, Error> {
+    let loaded = cli.settings(std::env::vars_os())?;
+    logging::start(&loaded)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    if cli.check {
+        return check(cli, &loaded);
+    }
+    let name = cli.command.first().map_or("".as_ref(), |n| n.as_os_str());
+    let path = program::find(name, std::env::var_os("PATH"))?;
+    if cli.rootless {
+        rootless::enter()?;
+    }
+    sys::become_subreaper().map_err(Error::system("becoming a subreaper"))?;
+    let settings = &loaded.settings;
+    if cli.kernel {
+        refuse_if_missing(preflight::cores(settings))?;
+        on_the_kernel(cli, settings, &path)
+    } else {
+        on_the_stack(cli, settings, &path)
+    }
+}
+
+/// Shows the settings and what the machine has of what they need.
+fn check(cli: &Cli, loaded: &Loaded) -> Result<u8, Error> {
+    print!("{}", loaded.report());
+    if cli.rootless {
+        rootless::enter()?;
+    }
+    println!();
+    let mut findings = preflight::stack(&loaded.settings);
+    findings.push(match locate::preload(cli.preload_library().as_deref()) {
+        Ok(path) => Finding {
+            what: "preload library",
+            grade: Grade::Good,
+            text: path.display().to_string(),
+        },
+        Err(error) => Finding {
+            what: "preload library",
+            grade: Grade::Missing,
+            text: error.to_string(),
+        },
+    });
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let worst = findings.iter().map(|finding| finding.grade).max();
+    Ok(if worst == Some(Grade::Missing) {
+        FAILED
+    } else {
+        0
+    })
+}
+
+fn on_the_kernel(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Error> {
+    let signals = hold_signals()?;
+    let start = Start {
+        path,
+        command: &cli.command,
+        cores: &settings.app_cores,
+        preload: None,
+        environment: Vec::new(),
+    };
+    let program = child::start(start, &signals)?;
+    supervise::supervise(program, &signals).map(|outcome| outcome.status)
+}
+
+fn on_the_stack(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Error> {
+    refuse_if_missing(preflight::stack(settings))?;
+    let preload = locate::preload(cli.preload_library().as_deref())?;
+    if let Some(obstacle) = program::obstacle(path) {
+        tracing::warn!(
+            "{} {obstacle}: the preload library cannot enter it, its connections stay with the kernel",
+            path.display()
+        );
+    }
+    // The workers' threads inherit that the signals are held back.
+    let signals = hold_signals()?;
+    let stack = Stack::start(settings)?;
+    let start = Start {
+        path,
+        command: &cli.command,
+        cores: &settings.app_cores,
+        preload: Some(&preload),
+        environment: stack.child_env(),
+    };
+    let outcome =
+        child::start(start, &signals).and_then(|program| supervise::supervise(program, &signals));
+    end(stack, settings, signals, outcome)
+}
+
+/// Drains the stack. A signal now ends `mtcp-run` at once.
+fn end(
+    stack: Stack,
+    settings: &Settings,
+    signals: HeldSignals,
+    outcome: Result<Outcome, Error>,
+) -> Result<u8, Error> {
+    signals
+        .release()
+        .map_err(Error::system("releasing the signals"))?;
+    let is_orderly = outcome.as_ref().is_ok_and(|outcome| !outcome.forced);
+    let deadline = if is_orderly {
+        settings.drain
+    } else {
+        Duration::ZERO
+    };
+    let left = stack.drain(deadline);
+    if left.unsent > 0 {
+        tracing::warn!(
+            "{} bytes of {} connections were not sent",
+            left.unsent,
+            left.connections
+        );
+    }
+    outcome.map(|outcome| outcome.status)
+}
+
+fn hold_signals() -> Result<HeldSignals, Error> {
+    HeldSignals::new(&FORWARDED).map_err(Error::system("holding signals back"))
+}
+
+fn refuse_if_missing(findings: Vec<Finding>) -> Result<(), Error> {
+    for finding in findings.iter().filter(|f| f.grade == Grade::Doubtful) {
+        tracing::warn!("{}: {}", finding.what, finding.text);
+    }
+    if findings.iter().any(|f| f.grade == Grade::Missing) {
+        return Err(Error::Preflight(findings));
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! What the machine has of what the settings need, and how to get what is missing.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+
+use config::{Device, Settings};
+
+use crate::sys;
+
+/// Bit of CAP_NET_ADMIN in a capability mask (capability.h).
+const CAP_NET_ADMIN: u32 = 12;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Grade {
+    /// As it should be.
+    Good,
+    /// It will run, but perhaps not well.
+    Doubtful,
+    /// It cannot run.
+    Missing,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// What it is.
+    pub what: &'static str,
+    /// How bad it is.
+    pub grade: Grade,
+    /// What was found and, where it is bad, how to mend it.
+    pub text: String,
+}
+
+impl Finding {
+    fn new(what: &'static str, grade: Grade, text: impl Into<String>) -> Finding {
+        Finding {
+            what,
+            grade,
+            text: text.into(),
+        }
+    }
+
+    /// All that is missing, as one line each.
+    pub fn summary(findings: &[Finding]) -> String {
+        let missing = findings.iter().filter(|f| f.grade == Grade::Missing);
+        let lines: Vec<String> = missing.map(|f| format!("{}: {}", f.what, f.text)).collect();
+        lines.join("\n")
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let grade = match self.grade {
+            Grade::Good => "good",
+            Grade::Doubtful => "doubtful",
+            Grade::Missing => "missing",
+        };
+        write!(f, "{:<16} {grade:<9} {}", self.what, self.text)
+    }
+}
+
+/// Looks at what the stack needs: cores, memory, and what its device needs.
+pub fn stack(settings: &Settings) -> Vec<Finding> {
+    let mut findings = cores(settings);
+    if matches!(settings.device, Device::Tap(_)) {
+        findings.push(tun());
+        findings.push(net_admin());
+    }
+    findings.extend(memory(settings));
+    findings.extend(huge_pages());
+    findings
+}
+
+/// Looks at the cores that the settings name.
+pub fn cores(settings: &Settings) -> Vec<Finding> {
+    let allowed = match sys::allowed_cores() {
+        Ok(allowed) => allowed,
+        Err(error) => return vec![Finding::new("cores", Grade::Missing, error.to_string())],
+    };
+    [
+        ("engine_cores", &settings.engine_cores),
+        ("app_cores", &settings.app_cores),
+    ]
+    .map(|(what, wanted)| wanted_cores(what, wanted, &allowed))
+    .into()
+}
+
+fn wanted_cores(what: &'static str, wanted: &[usize], allowed: &[usize]) -> Finding {
+    let list = |cores: &[usize]| {
+        let cores: Vec<String> = cores.iter().map(ToString::to_string).collect();
+        cores.join(",")
+    };
+    let absent: Vec<usize> = wanted
+        .iter()
+        .filter(|core| !allowed.contains(core))
+        .copied()
+        .collect();
+    if !absent.is_empty() {
+        let text = format!(
+            "core {} is not among those that mtcp-run may use, which are {}: name some of these",
+            list(&absent),
+            list(allowed)
+        );
+        return Finding::new(what, Grade::Missing, text);
+    }
+    let text = if wanted.is_empty() {
+        "not pinned".to_owned()
+    } else {
+        list(wanted)
+    };
+    Finding::new(what, Grade::Good, text)
+}
+
+fn tun() -> Finding {
+    const TUN: &str = "/dev/net/tun";
+    let opened = OpenOptions::new().read(true).write(true).open(TUN);
+    let Err(error) = opened else {
+        return Finding::new(TUN, Grade::Good, "can be opened");
+    };
+    let advice = match error.kind() {
+        ErrorKind::NotFound => {
+            "load it with `modprobe tun`, or give it to the container with --device /dev/net/tun"
+        }
+        ErrorKind::PermissionDenied => {
+            "run as root, make it readable and writable for this user, or give it to the container \
+             with --device /dev/net/tun"
+        }
+        _ if error.raw_os_error() == Some(libc::ENODEV) => "load it with `modprobe tun`",
+        _ => "a TAP needs it",
+    };
+    Finding::new(TUN, Grade::Missing, format!("{error}: {advice}"))
+}
+
+fn net_admin() -> Finding {
+    const NAME: &str = "CAP_NET_ADMIN";
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = effective_capabilities(&status).unwrap_or(0);
+    if effective >> CAP_NET_ADMIN & 1 == 1 {
+        return Finding::new(NAME, Grade::Good, "is held");
+    }
+    let advice = "is not held: run as root, use --rootless, or give it to mtcp-run with `setcap \
+                  cap_net_admin+ep` (to the container with --cap-add NET_ADMIN)";
+    Finding::new(NAME, Grade::Missing, advice)
+}
+
+/// The CapEff line of /proc/PID/status (proc_pid_status(5)).
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn memory(settings: &Settings) -> Vec<Finding> {
+    let wanted = settings.memory;
+    let mut findings = Vec::new();
+    for (name, resource, advice) in [
+        ("ulimit -v", libc::RLIMIT_AS, "address space"),
+        ("ulimit -f", libc::RLIMIT_FSIZE, "size of a file"),
+    ] {
+        if let Ok(Some(limit)) = sys::limit(resource)
+            && limit < wanted
+        {
+            let text = format!(
+                "limits the {advice} to {} MB, and `memory` is {} MB: raise the one or lower the \
+                 other",
+                limit >> 20,
+                wanted >> 20
+            );
+            findings.push(Finding::new(name, Grade::Missing, text));
+        }
+    }
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let cgroup = std::fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
+    let available = meminfo_kilobytes(&meminfo, "MemAvailable").map(|kb| kb << 10);
+    let limit = cgroup.trim().parse::<u64>().ok();
+    findings.push(match available.into_iter().chain(limit).min() {
+        Some(bytes) if bytes < wanted => {
+            let text = format!(
+                "{} MB are free for `memory`, which is {} MB: sockets may get no buffers",
+                bytes >> 20,
+                wanted >> 20
+            );
+            Finding::new("memory", Grade::Doubtful, text)
+        }
+        Some(bytes) => {
+            let text = format!("{} MB of {} MB free", wanted >> 20, bytes >> 20);
+            Finding::new("memory", Grade::Good, text)
+        }
+        None => Finding::new("memory", Grade::Doubtful, "/proc/meminfo cannot be read"),
+    });
+    findings
+}
+
+/// Huge pages are not needed, so that none is as good as some.
+fn huge_pages() -> Option<Finding> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let free = meminfo_kilobytes(&meminfo, "HugePages_Free")?;
+    let text = format!("{free} free (not needed)");
+    Some(Finding::new("huge pages", Grade::Good, text))
+}
+
+/// A line's number in /proc/meminfo, in the line's own unit (proc_meminfo(5)).
+fn meminfo_kilobytes(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key == name).then_some(value)
+    })?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_that_are_not_there_are_missing() {
+        let found = wanted_cores("engine_cores", &[0, 7, 9], &[0, 1]);
+        assert_eq!(found.grade, Grade::Missing);
+        assert!(found.text.starts_with("core 7,9 is not among"));
+        assert!(found.text.contains("which are 0,1"));
+        assert_eq!(wanted_cores("app_cores", &[1], &[0, 1]).grade, Grade::Good);
+        assert_eq!(wanted_cores("app_cores", &[], &[0, 1]).grade, Grade::Good);
+    }
+
+    #[test]
+    fn the_device_decides_what_is_looked_at() {
+        let mut settings = Settings::default();
+        let looks_at_tun =
+            |settings: &Settings| stack(settings).iter().any(|f| f.what == "/dev/net/tun");
+        assert!(looks_at_tun(&settings));
+        settings.device = Device::Wire("/tmp/w".to_owned());
+        assert!(!looks_at_tun(&settings));
+    }
+
+    #[test]
+    fn more_memory_than_there_is_is_doubtful() {
+        let settings = Settings {
+            memory: 1 << 40,
+            ..Settings::default()
+        };
+        let found = memory(&settings);
+        assert!(found.iter().any(|f| f.grade >= Grade::Doubtful));
+    }
+
+    #[test]
+    fn the_summary_has_only_what_is_missing() {
+        let findings = [
+            Finding::new("a", Grade::Good, "fine"),
+            Finding::new("b", Grade::Missing, "get it"),
+            Finding::new("c", Grade::Doubtful, "well"),
+        ];
+        assert_eq!(Finding::summary(&findings), "b: get it");
+    }
+
+    #[test]
+    fn the_files_of_proc_are_understood() {
+        let status = "Name:\tx\nCapPrm:\t0\nCapEff:\t0000000000001000\n";
+        assert_eq!(effective_capabilities(status), Some(1 << CAP_NET_ADMIN));
+        assert_eq!(effective_capabilities("Name:\tx\n"), None);
+        let meminfo = "MemTotal:  100 kB\nMemAvailable:   42 kB\nHugePages_Free:  3\n";
+        assert_eq!(meminfo_kilobytes(meminfo, "MemAvailable"), Some(42));
+        assert_eq!(meminfo_kilobytes(meminfo, "HugePages_Free"), Some(3));
+        assert_eq!(meminfo_kilobytes(meminfo, "Nothing"), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! Stays with the program until its last process is gone, and passes signals on.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::sys::{self, Exit, HeldSignals, Pid, Reaped, Received, Signal};
+
+/// Signals that are passed on to the program.
+pub const FORWARDED: [Signal; 7] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+];
+
+/// Two requests to end within this time force it.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+
+/// How long killed processes may take to be gone before `mtcp-run` ends without them.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How the program ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// Its exit status, 128+n if signal n ended it.
+    pub status: u8,
+    /// It was killed because somebody asked for the end twice.
+    pub forced: bool,
+}
+
+/// Waits until the program and everything that it left behind are gone.
+///
+/// # Errors
+/// What the system says.
+pub fn supervise(program: Pid, signals: &HeldSignals) -> Result<Outcome, Error> {
+    let mut family = Family {
+        program,
+        exit: None,
+    };
+    let mut last_request: Option<Instant> = None;
+    let mut deadline: Option<Instant> = None;
+    while family.reap()? {
+        if deadline.is_some() {
+            // Whoever lost its parent to the last blow is a child of ours now.
+            family.signal_all(libc::SIGKILL);
+        }
+        let timeout = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        if timeout == Some(Duration::ZERO) {
+            break;
+        }
+        let received = signals
+            .next(timeout)
+            .map_err(Error::system("reading a signal"))?;
+        let Some(received) = received.filter(|r| r.signal != libc::SIGCHLD) else {
+            continue;
+        };
+        if matches!(received.signal, libc::SIGINT | libc::SIGTERM) {
+            let previous = last_request.replace(Instant::now());
+            if previous.is_some_and(|at| at.elapsed() < IMPATIENCE) {
+                deadline.get_or_insert(Instant::now() + LAST_WAIT);
+                continue;
+            }
+        }
+        family.forward(received);
+    }
+    Ok(Outcome {
+        status: exit_status(family.exit.unwrap_or(Exit::Signal(libc::SIGKILL))),
+        forced: deadline.is_some(),
+    })
+}
+
+/// The program, and the processes that it left behind, which became children of ours.
+struct Family {
+    program: Pid,
+    exit: Option<Exit>,
+}
+
+impl Family {
+    /// Reaps all that have ended; whether any are left.
+    fn reap(&mut self) -> Result<bool, Error> {
+        loop {
+            match sys::reap().map_err(Error::system("waiting for the program"))? {
+                Reaped::Child(pid, exit) if pid == self.program => self.exit = Some(exit),
+                Reaped::Child(..) => {}
+                Reaped::AllRunning => return Ok(true),
+                Reaped::NoChildren => return Ok(false),
+            }
+        }
+    }
+
+    /// Passes a signal on to whom it concerns and has not reached yet.
+    fn forward(&self, received: Received) {
+        // The kernel sends the terminal's signals to its whole foreground group.
+        let has_got_it = |pid| received.is_from_kernel && sys::is_in_our_group(pid);
+        let ends = matches!(
+            received.signal,
+            libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM
+        );
+        let concerned = |pid: &Pid| ends || self.exit.is_some() || *pid == self.program;
+        children()
+            .into_iter()
+            .filter(concerned)
+            .filter(|pid| !has_got_it(*pid))
+            .for_each(|pid| sys::send(pid, received.signal));
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for pid in children() {
+            sys::send(pid, signal);
+        }
+    }
+}
+
+fn exit_status(exit: Exit) -> u8 {
+    match exit {
+        Exit::Status(status) => status,
+        // Signals end at 64.
+        Exit::Signal(signal) => 128 + signal as u8,
+    }
+}
+
+/// The children of this process, alive or not yet reaped.
+fn children() -> Vec<Pid> {
+    let own = std::process::id().to_string();
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &Pid| parent(*pid).as_ref() == Some(&own))
+        .collect()
+}
+
+fn parent(pid: Pid) -> Option<String> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parent_field(&stat)
+}
+
+/// The fourth field of /proc/PID/stat (proc_pid_stat(5)). The second is the program's name in
+/// parentheses, in which anything may stand.
+fn parent_field(stat: &[u8]) -> Option<String> {
+    let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(&stat[end_of_name + 1..]).ok()?;
+    rest.split_whitespace().nth(1).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_count_from_128() {
+        assert_eq!(exit_status(Exit::Status(7)), 7);
+        assert_eq!(exit_status(Exit::Signal(libc::SIGKILL)), 137);
+        assert_eq!(exit_status(Exit::Signal(64)), 192);
+    }
+
+    #[test]
+    fn a_name_cannot_forge_the_parent() {
+        let field = |stat: &str| parent_field(stat.as_bytes());
+        assert_eq!(field("7 (cat) S 42 7 7").as_deref(), Some("42"));
+        assert_eq!(field("7 (a) S 1 (b) S 42 7").as_deref(), Some("42"));
+        assert_eq!(field("7"), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! What `mtcp-run` says and returns before any stack is started.
+
+mod common;
+
+use std::fs;
+
+use common::{mtcp_run, output, text};
+
+#[test]
+fn a_program_that_is_not_there_gives_127() {
+    let run = output(&mut mtcp_run(&["no-such-program"]));
+    assert_eq!(run.status.code(), Some(127));
+    assert_eq!(text(&run.stderr), "mtcp-run: no-such-program: not found\n");
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_gives_126() {
+    for program in ["/etc/passwd", "/"] {
+        let run = output(&mut mtcp_run(&[program]));
+        assert_eq!(run.status.code(), Some(126), "{program}");
+        let message = text(&run.stderr);
+        let expected = format!("mtcp-run: {program}: cannot execute: ");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_gives_125() {
+    for arguments in [&["--devise", "tap", "true"][..], &[], &["--mtu"]] {
+        let run = output(&mut mtcp_run(arguments));
+        assert_eq!(run.status.code(), Some(125), "{arguments:?}");
+        assert!(!run.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_setting_gives_125_and_one_line() {
+    let run = output(mtcp_run(&["true"]).env("MTCP_MTU", "1"));
+    assert_eq!(run.status.code(), Some(125));
+    assert_eq!(
+        text(&run.stderr),
+        "mtcp-run: MTCP_MTU: mtu: expected a number of bytes from 576 to 65521, found \"1\"\n"
+    );
+}
+
+#[test]
+fn a_wrong_file_gives_125_and_names_the_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mtcp.toml");
+    fs::write(&path, "mtu = 1500\nloopback = 5\n").unwrap();
+    let run = output(mtcp_run(&["true"]).env("MTCP_CONFIG", &path));
+    assert_eq!(run.status.code(), Some(125));
+    assert_eq!(
+        text(&run.stderr),
+        format!(
+            "mtcp-run: {}:2: loopback: expected kernel or stack, found \"5\"\n",
+            path.display()
+        )
+    );
+}
+
+#[test]
+fn a_wrong_log_filter_is_one_line() {
+    let run = output(&mut mtcp_run(&["--log", "a=b=c", "true"]));
+    assert_eq!(run.status.code(), Some(125));
+    assert_eq!(
+        text(&run.stderr),
+        "mtcp-run: --log: log: expected a filter such as warn,engine=debug, found \"a=b=c\"\n"
+    );
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_is_named() {
+    let run = output(&mut mtcp_run(&[
+        "--log-file",
+        "/no/such/folder/log",
+        "true",
+    ]));
+    assert_eq!(run.status.code(), Some(125));
+    let message = text(&run.stderr);
+    let expected = "mtcp-run: --log-file: /no/such/folder/log: cannot open: ";
+    assert!(message.starts_with(expected), "{message}");
+}
+
+#[test]
+fn an_unknown_variable_is_warned_about_by_name() {
+    let mut command = mtcp_run(&["--kernel", "true"]);
+    let run = output(command.env("MTCP_ENGINE_CORE", "1"));
+    assert_eq!(run.status.code(), Some(0), "a warning is no error");
+    let message = text(&run.stderr);
+    assert!(message.contains("WARN"), "{message}");
+    assert!(message.contains("MTCP_ENGINE_CORE is ignored"), "{message}");
+    assert!(
+        message.contains("did you mean MTCP_ENGINE_CORES?"),
+        "{message}"
+    );
+}
+
+#[test]
+fn warnings_go_to_the_log_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut command = mtcp_run(&["--log-file", log.to_str().unwrap(), "--kernel", "true"]);
+    let run = output(command.env("MTCP_NONSENSE", "1"));
+    assert_eq!(text(&run.stderr), "");
+    let logged = fs::read_to_string(log).unwrap();
+    assert!(logged.contains("MTCP_NONSENSE"), "{logged}");
+}
+
+#[test]
+fn the_help_lists_variables_groups_and_exit_codes() {
+    let run = output(&mut mtcp_run(&["--help"]));
+    assert_eq!(run.status.code(), Some(0));
+    let help = text(&run.stdout);
+    for key in config::KEYS {
+        assert!(help.contains(&key.variable()), "{}", key.variable());
+        assert!(help.contains(key.section.title()));
+    }
+    for (variable, _) in config::VARIABLES {
+        assert!(help.contains(variable), "{variable}");
+    }
+    for code in ["125", "126", "127", "128+N"] {
+        assert!(help.contains(code), "{code}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let run = output(&mut mtcp_run(&["--version"]));
+    assert_eq!(run.status.code(), Some(0));
+    let expected = format!("mtcp-run {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(text(&run.stdout), expected);
+}
+
+#[test]
+fn check_shows_settings_with_their_origins() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mtcp.toml");
+    fs::write(&file, "mtu = 9000\n").unwrap();
+    let library = dir.path().join("preload.so");
+    fs::write(&library, "").unwrap();
+    let mut command = mtcp_run(&["--check", "--device", "wire:/tmp/w"]);
+    command
+        .env("MTCP_CONFIG", &file)
+        .env("MTCP_PRELOAD", &library)
+        .env("MTCP_STATS", "1");
+    let run = output(&mut command);
+    let shown = text(&run.stdout);
+    assert_eq!(run.status.code(), Some(0), "{shown}");
+    let line = |name: &str| {
+        let found = shown.lines().find(|l| l.starts_with(name));
+        let words = found.map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "));
+        words.unwrap_or_else(|| panic!("{name} is missing from\n{shown}"))
+    };
+    assert_eq!(line("mtu "), format!("mtu = 9000 # {}:1", file.display()));
+    assert_eq!(line("device "), "device = wire:/tmp/w # --device");
+    assert_eq!(line("stats "), "stats = 1 # MTCP_STATS");
+    assert_eq!(line("loopback "), "loopback = kernel # default");
+    let library = library.canonicalize().unwrap();
+    assert_eq!(
+        line("preload library "),
+        format!("preload library good {}", library.display())
+    );
+}
+
+#[test]
+fn check_finds_what_is_missing() {
+    let arguments = [
+        "--check",
+        "--device",
+        "wire:/tmp/w",
+        "--engine-cores",
+        "8000",
+    ];
+    let mut command = mtcp_run(&arguments);
+    let run = output(command.env("MTCP_PRELOAD", "/no/such/library"));
+    assert_eq!(run.status.code(), Some(125));
+    let shown = text(&run.stdout);
+    let missing: Vec<&str> = shown.lines().filter(|l| l.contains(" missing ")).collect();
+    assert_eq!(missing.len(), 2, "{shown}");
+    assert!(missing[0].starts_with("engine_cores"), "{shown}");
+    assert!(missing[1].contains("/no/such/library"), "{shown}");
+}
+
+#[test]
+fn a_core_that_is_not_there_gives_125() {
+    let run = output(&mut mtcp_run(&["--kernel", "--app-cores", "8000", "true"]));
+    assert_eq!(run.status.code(), Some(125));
+    let message = text(&run.stderr);
+    assert!(
+        message.starts_with("mtcp-run: app_cores: core 8000 is not among those"),
+        "{message}"
+    );
+}
