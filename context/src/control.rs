@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Names the control socket to the preload library.
-pub const SOCKET_VARIABLE: &str = "MTCP_CONTROL";
+pub const SOCKET_VARIABLE: &str = "MTCP_STACK_CONTROL";
 
 /// Most descriptors in one message: the segment and a doorbell for each worker.
 pub const MAX_FDS: usize = 1 + crate::MAX_WORKERS;

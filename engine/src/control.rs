@@ -86,7 +86,10 @@ impl Control {
         };
         // The name of the socket is no secret: only what this launcher has started may come in.
         if !is_descendant(pid, std::process::id() as i32) {
-            tracing::warn!(pid, "a process that mtcp-run has not started was turned away");
+            tracing::warn!(
+                pid,
+                "a process that mtcp-run has not started was turned away"
+            );
             return;
         }
         let number = self.next_process;
@@ -115,7 +118,10 @@ impl Control {
             }
         };
         let Some(request) = request else {
-            tracing::warn!(pid = process.pid, "an unknown request; the process is cut off");
+            tracing::warn!(
+                pid = process.pid,
+                "an unknown request; the process is cut off"
+            );
             self.gone(process);
             return;
         };
@@ -124,7 +130,11 @@ impl Control {
             Request::Hello { .. } => {
                 sent.push(self.shared.segment.fd().as_raw_fd());
                 sent.extend(self.shared.inboxes.iter().map(|i| i.doorbell.as_raw_fd()));
-                tracing::debug!(pid = process.pid, number = process.number, "process attached");
+                tracing::debug!(
+                    pid = process.pid,
+                    number = process.number,
+                    "process attached"
+                );
                 Ok(process.number)
             }
             Request::NewContext { tid } => self.new_context(&mut process, tid),
@@ -218,7 +228,11 @@ impl Control {
     }
 
     fn gone(&mut self, process: Process) {
-        tracing::debug!(pid = process.pid, number = process.number, "process detached");
+        tracing::debug!(
+            pid = process.pid,
+            number = process.number,
+            "process detached"
+        );
         let asked = self.ask(|done| Message::ProcessGone {
             process: process.number,
             contexts: process.contexts.clone(),

@@ -143,8 +143,8 @@ impl Engine {
     }
 
     /// What workers and control thread share: counters, settings, segment.
-    pub fn shared(&self) -> &Shared {
-        &self.shared
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
     }
 
     /// Whether a worker has ended by itself, after which no connection works any more.

@@ -13,5 +13,5 @@ pub mod tcp;
 pub mod wire;
 pub mod worker;
 
-pub use engine::{Engine, Error, EngineReport};
+pub use engine::{Engine, EngineReport, Error};
 pub use shared::EngineConfig;

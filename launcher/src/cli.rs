@@ -5,10 +5,13 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::builder::StyledStr;
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 use config::{KEYS, Key, Loaded, Loader, Origin, SYSTEM_FILE, Trace, VARIABLES};
 
 use crate::error::Error;
+
+/// The option that stands for both settings of the trace.
+const TRACE: &str = "trace";
 
 /// Runs an unmodified program on a TCP/IP stack in user space.
 ///
@@ -51,11 +54,6 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     mtcp_conf: Option<PathBuf>,
 
-    /// Traces the program's calls (or what MTCP_TRACE names: calls, policy) to FILE; - is standard
-    /// error [MTCP_TRACE, MTCP_TRACE_FILE]
-    #[arg(long, value_name = "FILE", help_heading = "Logs, traces, statistics")]
-    trace: Option<String>,
-
     /// The program and its arguments
     #[arg(
         value_name = "PROGRAM",
@@ -67,6 +65,10 @@ pub struct Cli {
     /// Options of the settings' own names, with their values.
     #[arg(skip)]
     settings: Vec<(&'static Key, String)>,
+
+    /// `--trace FILE`, which stands for two settings.
+    #[arg(skip)]
+    trace: Option<String>,
 }
 
 impl Cli {
@@ -81,8 +83,10 @@ impl Cli {
         let mut cli = Cli::from_arg_matches(&matches)?;
         cli.settings = KEYS
             .iter()
-            .filter_map(|key| Some((key, value_of(&matches, key)?)))
+            .filter(|key| has_option(key))
+            .filter_map(|key| Some((key, matches.get_one::<String>(key.name)?.clone())))
             .collect();
+        cli.trace = matches.get_one::<String>(TRACE).cloned();
         Ok(cli)
     }
 
@@ -136,12 +140,6 @@ fn variable(environment: &[(OsString, OsString)], name: &str) -> Option<PathBuf>
     set.find(|(n, _)| n == name).map(|(_, v)| PathBuf::from(v))
 }
 
-fn value_of(matches: &ArgMatches, key: &Key) -> Option<String> {
-    let value = matches.try_get_one::<String>(key.name).ok().flatten();
-    value.filter(|_| has_option(key)).cloned()
-}
-
-/// `--trace FILE` stands for both settings of the trace.
 fn has_option(key: &Key) -> bool {
     !matches!(key.name, "trace" | "trace_file")
 }
@@ -167,7 +165,18 @@ fn command() -> clap::Command {
                 key.variable()
             ))
     });
-    Cli::command().args(options).after_long_help(after_help())
+    let trace = Arg::new(TRACE)
+        .long(TRACE)
+        .value_name("FILE")
+        .help_heading(config::Section::Log.title())
+        .help(
+            "Traces the program's calls (or what MTCP_TRACE names: calls, policy) to FILE; - is \
+             standard error [MTCP_TRACE, MTCP_TRACE_FILE]",
+        );
+    Cli::command()
+        .args(options)
+        .arg(trace)
+        .after_long_help(after_help())
 }
 
 fn after_help() -> StyledStr {

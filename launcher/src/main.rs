@@ -162,10 +162,9 @@ fn end(
         Duration::ZERO
     };
     let left = stack.drain(deadline);
-    if left.unsent > 0 {
+    if left.connections > 0 {
         tracing::warn!(
-            "{} bytes of {} connections were not sent",
-            left.unsent,
+            "{} connections still had something to send and were reset",
             left.connections
         );
     }

@@ -172,9 +172,15 @@ fn memory(settings: &Settings) -> Vec<Finding> {
     }
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let cgroup = std::fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
-    let available = meminfo_kilobytes(&meminfo, "MemAvailable").map(|kb| kb << 10);
+    findings.push(free_memory(wanted, &meminfo, &cgroup));
+    findings
+}
+
+/// Compares what is wanted with /proc/meminfo and the cgroup's memory.max (a number or `max`).
+fn free_memory(wanted: u64, meminfo: &str, cgroup: &str) -> Finding {
+    let available = meminfo_kilobytes(meminfo, "MemAvailable").and_then(|kb| kb.checked_mul(1024));
     let limit = cgroup.trim().parse::<u64>().ok();
-    findings.push(match available.into_iter().chain(limit).min() {
+    match available.into_iter().chain(limit).min() {
         Some(bytes) if bytes < wanted => {
             let text = format!(
                 "{} MB are free for `memory`, which is {} MB: sockets may get no buffers",
@@ -188,8 +194,7 @@ fn memory(settings: &Settings) -> Vec<Finding> {
             Finding::new("memory", Grade::Good, text)
         }
         None => Finding::new("memory", Grade::Doubtful, "/proc/meminfo cannot be read"),
-    });
-    findings
+    }
 }
 
 /// Huge pages are not needed, so that none is as good as some.
@@ -234,13 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn more_memory_than_there_is_is_doubtful() {
-        let settings = Settings {
-            memory: 1 << 40,
-            ..Settings::default()
+    fn more_memory_than_is_free_is_doubtful() {
+        let grade = |wanted, cgroup| {
+            let meminfo = "MemAvailable:   2048 kB\n";
+            free_memory(wanted, meminfo, cgroup).grade
         };
-        let found = memory(&settings);
-        assert!(found.iter().any(|f| f.grade >= Grade::Doubtful));
+        assert_eq!(grade(2 << 20, "max\n"), Grade::Good);
+        assert_eq!(grade(3 << 20, "max\n"), Grade::Doubtful);
+        assert_eq!(grade(2 << 20, "1048576\n"), Grade::Doubtful);
+        assert_eq!(free_memory(1, "", "").grade, Grade::Doubtful);
     }
 
     #[test]

@@ -1,16 +1,32 @@
 //! The stack behind the program: the engine, seen from the launcher.
 
 use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::Settings;
+use config::{Congestion, Device, Loopback, Settings};
+use context::control::SOCKET_VARIABLE;
+use context::layout::Plan;
+use engine::net::{InterfaceAddress, Prefix, Route};
+use engine::shared::Shared;
+use engine::tcp::{self, Algorithm, TcpConfig};
+use engine::{Engine, EngineConfig};
+use psio::fault::{FaultConfig, FaultyDevice};
+use psio::offload::OffloadDevice;
+use psio::pcapng::{CaptureDevice, CaptureFile};
+use psio::{MacAddr, OpenOptions};
 
 use crate::error::Error;
 
+/// TIME-WAIT connections of one worker.
+const MAX_TIME_WAIT: usize = 65_536;
+
 /// A running stack.
-#[derive(Debug)]
 pub struct Stack {
-    environment: Vec<(OsString, OsString)>,
+    engine: Engine,
+    stats: Option<Stats>,
 }
 
 /// What was left when the stack ended.
@@ -18,8 +34,6 @@ pub struct Stack {
 pub struct DrainReport {
     /// Connections that still had something to send.
     pub connections: usize,
-    /// Bytes that were not sent or not acknowledged.
-    pub unsent: u64,
 }
 
 impl Stack {
@@ -27,17 +41,218 @@ impl Stack {
     ///
     /// # Errors
     /// [`Error::Stack`] with the reason.
-    pub fn start(_settings: &Settings) -> Result<Stack, Error> {
-        Err(Error::Stack("engine not linked yet".to_owned()))
+    pub fn start(settings: &Settings) -> Result<Stack, Error> {
+        let reason = |error: &dyn std::fmt::Display| Error::Stack(error.to_string());
+        let mut device = open_device(settings).map_err(|error| reason(&error))?;
+        let config = engine_config(settings)?;
+        let plan = Plan {
+            workers: settings.workers(),
+            sockets: settings.max_sockets,
+            memory: settings.memory,
+            ..Plan::default()
+        };
+        let shared_core = shares_core(settings);
+        let spin = if shared_core {
+            Duration::ZERO
+        } else {
+            settings.spin
+        };
+        let client = settings.client().to_bytes();
+        let engine = Engine::start(
+            config,
+            &plan,
+            &client,
+            shared_core,
+            spin.as_micros() as u32,
+            &mut *device,
+        )
+        .map_err(|error| reason(&error))?;
+        let stats = settings
+            .stats
+            .map(|interval| Stats::start(engine.shared(), interval));
+        Ok(Stack { engine, stats })
     }
 
     /// Variables by which the preload library finds the stack.
     pub fn child_env(&self) -> Vec<(OsString, OsString)> {
-        self.environment.clone()
+        vec![(SOCKET_VARIABLE.into(), self.engine.control_name().into())]
     }
 
     /// Sends what is unsent until nothing is left or `deadline` is over, then ends the stack.
-    pub fn drain(self, _deadline: Duration) -> DrainReport {
-        DrainReport::default()
+    pub fn drain(self, deadline: Duration) -> DrainReport {
+        let report = self.engine.stop(deadline);
+        drop(self.stats);
+        DrainReport {
+            connections: report.unfinished,
+        }
     }
+}
+
+/// Whether some engine core is also the program's, so that the two take turns.
+fn shares_core(settings: &Settings) -> bool {
+    let pinned_together = settings
+        .engine_cores
+        .iter()
+        .any(|core| settings.app_cores.contains(core));
+    let single = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
+    pinned_together || single
+}
+
+fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error> {
+    let kernel = settings.kernel_address();
+    let options = OpenOptions {
+        queues: settings.queue_count(),
+        mtu: settings.mtu,
+        host_addr: kernel.map(|net| (net.address(), net.prefix())),
+        ..OpenOptions::default()
+    };
+    let mut device = psio::open(&describe(&settings.device), &options)?;
+    if let Some(faults) = &settings.faults {
+        let faults: FaultConfig = faults.parse()?;
+        device = Box::new(FaultyDevice::new(device, faults));
+    }
+    if !device.capabilities().tx_segmentation {
+        device = Box::new(OffloadDevice::new(device));
+    }
+    if let Some(path) = &settings.pcap {
+        device = Box::new(CaptureDevice::new(device, CaptureFile::create(path)?));
+    }
+    Ok(device)
+}
+
+fn describe(device: &Device) -> String {
+    device.to_string()
+}
+
+fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
+    let net = |net: config::Ipv4Net| {
+        Prefix::new(net.network().address(), net.prefix())
+            .ok_or_else(|| Error::Stack(format!("{net} is no network")))
+    };
+    let address = InterfaceAddress::new(settings.address.address(), settings.address.prefix())
+        .ok_or_else(|| Error::Stack(format!("{} is no address", settings.address)))?;
+    let mut routes = Vec::new();
+    for route in &settings.routes {
+        routes.push(Route {
+            prefix: net(route.to)?,
+            interface: 0,
+            gateway: route.via,
+            source: None,
+            metric: 0,
+        });
+    }
+    if let Some(gateway) = settings.gateway {
+        routes.push(Route {
+            prefix: Prefix::ALL,
+            interface: 0,
+            gateway: Some(gateway),
+            source: None,
+            metric: 0,
+        });
+    }
+    let mut neighbors = Vec::new();
+    for entry in &settings.arp {
+        neighbors.push((net(entry.ip)?, MacAddr(entry.mac)));
+    }
+    let cores = if settings.engine_cores.is_empty() {
+        vec![None; settings.workers()]
+    } else {
+        settings.engine_cores.iter().copied().map(Some).collect()
+    };
+    let shared_core = shares_core(settings);
+    let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Ok(EngineConfig {
+        addresses: vec![address],
+        routes,
+        neighbors,
+        tcp: tcp_config(settings),
+        send_buffer: bytes(settings.tcp.send_buffer),
+        send_buffer_max: bytes(settings.tcp.send_buffer_max),
+        somaxconn: bytes(settings.tcp.backlog_max),
+        loopback: settings.loopback == Loopback::Stack,
+        memory: settings.memory,
+        cores,
+        spin_us: if shared_core {
+            0
+        } else {
+            settings.spin.as_micros() as u64
+        },
+        max_time_wait: MAX_TIME_WAIT,
+    })
+}
+
+fn tcp_config(settings: &Settings) -> TcpConfig {
+    let t = &settings.tcp;
+    let micros =
+        |d: Duration| tcp::Duration::from_micros(d.as_micros().min(u128::from(u64::MAX)) as u64);
+    let small = |n: u32| n.min(255) as u8;
+    let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    TcpConfig {
+        congestion: match t.congestion {
+            Congestion::NewReno => Algorithm::NewReno,
+        },
+        syn_retries: small(t.syn_retries),
+        recv_buffer: bytes(t.recv_buffer),
+        recv_buffer_max: bytes(t.recv_buffer_max),
+        rto_min: micros(t.rto_min),
+        delayed_ack: micros(t.delayed_ack),
+        time_wait: micros(t.time_wait),
+        keepalive_idle: micros(t.keepalive_time),
+        keepalive_interval: micros(t.keepalive_interval),
+        keepalive_count: small(t.keepalive_probes),
+        ..TcpConfig::default()
+    }
+}
+
+/// Prints the counters at an interval, on standard error.
+struct Stats {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stats {
+    fn start(shared: Arc<Shared>, interval: Duration) -> Stats {
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut running = true;
+            while running {
+                running = stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout);
+                eprintln!("mtcp-run: stats {}", line(&shared));
+            }
+        });
+        Stats {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Stats {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// All counters that are not zero, summed over the workers.
+fn line(shared: &Shared) -> String {
+    let mut sums: Vec<(&str, u64)> = Vec::new();
+    for counters in &shared.counters {
+        for (name, value) in counters.nonzero() {
+            match sums.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += value,
+                None => sums.push((name, value)),
+            }
+        }
+    }
+    if sums.is_empty() {
+        return "nothing counted".into();
+    }
+    let text: Vec<String> = sums
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    text.join(" ")
 }

@@ -57,6 +57,8 @@ pub fn supervise(program: Pid, signals: &HeldSignals) -> Result<Outcome, Error> 
         let Some(received) = received.filter(|r| r.signal != libc::SIGCHLD) else {
             continue;
         };
+        // Signals are read in the order of their numbers: the program's end may still be unread.
+        family.reap()?;
         if matches!(received.signal, libc::SIGINT | libc::SIGTERM) {
             let previous = last_request.replace(Instant::now());
             if previous.is_some_and(|at| at.elapsed() < IMPATIENCE) {

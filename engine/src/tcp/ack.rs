@@ -120,14 +120,23 @@ mod tests {
     #[test]
     fn every_second_full_segment_is_acknowledged() {
         let mut policy = settled();
-        assert_eq!(policy.on_data(Instant::ZERO, 1001, 1000, MSS, RTO), Answer::Later);
-        assert_eq!(policy.on_data(Instant::ZERO, 2001, 1000, MSS, RTO), Answer::Now);
+        assert_eq!(
+            policy.on_data(Instant::ZERO, 1001, 1000, MSS, RTO),
+            Answer::Later
+        );
+        assert_eq!(
+            policy.on_data(Instant::ZERO, 2001, 1000, MSS, RTO),
+            Answer::Now
+        );
     }
 
     #[test]
     fn a_super_segment_counts_as_its_parts() {
         let mut policy = settled();
-        assert_eq!(policy.on_data(Instant::ZERO, 20_001, 1000, MSS, RTO), Answer::Now);
+        assert_eq!(
+            policy.on_data(Instant::ZERO, 20_001, 1000, MSS, RTO),
+            Answer::Now
+        );
     }
 
     #[test]
@@ -135,7 +144,10 @@ mod tests {
         let mut policy = AckPolicy::new(Instant::ZERO, 2);
         policy.on_sent(1);
         for n in 1..=2u64 {
-            assert_eq!(policy.on_data(Instant::ZERO, 1 + n, 1, MSS, RTO), Answer::Now);
+            assert_eq!(
+                policy.on_data(Instant::ZERO, 1 + n, 1, MSS, RTO),
+                Answer::Now
+            );
             policy.due = true;
             policy.on_sent(1 + n);
         }
@@ -149,9 +161,15 @@ mod tests {
         policy.on_data(Instant::ZERO, 2, 1, MSS, RTO);
         policy.on_sent(2);
         policy.on_data_sent(Instant::from_millis(1), DELAY);
-        assert_eq!(policy.on_data(Instant::from_millis(2), 3, 1, MSS, RTO), Answer::Later);
+        assert_eq!(
+            policy.on_data(Instant::from_millis(2), 3, 1, MSS, RTO),
+            Answer::Later
+        );
         policy.on_delay_over();
         policy.on_sent(3);
-        assert_eq!(policy.on_data(Instant::from_millis(50), 4, 1, MSS, RTO), Answer::Now);
+        assert_eq!(
+            policy.on_data(Instant::from_millis(50), 4, 1, MSS, RTO),
+            Answer::Now
+        );
     }
 }

@@ -67,11 +67,19 @@ impl Tcb {
                 let bare = segment.payload.is_empty() && !segment.flags.contains(Flags::FIN);
                 bare && !window_changed
             };
-            if duplicate && self.recovery.on_dup_ack(self.snd.una, self.send_mss().into()) {
+            if duplicate
+                && self
+                    .recovery
+                    .on_dup_ack(self.snd.una, self.send_mss().into())
+            {
                 self.enter_fast_recovery(now);
             }
         }
-        if reported > 0 && self.recovery.loss_reported(self.snd.una, self.send_mss().into()) {
+        if reported > 0
+            && self
+                .recovery
+                .loss_reported(self.snd.una, self.send_mss().into())
+        {
             self.enter_fast_recovery(now);
         }
         if self.snd.flight() == 0 || self.snd.wnd == 0 {
@@ -159,11 +167,7 @@ impl Tcb {
     }
 
     /// Takes a round-trip sample from the echoed timestamp when no timed segment gives a finer one.
-    pub(super) fn sample_echo(
-        &mut self,
-        now: Instant,
-        segment: &Segment<'_>,
-    ) -> Option<Duration> {
+    pub(super) fn sample_echo(&mut self, now: Instant, segment: &Segment<'_>) -> Option<Duration> {
         let (_, echo) = segment.options.timestamps.filter(|_| self.ts.on)?;
         if echo == 0 || (self.rtt.is_timing() && !self.recovering()) {
             return None;
@@ -193,8 +197,11 @@ impl Tcb {
 
     fn enter_fast_recovery(&mut self, now: Instant) {
         let mss = self.send_mss();
-        self.cc.get_mut().on_loss(now, clamp_u32(self.snd.flight()), mss);
-        self.recovery.enter_fast(self.snd.una, self.snd.nxt, mss.into());
+        self.cc
+            .get_mut()
+            .on_loss(now, clamp_u32(self.snd.flight()), mss);
+        self.recovery
+            .enter_fast(self.snd.una, self.snd.nxt, mss.into());
         self.counters.fast_recoveries = self.counters.fast_recoveries.saturating_add(1);
         self.forget_timed_without_sack();
         self.arm_retransmit(now);

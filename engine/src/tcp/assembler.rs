@@ -47,7 +47,14 @@ impl Assembler {
             if self.ranges.len() >= MAX_RANGES {
                 return Err(Full);
             }
-            self.ranges.insert(from, Held { start: range.start, end: range.end, stamp });
+            self.ranges.insert(
+                from,
+                Held {
+                    start: range.start,
+                    end: range.end,
+                    stamp,
+                },
+            );
             return Ok(());
         }
         let start = self.ranges[from].start.min(range.start);
@@ -143,7 +150,9 @@ mod tests {
     fn agrees_with_a_set_of_bytes() {
         let mut state = 1u64;
         let mut random = move |bound: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 33) % bound
         };
         for _ in 0..200 {
@@ -156,7 +165,11 @@ mod tests {
                 }
                 next = assembler.advance(next);
                 let hole = bytes.iter().skip(next as usize).position(|got| !got);
-                assert_eq!(hole, (next < 300).then_some(0), "order stops at the first hole");
+                assert_eq!(
+                    hole,
+                    (next < 300).then_some(0),
+                    "order stops at the first hole"
+                );
             }
         }
     }

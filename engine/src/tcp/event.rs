@@ -83,7 +83,10 @@ impl fmt::Debug for Events {
             "NO_ROOM",
             "TOO_MANY_HOLES",
         ];
-        let set = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
+        let set = NAMES
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| self.0 & (1 << bit) != 0);
         f.debug_set().entries(set.map(|(_, name)| name)).finish()
     }
 }
@@ -211,7 +214,9 @@ mod tests {
     fn every_drop_reason_has_its_own_index_and_name() {
         for (index, reason) in Drop::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
-            let same = Drop::ALL.iter().filter(|other| other.name() == reason.name());
+            let same = Drop::ALL
+                .iter()
+                .filter(|other| other.name() == reason.name());
             assert_eq!(same.count(), 1, "{}", reason.name());
         }
     }

@@ -83,7 +83,11 @@ impl Tcb {
         Options {
             mss: Some(self.own_mss()),
             window_scale: scaling.then(|| self.rcv.scale.shift()),
-            sack_permitted: if offer { self.cfg.sack } else { self.recovery.sack },
+            sack_permitted: if offer {
+                self.cfg.sack
+            } else {
+                self.recovery.sack
+            },
             timestamps: self.ts.option(now),
             ..Options::default()
         }
@@ -106,7 +110,11 @@ impl Tcb {
             return Err(Drop::AckOfUnsent);
         }
         if flags.contains(Flags::RST) {
-            return if acks { Ok(self.fail(Error::Refused)) } else { Err(Drop::ResetOutOfWindow) };
+            return if acks {
+                Ok(self.fail(Error::Refused))
+            } else {
+                Err(Drop::ResetOutOfWindow)
+            };
         }
         if !flags.contains(Flags::SYN) {
             return Err(Drop::NoSyn);
@@ -128,7 +136,11 @@ impl Tcb {
 
     /// Our SYN was acknowledged.
     pub(super) fn enter_established(&mut self, now: Instant, segment: &Segment<'_>) -> Events {
-        self.state = if self.fin_wanted { State::FinWait1 } else { State::Established };
+        self.state = if self.fin_wanted {
+            State::FinWait1
+        } else {
+            State::Established
+        };
         self.syn_due = false;
         self.retries = 0;
         self.progress_at = now;

@@ -115,7 +115,10 @@ impl Tcb {
         }
         self.update_ts_recent(now, segment, seq);
         let mut events = self.process_ack(now, segment, seq)?;
-        if matches!(self.state, State::Established | State::FinWait1 | State::FinWait2) {
+        if matches!(
+            self.state,
+            State::Established | State::FinWait1 | State::FinWait2
+        ) {
             events |= self.process_text(now, segment, seq, rx);
         }
         Ok(events)
@@ -142,8 +145,16 @@ impl Tcb {
         };
         let len = u64::from(segment.seq_len());
         let (nxt, edge) = (self.rcv.nxt, self.rcv.edge.max(self.rcv.nxt));
-        let old = if len == 0 { seq < nxt } else { seq + len <= nxt };
-        let beyond = if len == 0 { seq > edge } else { seq >= edge.max(nxt + 1) };
+        let old = if len == 0 {
+            seq < nxt
+        } else {
+            seq + len <= nxt
+        };
+        let beyond = if len == 0 {
+            seq > edge
+        } else {
+            seq >= edge.max(nxt + 1)
+        };
         match (old || beyond, reset, old) {
             (false, ..) => Ok(seq),
             (true, true, _) => Err(Drop::ResetOutOfWindow),
@@ -200,9 +211,7 @@ impl Tcb {
             State::SynReceived => Error::Refused,
             State::CloseWait => Error::BrokenPipe,
             // Everything was exchanged: the application has nothing to learn.
-            State::Closing | State::LastAck | State::TimeWait
-                if self.snd.una >= self.snd.end =>
-            {
+            State::Closing | State::LastAck | State::TimeWait if self.snd.una >= self.snd.end => {
                 return Ok(self.enter_closed());
             }
             _ => Error::Reset,

@@ -108,8 +108,10 @@ impl Options {
             (WINDOW_SCALE, &[shift]) => self.window_scale = Some(shift),
             (SACK_PERMITTED, []) => self.sack_permitted = true,
             (TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
-                self.timestamps =
-                    Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])));
+                self.timestamps = Some((
+                    u32::from_be_bytes([a, b, c, d]),
+                    u32::from_be_bytes([e, f, g, h]),
+                ));
             }
             (SACK, blocks) if blocks.len() % 8 == 0 => {
                 for block in blocks.chunks_exact(8) {
@@ -184,7 +186,11 @@ impl Options {
         if let Some(shift) = self.window_scale {
             put(&[NOP, WINDOW_SCALE, 3, shift]);
         }
-        let before = Options { sack: SackBlocks::default(), ..*self }.len();
+        let before = Options {
+            sack: SackBlocks::default(),
+            ..*self
+        }
+        .len();
         let blocks = self.sack_fitting(before);
         if !blocks.is_empty() {
             put(&[NOP, NOP, SACK, 2 + 8 * blocks.len() as u8]);
@@ -231,11 +237,17 @@ mod tests {
 
     #[test]
     fn timestamps_leave_room_for_three_sack_blocks() {
-        let mut options = Options { timestamps: Some((1, 2)), ..Options::default() };
+        let mut options = Options {
+            timestamps: Some((1, 2)),
+            ..Options::default()
+        };
         for n in 0..4 {
             assert!(options.sack.push(SeqNum(10 * n), SeqNum(10 * n + 5)));
         }
-        assert!(!options.sack.push(SeqNum(90), SeqNum(95)), "a fifth block has no place");
+        assert!(
+            !options.sack.push(SeqNum(90), SeqNum(95)),
+            "a fifth block has no place"
+        );
         let mut bytes = [0; 40];
         let len = options.emit(&mut bytes);
         assert_eq!(len, 40);
@@ -244,16 +256,53 @@ mod tests {
 
     #[test]
     fn lengths_that_lie_are_refused() {
-        assert_eq!(Options::parse(&[MSS, 0, 0, 0]), Err(ParseError::OptionLength));
-        assert_eq!(Options::parse(&[99, 1, 0, 0]), Err(ParseError::OptionLength));
-        assert_eq!(Options::parse(&[NOP, NOP, MSS, 4]), Err(ParseError::OptionOverrun));
-        assert_eq!(Options::parse(&[NOP, NOP, NOP, MSS]), Err(ParseError::OptionOverrun));
+        assert_eq!(
+            Options::parse(&[MSS, 0, 0, 0]),
+            Err(ParseError::OptionLength)
+        );
+        assert_eq!(
+            Options::parse(&[99, 1, 0, 0]),
+            Err(ParseError::OptionLength)
+        );
+        assert_eq!(
+            Options::parse(&[NOP, NOP, MSS, 4]),
+            Err(ParseError::OptionOverrun)
+        );
+        assert_eq!(
+            Options::parse(&[NOP, NOP, NOP, MSS]),
+            Err(ParseError::OptionOverrun)
+        );
     }
 
     #[test]
     fn unknown_and_misshapen_options_are_skipped() {
-        let bytes = [254, 4, 1, 2, MSS, 3, 9, WINDOW_SCALE, 3, 5, SACK, 5, 1, 2, 3, END, MSS, 0];
+        let bytes = [
+            254,
+            4,
+            1,
+            2,
+            MSS,
+            3,
+            9,
+            WINDOW_SCALE,
+            3,
+            5,
+            SACK,
+            5,
+            1,
+            2,
+            3,
+            END,
+            MSS,
+            0,
+        ];
         let options = Options::parse(&bytes).unwrap();
-        assert_eq!(options, Options { window_scale: Some(5), ..Options::default() });
+        assert_eq!(
+            options,
+            Options {
+                window_scale: Some(5),
+                ..Options::default()
+            }
+        );
     }
 }

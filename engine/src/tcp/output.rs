@@ -52,7 +52,10 @@ impl Tcb {
         if !core::mem::take(&mut self.rst_due) {
             return None;
         }
-        let options = Options { timestamps: self.ts.option(now), ..Options::default() };
+        let options = Options {
+            timestamps: self.ts.option(now),
+            ..Options::default()
+        };
         let mut reset = self.segment(self.snd.nxt, Flags::RST | Flags::ACK, options);
         reset.window = 0;
         Some(reset)
@@ -63,7 +66,11 @@ impl Tcb {
         if !core::mem::take(&mut self.syn_due) && !(answer && self.ack.due) {
             return None;
         }
-        let flags = if answer { Flags::SYN | Flags::ACK } else { Flags::SYN };
+        let flags = if answer {
+            Flags::SYN | Flags::ACK
+        } else {
+            Flags::SYN
+        };
         let options = self.syn_options(now);
         let window = self.rcv.advertise_in_syn();
         if self.timers.retransmit == Instant::NEVER {
@@ -75,7 +82,11 @@ impl Tcb {
         }
         Some(Outgoing {
             seq: self.iss,
-            ack: if answer { self.irs.at(self.rcv.nxt) } else { SeqNum(0) },
+            ack: if answer {
+                self.irs.at(self.rcv.nxt)
+            } else {
+                SeqNum(0)
+            },
             flags,
             window,
             urgent: 0,
@@ -103,14 +114,21 @@ impl Tcb {
         if core::mem::take(&mut self.probe_due) {
             return Some(self.segment(self.snd.una - 1, Flags::ACK, options));
         }
-        self.ack.due.then(|| self.segment(self.snd.nxt, Flags::ACK, options))
+        self.ack
+            .due
+            .then(|| self.segment(self.snd.nxt, Flags::ACK, options))
     }
 
     fn segment_options(&self, now: Instant) -> Options {
-        let mut options = Options { timestamps: self.ts.option(now), ..Options::default() };
+        let mut options = Options {
+            timestamps: self.ts.option(now),
+            ..Options::default()
+        };
         if self.recovery.sack && !self.assembler.is_empty() {
             for range in self.assembler.most_recent(SACK_BLOCKS) {
-                options.sack.push(self.irs.at(range.start), self.irs.at(range.end));
+                options
+                    .sack
+                    .push(self.irs.at(range.start), self.irs.at(range.end));
             }
         }
         options
@@ -161,7 +179,8 @@ impl Tcb {
     }
 
     pub(super) fn pipe(&self) -> u64 {
-        self.recovery.pipe(self.snd.una, self.snd.nxt, self.send_mss().into())
+        self.recovery
+            .pipe(self.snd.una, self.snd.nxt, self.send_mss().into())
     }
 
     /// Room that the congestion window leaves.
@@ -179,9 +198,15 @@ impl Tcb {
         if !self.recovering() {
             return None;
         }
-        let (hole, first) = self.recovery.next_lost(self.snd.una, self.send_mss().into())?;
+        let (hole, first) = self
+            .recovery
+            .next_lost(self.snd.una, self.send_mss().into())?;
         let room = self.congestion_room();
-        let room = if first || self.pipe() == 0 { room.max(cut) } else { room };
+        let room = if first || self.pipe() == 0 {
+            room.max(cut)
+        } else {
+            room
+        };
         let range = self.piece(hole, cut, room.min(max_payload))?;
         Some(self.retransmit(now, range, cut, options))
     }
@@ -192,7 +217,9 @@ impl Tcb {
             return None;
         }
         let (una, nxt) = (self.snd.una, self.snd.nxt);
-        let range = self.recovery.next_doubtful(una, nxt, self.send_mss().into())?;
+        let range = self
+            .recovery
+            .next_doubtful(una, nxt, self.send_mss().into())?;
         let range = self.piece(range, cut, cut)?;
         Some(self.retransmit(now, range, cut, options))
     }
@@ -287,7 +314,13 @@ impl Tcb {
         self.opts.nodelay || self.snd.small <= self.snd.una
     }
 
-    fn send_new(&mut self, now: Instant, range: Range<u64>, cut: u64, options: Options) -> Outgoing {
+    fn send_new(
+        &mut self,
+        now: Instant,
+        range: Range<u64>,
+        cut: u64,
+        options: Options,
+    ) -> Outgoing {
         if self.snd.flight() == 0 {
             self.progress_at = now;
         }
@@ -323,12 +356,11 @@ impl Tcb {
 
     /// Nothing can go out: if the window is to blame, someone has to ask for it.
     fn arm_probe(&mut self, now: Instant) {
-        let synchronized =
-            !matches!(self.state, State::SynSent | State::SynReceived | State::Closed);
-        if synchronized
-            && self.timers.retransmit == Instant::NEVER
-            && self.blocked_by_window()
-        {
+        let synchronized = !matches!(
+            self.state,
+            State::SynSent | State::SynReceived | State::Closed
+        );
+        if synchronized && self.timers.retransmit == Instant::NEVER && self.blocked_by_window() {
             self.progress_at = now;
             self.arm_retransmit(now);
         }

@@ -101,7 +101,10 @@ mod tests {
     #[test]
     fn finds_the_last_free_port_and_says_when_there_is_none() {
         let mut ports = PortSelector::new([1; 16], 40_000..=40_099);
-        assert_eq!(ports.select(LOCAL, remote(80), |port| port == 40_057), Some(40_057));
+        assert_eq!(
+            ports.select(LOCAL, remote(80), |port| port == 40_057),
+            Some(40_057)
+        );
         assert_eq!(ports.select(LOCAL, remote(80), |_| false), None);
         let mut tried = Vec::new();
         ports.select(LOCAL, remote(80), |port| {
@@ -115,8 +118,9 @@ mod tests {
     #[test]
     fn fresh_connections_to_one_peer_do_not_repeat_a_port_soon() {
         let mut ports = PortSelector::new([1; 16], 32_768..=60_999);
-        let chosen: Vec<_> =
-            (0..1000).map(|_| ports.select(LOCAL, remote(80), |_| true).unwrap()).collect();
+        let chosen: Vec<_> = (0..1000)
+            .map(|_| ports.select(LOCAL, remote(80), |_| true).unwrap())
+            .collect();
         let mut distinct = chosen.clone();
         distinct.sort_unstable();
         distinct.dedup();

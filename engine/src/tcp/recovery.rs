@@ -127,7 +127,9 @@ impl Recovery {
             // A partial ACK: the next segment is lost as well, and the rest of what was acknowledged
             // had been announced by duplicates.
             let announced = (acked / mss.max(1)).saturating_sub(1);
-            self.dup_acks = self.dup_acks.saturating_sub(u32::try_from(announced).unwrap_or(u32::MAX));
+            self.dup_acks = self
+                .dup_acks
+                .saturating_sub(u32::try_from(announced).unwrap_or(u32::MAX));
             self.known_lost = (una + mss).min(nxt);
         }
         false
@@ -146,7 +148,11 @@ impl Recovery {
             return nxt - una;
         }
         let lost = self.lost_before(mss).clamp(una, nxt);
-        let repeated = if self.phase == Phase::Open { una } else { self.high_rxt.clamp(una, nxt) };
+        let repeated = if self.phase == Phase::Open {
+            una
+        } else {
+            self.high_rxt.clamp(una, nxt)
+        };
         let sent = self.board.missing(lost..nxt) + self.board.missing(una..repeated);
         if self.sack || self.phase == Phase::Loss {
             return sent;
@@ -165,7 +171,9 @@ impl Recovery {
         if self.phase == Phase::Open {
             return None;
         }
-        let hole = self.board.next_hole(self.high_rxt.max(una)..self.lost_before(mss))?;
+        let hole = self
+            .board
+            .next_hole(self.high_rxt.max(una)..self.lost_before(mss))?;
         Some((hole, self.first))
     }
 
@@ -208,7 +216,10 @@ mod tests {
     const MSS: u64 = 100;
 
     fn recovery(sack: bool) -> Recovery {
-        Recovery { sack, ..Recovery::new() }
+        Recovery {
+            sack,
+            ..Recovery::new()
+        }
     }
 
     #[test]
@@ -230,7 +241,10 @@ mod tests {
     fn limited_transmit_lets_two_more_segments_go() {
         let mut recovery = recovery(false);
         for _ in 0..5 {
-            assert_eq!(recovery.pipe(1, 1001, MSS), 1000 - MSS * recovery.dup_acks.min(2) as u64);
+            assert_eq!(
+                recovery.pipe(1, 1001, MSS),
+                1000 - MSS * recovery.dup_acks.min(2) as u64
+            );
             recovery.on_dup_ack(1, MSS);
         }
     }
@@ -252,7 +266,11 @@ mod tests {
         assert_eq!(recovery.next_lost(1, MSS), None);
         assert_eq!(recovery.next_doubtful(1, 1001, MSS), Some(601..701));
         recovery.on_retransmit(&(601..701));
-        assert_eq!(recovery.next_doubtful(1, 1001, MSS), Some(901..1001), "one rescue");
+        assert_eq!(
+            recovery.next_doubtful(1, 1001, MSS),
+            Some(901..1001),
+            "one rescue"
+        );
         recovery.on_retransmit(&(901..1001));
         assert_eq!(recovery.next_doubtful(1, 1001, MSS), None);
         assert!(!recovery.on_ack(601, 1001, 600, MSS));

@@ -13,7 +13,11 @@ pub fn reset_for(segment: &Segment<'_>) -> Option<Outgoing> {
     let (seq, ack, flags) = if segment.flags.contains(Flags::ACK) {
         (segment.ack, SeqNum(0), Flags::RST)
     } else {
-        (SeqNum(0), segment.seq + segment.seq_len(), Flags::RST | Flags::ACK)
+        (
+            SeqNum(0),
+            segment.seq + segment.seq_len(),
+            Flags::RST | Flags::ACK,
+        )
     };
     Some(Outgoing {
         seq,

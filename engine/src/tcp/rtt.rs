@@ -72,14 +72,20 @@ impl RttEstimator {
 
     /// `range` is sent again: forgets the timed segment if its end is among that.
     pub(super) fn on_retransmit(&mut self, range: &Range<u64>) {
-        if self.timed.is_some_and(|(end, _)| range.start < end && end <= range.end) {
+        if self
+            .timed
+            .is_some_and(|(end, _)| range.start < end && end <= range.end)
+        {
             self.timed = None;
         }
     }
 
     /// The peer reports to hold `range`: a sample if the end of the timed segment is among that.
     pub(super) fn on_sack(&mut self, range: &Range<u64>, now: Instant) {
-        if self.timed.is_some_and(|(end, _)| range.start < end && end <= range.end) {
+        if self
+            .timed
+            .is_some_and(|(end, _)| range.start < end && end <= range.end)
+        {
             self.on_ack(range.end, now);
         }
     }

@@ -23,7 +23,9 @@ impl Scoreboard {
     /// Notes a block; says how many bytes of it are news.
     pub(super) fn add(&mut self, block: Range<u64>) -> u64 {
         let from = self.ranges.partition_point(|range| range.end < block.start);
-        let to = self.ranges.partition_point(|range| range.start <= block.end);
+        let to = self
+            .ranges
+            .partition_point(|range| range.start <= block.end);
         if from == to {
             if block.is_empty() || self.ranges.len() >= MAX_RANGES {
                 return 0;
@@ -31,7 +33,10 @@ impl Scoreboard {
             self.ranges.insert(from, block.clone());
             return block.end - block.start;
         }
-        let known: u64 = self.ranges[from..to].iter().map(|range| range.end - range.start).sum();
+        let known: u64 = self.ranges[from..to]
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum();
         let start = self.ranges[from].start.min(block.start);
         let end = self.ranges[to - 1].end.max(block.end);
         self.ranges[from] = start..end;
@@ -87,7 +92,9 @@ impl Scoreboard {
             return 0;
         }
         let overlap = |held: &Range<u64>| {
-            held.end.min(range.end).saturating_sub(held.start.max(range.start))
+            held.end
+                .min(range.end)
+                .saturating_sub(held.start.max(range.start))
         };
         range.end - range.start - self.ranges.iter().map(overlap).sum::<u64>()
     }
@@ -180,7 +187,10 @@ mod tests {
         let mut board = board(&[200..300, 400..500]);
         board.advance(450);
         assert_eq!(board.ranges, [450..500]);
-        assert!(board.reneged(450), "the peer has byte 450, yet it waits for it");
+        assert!(
+            board.reneged(450),
+            "the peer has byte 450, yet it waits for it"
+        );
         board.advance(500);
         assert!(board.is_empty());
     }

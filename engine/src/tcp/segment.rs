@@ -231,7 +231,10 @@ mod tests {
             flags: Flags::ACK | Flags::PSH,
             window: 0x1234,
             urgent: 3,
-            options: Options { timestamps: Some((5, 6)), ..Options::default() },
+            options: Options {
+                timestamps: Some((5, 6)),
+                ..Options::default()
+            },
             payload: 0..4,
             mss: 1448,
         }
@@ -246,7 +249,10 @@ mod tests {
         let segment = Segment::parse(&bytes).unwrap();
         assert_eq!((segment.src_port, segment.dst_port), (80, 4000));
         assert_eq!((segment.seq, segment.ack), (out.seq, out.ack));
-        assert_eq!((segment.flags, segment.window, segment.urgent), (out.flags, 0x1234, 3));
+        assert_eq!(
+            (segment.flags, segment.window, segment.urgent),
+            (out.flags, 0x1234, 3)
+        );
         assert_eq!(segment.options, out.options);
         assert_eq!(segment.payload, &[0xff; 4]);
         assert_eq!(bytes[16..18], [0, 0], "the checksum is left to the caller");

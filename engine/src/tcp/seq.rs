@@ -82,7 +82,10 @@ mod tests {
             let seq = iss.at(position);
             assert_eq!(seq.position(iss, position), Some(position));
             assert_eq!((seq + 100).position(iss, position), Some(position + 100));
-            assert_eq!((seq - 100).position(iss, position), position.checked_sub(100));
+            assert_eq!(
+                (seq - 100).position(iss, position),
+                position.checked_sub(100)
+            );
         }
     }
 }

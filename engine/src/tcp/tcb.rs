@@ -184,12 +184,18 @@ impl Tcb {
     /// The MSS that this side announces.
     pub(super) fn own_mss(&self) -> u16 {
         let own = self.cfg.mss.max(MIN_MSS);
-        self.opts.maxseg.map_or(own, |maxseg| own.min(maxseg.max(MIN_MSS)))
+        self.opts
+            .maxseg
+            .map_or(own, |maxseg| own.min(maxseg.max(MIN_MSS)))
     }
 
     /// Recomputes the payload of a full segment from what both ends and the path allow.
     pub(super) fn update_mss(&mut self) {
-        let bound = self.own_mss().min(self.path_mss).min(self.peer_mss).max(MIN_MSS);
+        let bound = self
+            .own_mss()
+            .min(self.path_mss)
+            .min(self.peer_mss)
+            .max(MIN_MSS);
         let stamps = if self.ts.on { TIMESTAMPS_LEN as u16 } else { 0 };
         let (old, new) = (self.mss, bound - stamps);
         self.mss = new;
@@ -234,10 +240,16 @@ impl Tcb {
         let buffer = |opts: &SocketOptions| (opts.recv_buffer, opts.window_clamp);
         if buffer(opts) != buffer(&old) {
             let max = self.cfg.recv_buffer_max;
-            self.rcv.set_buffer(opts.recv_buffer, max, opts.window_clamp);
+            self.rcv
+                .set_buffer(opts.recv_buffer, max, opts.window_clamp);
         }
         let keepalive = |opts: &SocketOptions| {
-            (opts.keepalive, opts.keepalive_idle, opts.keepalive_interval, opts.keepalive_count)
+            (
+                opts.keepalive,
+                opts.keepalive_idle,
+                opts.keepalive_interval,
+                opts.keepalive_count,
+            )
         };
         if keepalive(opts) != keepalive(&old) {
             self.keepalive_probes = 0;
@@ -265,10 +277,17 @@ impl Tcb {
     /// The application has read up to offset `head`. An offset that moves back or past what came is
     /// brought into bounds.
     pub fn consumed(&mut self, now: Instant, head: u64) {
-        let read = head.saturating_add(1).clamp(self.rcv.read, self.data_end().max(self.rcv.read));
+        let read = head
+            .saturating_add(1)
+            .clamp(self.rcv.read, self.data_end().max(self.rcv.read));
         let rtt = self.rtt.srtt();
         let tell = self.rcv.consumed(now, read, rtt, self.own_mss().into());
-        if tell && matches!(self.state, State::Established | State::FinWait1 | State::FinWait2) {
+        if tell
+            && matches!(
+                self.state,
+                State::Established | State::FinWait1 | State::FinWait2
+            )
+        {
             self.ack.due = true;
         }
     }
@@ -315,13 +334,19 @@ impl Tcb {
     }
 
     pub(super) fn arm_fin_wait2(&mut self, now: Instant) {
-        let timeout = self.opts.fin_wait2_timeout.unwrap_or(self.cfg.fin_wait2_timeout);
+        let timeout = self
+            .opts
+            .fin_wait2_timeout
+            .unwrap_or(self.cfg.fin_wait2_timeout);
         self.timers.end = now + timeout;
     }
 
     pub(super) fn enter_time_wait(&mut self, now: Instant) {
         self.state = State::TimeWait;
-        self.timers = Timers { end: now + self.cfg.time_wait, ..Timers::new() };
+        self.timers = Timers {
+            end: now + self.cfg.time_wait,
+            ..Timers::new()
+        };
         self.assembler = Assembler::default();
     }
 

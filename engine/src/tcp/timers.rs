@@ -20,12 +20,28 @@ pub(super) struct Timers {
 impl Timers {
     pub(super) const fn new() -> Self {
         const NEVER: Instant = Instant::NEVER;
-        Timers { retransmit: NEVER, delayed_ack: NEVER, cork: NEVER, keepalive: NEVER, end: NEVER }
+        Timers {
+            retransmit: NEVER,
+            delayed_ack: NEVER,
+            cork: NEVER,
+            keepalive: NEVER,
+            end: NEVER,
+        }
     }
 
     fn next(&self) -> Instant {
-        let Timers { retransmit, delayed_ack, cork, keepalive, end } = *self;
-        retransmit.min(delayed_ack).min(cork).min(keepalive).min(end)
+        let Timers {
+            retransmit,
+            delayed_ack,
+            cork,
+            keepalive,
+            end,
+        } = *self;
+        retransmit
+            .min(delayed_ack)
+            .min(cork)
+            .min(keepalive)
+            .min(end)
     }
 }
 
@@ -88,7 +104,9 @@ impl Tcb {
     /// The peer let the user timeout (RFC 5482) pass without acknowledging anything.
     fn user_timeout_over(&self, now: Instant) -> bool {
         let waited = now.since(self.progress_at);
-        self.opts.user_timeout.is_some_and(|timeout| waited >= timeout)
+        self.opts
+            .user_timeout
+            .is_some_and(|timeout| waited >= timeout)
     }
 
     /// Counts a retransmission or probe without answer; says whether it was the last.
@@ -116,7 +134,11 @@ impl Tcb {
     }
 
     fn data_retries(&self) -> u8 {
-        if self.orphan { self.cfg.orphan_retries } else { self.cfg.data_retries }
+        if self.orphan {
+            self.cfg.orphan_retries
+        } else {
+            self.cfg.data_retries
+        }
     }
 
     fn on_retransmission_timeout(&mut self, now: Instant) -> Events {
@@ -127,7 +149,8 @@ impl Tcb {
         let flight = u32::try_from(self.snd.flight()).unwrap_or(u32::MAX);
         let mss = self.send_mss();
         self.cc.get_mut().on_timeout(now, flight, mss, repeated);
-        self.recovery.enter_loss(self.snd.una, self.snd.nxt, repeated);
+        self.recovery
+            .enter_loss(self.snd.una, self.snd.nxt, repeated);
         self.counters.timeouts = self.counters.timeouts.saturating_add(1);
         self.forget_timed_without_sack();
         self.rtt.back_off();
@@ -172,16 +195,25 @@ impl Tcb {
 
     fn on_keepalive(&mut self, now: Instant) -> Events {
         let idle = self.keepalive_idle();
-        let interval = self.opts.keepalive_interval.unwrap_or(self.cfg.keepalive_interval);
+        let interval = self
+            .opts
+            .keepalive_interval
+            .unwrap_or(self.cfg.keepalive_interval);
         let silence = now.since(self.heard_at);
         if silence < idle || self.snd.flight() > 0 || self.snd.end > self.snd.nxt {
             // Heard meanwhile, or the retransmission timer watches over the peer.
             self.keepalive_probes = 0;
-            self.timers.keepalive =
-                if silence < idle { self.heard_at + idle } else { now + idle.max(interval) };
+            self.timers.keepalive = if silence < idle {
+                self.heard_at + idle
+            } else {
+                now + idle.max(interval)
+            };
             return Events::NONE;
         }
-        let count = self.opts.keepalive_count.unwrap_or(self.cfg.keepalive_count);
+        let count = self
+            .opts
+            .keepalive_count
+            .unwrap_or(self.cfg.keepalive_count);
         let dead = match self.opts.user_timeout {
             Some(timeout) => self.keepalive_probes > 0 && silence >= timeout,
             None => self.keepalive_probes >= count,

@@ -19,7 +19,12 @@ pub(super) struct Timestamps {
 
 impl Timestamps {
     pub(super) fn new(on: bool, offset: u32) -> Self {
-        Timestamps { on, offset, recent: 0, recent_at: Instant::ZERO }
+        Timestamps {
+            on,
+            offset,
+            recent: 0,
+            recent_at: Instant::ZERO,
+        }
     }
 
     fn clock(&self, now: Instant) -> u32 {

@@ -126,7 +126,11 @@ pub(super) struct RecvSpace {
 impl RecvSpace {
     pub(super) fn new(now: Instant, buffer: u32, buffer_max: u32, scaling: bool) -> Self {
         let buffer_max = buffer_max.max(buffer);
-        let scale = if scaling { WindowScale::for_buffer(buffer_max) } else { WindowScale(0) };
+        let scale = if scaling {
+            WindowScale::for_buffer(buffer_max)
+        } else {
+            WindowScale(0)
+        };
         RecvSpace {
             nxt: 0,
             edge: 0,
@@ -183,7 +187,11 @@ impl RecvSpace {
     pub(super) fn advertise(&mut self, mss: u32) -> u16 {
         let target = self.target();
         let step = u64::from(mss.min(self.buffer / 2));
-        let edge = if target >= self.edge + step { target } else { self.edge };
+        let edge = if target >= self.edge + step {
+            target
+        } else {
+            self.edge
+        };
         let bytes = edge.saturating_sub(self.nxt);
         let unit = 1u64 << self.scale.0;
         // Rounding down would pull the edge back by less than a unit: round up where the buffer
@@ -318,7 +326,11 @@ mod tests {
         assert_eq!(rcv.buffer(), 128 << 10);
         rcv.nxt += 128 << 10;
         rcv.consumed(Instant::from_millis(500), rcv.nxt, rtt, MSS);
-        assert_eq!(rcv.buffer(), 128 << 10, "four round trips for one window is not keeping up");
+        assert_eq!(
+            rcv.buffer(),
+            128 << 10,
+            "four round trips for one window is not keeping up"
+        );
         rcv.nxt += 128 << 10;
         rcv.consumed(Instant::from_millis(600), rcv.nxt, rtt, MSS);
         assert_eq!(rcv.buffer(), 200 << 10);
@@ -331,7 +343,10 @@ mod tests {
         assert!(!snd.update_window(9, 6, 1));
         assert!(!snd.update_window(10, 4, 1));
         assert_eq!(snd.wnd, 1000);
-        assert!(!snd.update_window(10, 5, 1000), "the same window is no change");
+        assert!(
+            !snd.update_window(10, 5, 1000),
+            "the same window is no change"
+        );
         assert_eq!(snd.max_wnd, 1000);
     }
 }

@@ -141,8 +141,10 @@ impl Stack {
             (Op::Shutdown, None) => {
                 // Of a listener, or of a socket that failed: whoever waits is to look again.
                 self.raise(command.socket);
-                if matches!(self.slots.get(command.socket).map(|s| &s.role), Some(Role::Listener(_)))
-                {
+                if matches!(
+                    self.slots.get(command.socket).map(|s| &s.role),
+                    Some(Role::Listener(_))
+                ) {
                     self.stop_listening(command.socket);
                     record
                         .engine
@@ -270,9 +272,8 @@ impl Stack {
             set_generation: state.generation.load(SeqCst),
             cookie,
         };
-        let is_current = |w: &Watch| {
-            shared.sets[w.set as usize].generation.load(SeqCst) == w.set_generation
-        };
+        let is_current =
+            |w: &Watch| shared.sets[w.set as usize].generation.load(SeqCst) == w.set_generation;
         let add = |watches: &mut Watches| {
             let free = watches
                 .iter()
@@ -398,11 +399,12 @@ impl Stack {
             return;
         };
         let limit = match record.options.send_buffer.load(Relaxed) {
-            0 => (2 * connection.tcb.cwnd()).clamp(
-                shared.config.send_buffer,
-                shared.config.send_buffer_max.max(shared.config.send_buffer),
-            )
-            .max(connection.send_limit),
+            0 => (2 * connection.tcb.cwnd())
+                .clamp(
+                    shared.config.send_buffer,
+                    shared.config.send_buffer_max.max(shared.config.send_buffer),
+                )
+                .max(connection.send_limit),
             asked => asked.clamp(BUFFER_BOUNDS.0, BUFFER_BOUNDS.1),
         };
         if limit != connection.send_limit || record.engine.tx_limit.load(Relaxed) == 0 {
@@ -433,9 +435,8 @@ pub fn read_options(record: &Socket) -> (SocketOptions, (u8, u8)) {
     let bits = o.bits.load(Relaxed);
     let has = |bit: u32| bits & bit != 0;
     let nonzero = |value: u32| (value != 0).then_some(value);
-    let seconds = |value: u32| {
-        nonzero(value).map(|s| Duration::from_secs(u64::from(s.min(32_767))))
-    };
+    let seconds =
+        |value: u32| nonzero(value).map(|s| Duration::from_secs(u64::from(s.min(32_767))));
     let tos_ttl = o.tos_ttl.load(Relaxed);
     let ttl = match (tos_ttl >> 8) as u8 {
         0 => crate::net::ipv4::DEFAULT_TTL,

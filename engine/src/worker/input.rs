@@ -107,10 +107,7 @@ impl Stack {
             other => {
                 let (what, reason) = match other {
                     protocol::UDP => (icmp::Unreachable::Port, DropReason::UdpNoSocket),
-                    _ => (
-                        icmp::Unreachable::Protocol,
-                        DropReason::Ipv4UnknownProtocol,
-                    ),
+                    _ => (icmp::Unreachable::Protocol, DropReason::Ipv4UnknownProtocol),
                 };
                 let now = self.now.as_micros();
                 let reply = self
@@ -149,7 +146,9 @@ impl Stack {
                     && let Some(connection) = self.connections.get(id)
                 {
                     let seq = tcp::SeqNum(error.sequence);
-                    let events = connection.tcb.on_icmp_error(self.now, icmp_kind(error.kind), seq);
+                    let events = connection
+                        .tcb
+                        .on_icmp_error(self.now, icmp_kind(error.kind), seq);
                     self.after(id, events);
                 }
             }
@@ -160,10 +159,7 @@ impl Stack {
     fn on_tcp(&mut self, packet: &Ipv4Packet<'_>, meta: RxMeta, looped: bool) {
         let bytes = packet.payload();
         if meta.checksum == RxChecksum::Unknown
-            && !packet
-                .pseudo_header()
-                .plus(checksum::sum(bytes))
-                .is_valid()
+            && !packet.pseudo_header().plus(checksum::sum(bytes)).is_valid()
         {
             self.count(Counter::bad_checksum);
             return;

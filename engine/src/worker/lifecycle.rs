@@ -302,7 +302,8 @@ impl Stack {
             if connection.recv.collect(record, &mut self.pool).is_some()
                 && connection.recv.head() < connection.tcb.received()
             {
-                self.closed_unread.insert(socket, std::mem::take(&mut connection.recv));
+                self.closed_unread
+                    .insert(socket, std::mem::take(&mut connection.recv));
             }
             if let Some(slot) = self.slots.get(socket) {
                 slot.role = Role::Open;

@@ -44,10 +44,9 @@ impl Listeners {
         let Some(chunk) = pool.take(Class::ALL[2]) else {
             return false;
         };
-        let (Some(ring), Some(record)) = (
-            segment.accept_ring(chunk),
-            segment.socket(listener.socket),
-        ) else {
+        let (Some(ring), Some(record)) =
+            (segment.accept_ring(chunk), segment.socket(listener.socket))
+        else {
             pool.release(chunk);
             return false;
         };
@@ -159,13 +158,7 @@ impl Stack {
     }
 
     /// Adds a connection to the tables.
-    pub fn adopt_connection(
-        &mut self,
-        tcb: Tcb,
-        flow: Flow,
-        hop: Hop,
-        tos_ttl: (u8, u8),
-    ) -> u32 {
+    pub fn adopt_connection(&mut self, tcb: Tcb, flow: Flow, hop: Hop, tos_ttl: (u8, u8)) -> u32 {
         let id = self.connections.insert(Box::new(Connection {
             tcb,
             flow,
@@ -227,10 +220,7 @@ impl Stack {
                 (flow.local, flow.local_port).into(),
                 Some((flow.remote, flow.remote_port).into()),
             );
-            record
-                .engine
-                .tx_limit
-                .store(connection.send_limit, Relaxed);
+            record.engine.tx_limit.store(connection.send_limit, Relaxed);
             record.engine.state.store(
                 state::ESTABLISHED | state::BOUND | state::WAS_CONNECTED,
                 Release,

@@ -256,8 +256,8 @@ impl Worker {
             if !stack.dirty.is_empty() || !stack.control.is_empty() {
                 until = until.min(now + SHARED_CORE_SLEEP);
             }
-            let timeout = (until != u64::MAX)
-                .then(|| Duration::from_micros(until.saturating_sub(now)));
+            let timeout =
+                (until != u64::MAX).then(|| Duration::from_micros(until.saturating_sub(now)));
             let mut fds = vec![inbox.doorbell.as_raw_fd()];
             fds.extend(self.queue.wait_fd());
             stack.count(Counter::sleeps);
@@ -382,4 +382,3 @@ impl Stack {
         false
     }
 }
-

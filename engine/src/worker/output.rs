@@ -95,7 +95,9 @@ impl Stack {
                 Hop::Loopback => {}
                 _ => {
                     let frame = ethernet::HEADER_LEN + IP_LEN + 60;
-                    if queue.reserve(frame + max.max(usize::from(connection.tcb.mss()))).is_none()
+                    if queue
+                        .reserve(frame + max.max(usize::from(connection.tcb.mss())))
+                        .is_none()
                     {
                         return (Turn::Full, sent);
                     }
@@ -393,4 +395,3 @@ fn meta(out: &Outgoing, offload: bool) -> TxMeta {
         }),
     }
 }
-

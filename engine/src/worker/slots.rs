@@ -85,7 +85,10 @@ impl Slots {
             return;
         };
         let slot = &mut self.slots[local as usize];
-        debug_assert!(!matches!(slot.role, Role::Free), "{socket} is released twice");
+        debug_assert!(
+            !matches!(slot.role, Role::Free),
+            "{socket} is released twice"
+        );
         if !matches!(slot.role, Role::Free) {
             slot.role = Role::Free;
             slot.holder = NO_PROCESS;

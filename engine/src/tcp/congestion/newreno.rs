@@ -18,7 +18,11 @@ pub struct NewReno {
 impl NewReno {
     /// Starts with a window of `initial_window` bytes, in slow start.
     pub fn new(initial_window: u32) -> Self {
-        NewReno { cwnd: initial_window, ssthresh: u32::MAX, credit: 0 }
+        NewReno {
+            cwnd: initial_window,
+            ssthresh: u32::MAX,
+            credit: 0,
+        }
     }
 
     fn halve(&mut self, flight: u32, mss: u32) {
@@ -65,7 +69,10 @@ impl CongestionControl for NewReno {
 
     fn on_recovered(&mut self, _now: Instant, flight: u32, mss: u32) {
         // RFC 6582 3.2 step 3: no burst when the flight has shrunk meanwhile.
-        self.cwnd = self.ssthresh.min(flight.max(mss).saturating_add(mss)).max(mss);
+        self.cwnd = self
+            .ssthresh
+            .min(flight.max(mss).saturating_add(mss))
+            .max(mss);
     }
 
     fn on_timeout(&mut self, _now: Instant, flight: u32, mss: u32, repeated: bool) {
@@ -95,7 +102,13 @@ mod tests {
     const MSS: u32 = 1000;
 
     fn ack(acked: u32) -> AckSample {
-        AckSample { now: Instant::ZERO, acked, in_flight: 0, rtt: None, window_limited: true }
+        AckSample {
+            now: Instant::ZERO,
+            acked,
+            in_flight: 0,
+            rtt: None,
+            window_limited: true,
+        }
     }
 
     #[test]
@@ -132,7 +145,13 @@ mod tests {
     #[test]
     fn an_application_that_does_not_fill_the_window_does_not_open_it() {
         let mut cc = NewReno::new(10 * MSS);
-        cc.on_ack(&AckSample { window_limited: false, ..ack(5 * MSS) }, MSS);
+        cc.on_ack(
+            &AckSample {
+                window_limited: false,
+                ..ack(5 * MSS)
+            },
+            MSS,
+        );
         assert_eq!(cc.cwnd(), 10 * MSS);
     }
 

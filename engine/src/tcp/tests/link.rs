@@ -77,7 +77,11 @@ impl Run {
                 ..SocketOptions::default()
             };
             run.burst[end] = if rng.per_mille(500) { BURST } else { 1 };
-            run.read_pause[end] = if rng.per_mille(300) { 1 + rng.below(300_000) } else { 0 };
+            run.read_pause[end] = if rng.per_mille(300) {
+                1 + rng.below(300_000)
+            } else {
+                0
+            };
         }
         run
     }
@@ -124,7 +128,8 @@ impl Simulation {
             }
             let jitter = self.rng.below(self.run.jitter + 1);
             let at = self.now + Duration::from_micros(self.run.delay + jitter);
-            self.arrivals.push(Reverse((at, self.packets.len() as u64, to)));
+            self.arrivals
+                .push(Reverse((at, self.packets.len() as u64, to)));
             self.packets.push(Some(packet.clone()));
         }
     }
@@ -153,7 +158,9 @@ impl Simulation {
     /// The application of one end: writes in pieces, reads, closes when both is done.
     fn serve(&mut self, end: usize) {
         let (len, peer_len) = (self.run.len[end], self.run.len[1 - end]);
-        let Some(host) = &mut self.hosts[end] else { return };
+        let Some(host) = &mut self.hosts[end] else {
+            return;
+        };
         if host.state() == State::SynSent || host.state() == State::SynReceived {
             return;
         }
@@ -184,12 +191,17 @@ impl Simulation {
     fn step(&mut self) -> bool {
         for end in 0..2 {
             self.serve(end);
-            let Some(host) = &mut self.hosts[end] else { continue };
+            let Some(host) = &mut self.hosts[end] else {
+                continue;
+            };
             for packet in host.poll(self.now) {
                 self.transmit(packet, 1 - end);
             }
         }
-        let mut next = self.arrivals.peek().map_or(Instant::NEVER, |Reverse((at, ..))| *at);
+        let mut next = self
+            .arrivals
+            .peek()
+            .map_or(Instant::NEVER, |Reverse((at, ..))| *at);
         for (end, host) in self.hosts.iter().enumerate() {
             let Some(host) = host else { continue };
             next = next.min(host.tcb.next_deadline().unwrap_or(Instant::NEVER));
@@ -208,7 +220,9 @@ impl Simulation {
                 break;
             }
             self.arrivals.pop();
-            let packet = self.packets[index as usize].take().expect("each arrives once");
+            let packet = self.packets[index as usize]
+                .take()
+                .expect("each arrives once");
             self.arrive(&packet, to);
         }
         for host in self.hosts.iter_mut().flatten() {
@@ -223,16 +237,29 @@ fn run(seed: u64) {
     let mut steps = 0;
     while simulation.step() {
         steps += 1;
-        assert!(steps < 2_000_000, "seed {seed}: no end in sight, {:?}", simulation.run);
+        assert!(
+            steps < 2_000_000,
+            "seed {seed}: no end in sight, {:?}",
+            simulation.run
+        );
     }
     let run = &simulation.run;
     for end in 0..2 {
-        let host = simulation.hosts[end].as_ref().unwrap_or_else(|| panic!("seed {seed}: {run:?}"));
+        let host = simulation.hosts[end]
+            .as_ref()
+            .unwrap_or_else(|| panic!("seed {seed}: {run:?}"));
         let tcb = &host.tcb;
         assert_eq!(tcb.error(), None, "seed {seed}, end {end}: {run:?}");
-        assert_eq!(tcb.received(), run.len[1 - end], "seed {seed}, end {end}: {run:?}");
+        assert_eq!(
+            tcb.received(),
+            run.len[1 - end],
+            "seed {seed}, end {end}: {run:?}"
+        );
         assert_eq!(tcb.acked(), run.len[end], "seed {seed}, end {end}: {run:?}");
-        assert!(tcb.is_closed() && tcb.peer_closed(), "seed {seed}, end {end}: {run:?}");
+        assert!(
+            tcb.is_closed() && tcb.peer_closed(),
+            "seed {seed}, end {end}: {run:?}"
+        );
     }
 }
 

@@ -53,7 +53,11 @@ impl RecvStream for Stream {
         }
         let end = offset + data.len() as u64;
         assert!(offset >= self.from, "byte {offset} was delivered before");
-        assert!(end <= self.limit, "byte {end} is beyond the buffer, {}", self.limit);
+        assert!(
+            end <= self.limit,
+            "byte {end} is beyond the buffer, {}",
+            self.limit
+        );
         for (at, byte) in (offset..).zip(data) {
             assert_eq!(*byte, pattern(at), "wrong byte at offset {at}");
         }
@@ -90,11 +94,24 @@ impl Host {
     }
 
     fn connect(now: Instant, cfg: &TcpConfig, opts: &SocketOptions) -> Host {
-        Host::new(Tcb::connect(now, cfg, opts, SeqNum(0xffff_f000), 0x8000_0000))
+        Host::new(Tcb::connect(
+            now,
+            cfg,
+            opts,
+            SeqNum(0xffff_f000),
+            0x8000_0000,
+        ))
     }
 
     fn accept(now: Instant, cfg: &TcpConfig, opts: &SocketOptions, syn: &Packet) -> Host {
-        Host::new(Tcb::accept(now, cfg, opts, SeqNum(0x7fff_ff00), 99, &syn.segment()))
+        Host::new(Tcb::accept(
+            now,
+            cfg,
+            opts,
+            SeqNum(0x7fff_ff00),
+            99,
+            &syn.segment(),
+        ))
     }
 
     fn write(&mut self, len: u64) {
@@ -114,13 +131,19 @@ impl Host {
         let max_payload = self.burst.max(self.tcb.mss().into());
         while let Some(out) = self.tcb.poll_transmit(now, max_payload) {
             assert!(out.payload_len() <= max_payload);
-            assert!(out.payload.end <= self.written, "only what was written is sent");
+            assert!(
+                out.payload.end <= self.written,
+                "only what was written is sent"
+            );
             self.check_window(&out);
             let mut bytes = vec![0; out.header_len()];
             out.emit(1, 2, &mut bytes);
             bytes.extend(out.payload.clone().map(pattern));
             let big = out.payload_len() > usize::from(out.mss);
-            packets.push(Packet { bytes, gso_size: if big { out.mss } else { 0 } });
+            packets.push(Packet {
+                bytes,
+                gso_size: if big { out.mss } else { 0 },
+            });
             assert!(packets.len() < 10_000, "endless transmission");
         }
         packets
@@ -130,7 +153,10 @@ impl Host {
     fn check_window(&mut self, out: &Outgoing) {
         if out.flags.contains(Flags::ACK) && !out.flags.intersects(Flags::SYN | Flags::RST) {
             let edge = self.tcb.rcv.nxt + u64::from(self.tcb.rcv.scale.bytes(out.window));
-            assert!(edge + (1 << self.tcb.rcv.scale.shift()) > self.edge, "the window shrank");
+            assert!(
+                edge + (1 << self.tcb.rcv.scale.shift()) > self.edge,
+                "the window shrank"
+            );
             self.edge = self.edge.max(edge);
         }
     }
@@ -155,7 +181,10 @@ impl Host {
         assert!(nxt <= tcb.rcv.nxt && edge <= tcb.rcv.edge);
         assert!(tcb.cwnd() >= 1 && tcb.mss() >= 1);
         if tcb.snd.max_wnd > 0 {
-            assert!(tcb.cwnd() >= tcb.send_mss(), "the congestion window holds a segment");
+            assert!(
+                tcb.cwnd() >= tcb.send_mss(),
+                "the congestion window holds a segment"
+            );
         }
     }
 
@@ -228,7 +257,12 @@ impl Crafted {
 
 /// A configuration without the options that need negotiation, for segments made by hand.
 fn plain() -> TcpConfig {
-    TcpConfig { window_scaling: false, timestamps: false, sack: false, ..TcpConfig::default() }
+    TcpConfig {
+        window_scaling: false,
+        timestamps: false,
+        sack: false,
+        ..TcpConfig::default()
+    }
 }
 
 const T0: Instant = Instant::from_millis(1_000_000);
@@ -251,12 +285,20 @@ fn established_between(
     let start = T0 - Duration::from_millis(10);
     let mut client = Host::connect(start, client_cfg, client_opts);
     let syn = client.poll(start);
-    let mut server = Host::accept(T0 - Duration::from_millis(5), server_cfg, server_opts, &syn[0]);
+    let mut server = Host::accept(
+        T0 - Duration::from_millis(5),
+        server_cfg,
+        server_opts,
+        &syn[0],
+    );
     let syn_ack = server.poll(T0 - Duration::from_millis(5));
     client.receive_all(T0, &syn_ack);
     let ack = client.poll(T0);
     server.receive_all(T0 + Duration::from_millis(5), &ack);
-    assert_eq!((client.state(), server.state()), (State::Established, State::Established));
+    assert_eq!(
+        (client.state(), server.state()),
+        (State::Established, State::Established)
+    );
     assert!(client.events.contains(Events::CONNECTED) && server.events.contains(Events::CONNECTED));
     client.events = Events::NONE;
     server.events = Events::NONE;
