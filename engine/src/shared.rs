@@ -45,6 +45,8 @@ pub struct EngineConfig {
     pub spin_us: u64,
     /// TIME-WAIT connections of one worker; at the bound the oldest ends early.
     pub max_time_wait: usize,
+    /// Probe idle connections even without `SO_KEEPALIVE`.
+    pub keepalive: bool,
 }
 
 /// A watch: which ready set is told of a socket's edges, and under which name.

@@ -51,19 +51,13 @@ impl Stack {
             memory: settings.memory,
             ..Plan::default()
         };
-        let shared_core = shares_core(settings);
-        let spin = if shared_core {
-            Duration::ZERO
-        } else {
-            settings.spin
-        };
         let client = settings.client().to_bytes();
         let engine = Engine::start(
             config,
             &plan,
             &client,
-            shared_core,
-            spin.as_micros() as u32,
+            shares_core(settings),
+            spin(settings).as_micros() as u32,
             &mut *device,
         )
         .map_err(|error| reason(&error))?;
@@ -98,6 +92,14 @@ fn shares_core(settings: &Settings) -> bool {
     pinned_together || single
 }
 
+/// How long an idle side looks for work before it sleeps: it may only take the time of a core that
+/// the other side does not need.
+fn spin(settings: &Settings) -> Duration {
+    let mut engine = settings.engine_cores.iter();
+    let apart = !settings.engine_cores.is_empty() && engine.all(|c| settings.is_engine_only(*c));
+    if apart { settings.spin } else { Duration::ZERO }
+}
+
 fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error> {
     let kernel = settings.kernel_address();
     let options = OpenOptions {
@@ -108,7 +110,9 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
     };
     let mut device = psio::open(&describe(&settings.device), &options)?;
     if let Some(faults) = &settings.faults {
-        let faults: FaultConfig = faults.parse()?;
+        let faults: FaultConfig = faults
+            .parse()
+            .map_err(|error| psio::Error::Description(format!("faults: {error}")))?;
         device = Box::new(FaultyDevice::new(device, faults));
     }
     if !device.capabilities().tx_segmentation {
@@ -159,7 +163,6 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
     } else {
         settings.engine_cores.iter().copied().map(Some).collect()
     };
-    let shared_core = shares_core(settings);
     let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Ok(EngineConfig {
         addresses: vec![address],
@@ -172,12 +175,9 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
         loopback: settings.loopback == Loopback::Stack,
         memory: settings.memory,
         cores,
-        spin_us: if shared_core {
-            0
-        } else {
-            settings.spin.as_micros() as u64
-        },
+        spin_us: spin(settings).as_micros() as u64,
         max_time_wait: MAX_TIME_WAIT,
+        keepalive: settings.tcp.keepalive,
     })
 }
 

@@ -4,6 +4,10 @@
 //! lends out room for frames to be built in place, and sends what was built with one
 //! [`flush`](Queue::flush). A frame may be a *super-segment*: a TCP frame of up to 64 KB with the
 //! size at which the device is to cut it (TSO on the way out, coalesced on the way in).
+//!
+//! Devices: [`tap`], [`wire`], and [`pair`] for tests; [`open`] makes one from its description.
+//! Around any device, outermost last: [`offload`] gives it what it lacks, [`fault`] makes things
+//! go wrong on it, [`pcapng`] records what the stack sees.
 
 mod sys;
 
@@ -213,6 +217,9 @@ pub trait Queue: Send {
     /// Lends `len` bytes (at most [`MAX_FRAME`]) in which to build the next frame, or `None` while
     /// the ring is full: flush, and try again later. The bytes hold old data. A later `reserve`
     /// without a [`commit`](Queue::commit) between takes the room back.
+    ///
+    /// The bytes are for writing: on a wire in shared memory the peer can change them, so nothing
+    /// may be decided by what is read back.
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]>;
 
     /// Queues the first `len` bytes of the room last reserved.

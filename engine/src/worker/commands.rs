@@ -153,7 +153,7 @@ impl Stack {
                 }
             }
             (Op::Options, Some(id)) => {
-                let (options, tos_ttl) = read_options(record);
+                let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
                 let now = self.now;
                 if let Some(connection) = self.connections.get(id) {
                     connection.tcb.set_options(now, &options);
@@ -223,7 +223,7 @@ impl Stack {
         } else if self.connections.find(&flow).is_some() {
             return Err(libc::EADDRNOTAVAIL);
         }
-        let (options, tos_ttl) = read_options(record);
+        let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
         let (iss, ts_offset) = self.isn(&flow);
         let tcb = Tcb::connect(self.now, &self.tcp, &options, iss, ts_offset);
         let id = self.adopt_connection(tcb, flow, hop, tos_ttl);
@@ -429,8 +429,8 @@ fn window_update_at(tcb: &Tcb, head: u64) -> u64 {
 }
 
 /// Reads a record's options, each word once; impossible values become the nearest possible ones.
-/// Also type of service and time to live.
-pub fn read_options(record: &Socket) -> (SocketOptions, (u8, u8)) {
+/// Also type of service and time to live. `keepalive` says whether idle connections are probed anyway.
+pub fn read_options(record: &Socket, keepalive: bool) -> (SocketOptions, (u8, u8)) {
     let o = &record.options;
     let bits = o.bits.load(Relaxed);
     let has = |bit: u32| bits & bit != 0;
@@ -446,7 +446,7 @@ pub fn read_options(record: &Socket) -> (SocketOptions, (u8, u8)) {
         nodelay: has(option::NODELAY),
         cork: has(option::CORK),
         quickack: has(option::QUICKACK),
-        keepalive: has(option::KEEPALIVE),
+        keepalive: keepalive || has(option::KEEPALIVE),
         keepalive_count: nonzero(o.keep_count.load(Relaxed)).map(|n| n.min(127) as u8),
         keepalive_idle: seconds(o.keep_idle.load(Relaxed)),
         keepalive_interval: seconds(o.keep_interval.load(Relaxed)),

@@ -147,7 +147,7 @@ impl Stack {
         let Some(record) = shared.segment.socket(listener.socket) else {
             return;
         };
-        let (options, tos_ttl) = super::commands::read_options(record);
+        let (options, tos_ttl) = super::commands::read_options(record, shared.config.keepalive);
         let (iss, ts_offset) = self.isn(&flow);
         let tcb = Tcb::accept(self.now, &self.tcp, &options, iss, ts_offset, syn);
         let id = self.adopt_connection(tcb, flow, hop, tos_ttl);

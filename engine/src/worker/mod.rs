@@ -45,6 +45,8 @@ use timers::TimerWheel;
 const SHARED_CORE_SLEEP: u64 = 1_000;
 /// How long after the last work that holds; later the sleep is ten times as long.
 const SHARED_CORE_ACTIVE: u64 = 10_000;
+/// Sleep while the device takes no more frames: nothing tells when it does again.
+const FULL_RING_SLEEP: u64 = 100;
 
 /// Everything of a worker but its queue.
 pub struct Stack {
@@ -244,7 +246,7 @@ impl Worker {
         if !record.fall_asleep() {
             return;
         }
-        let quiet = stack.dirty.is_empty() && stack.looped.is_empty() && !inbox.is_waiting();
+        let quiet = stack.looped.is_empty() && !inbox.is_waiting();
         if quiet && self.queue.arm() {
             let now = stack.now.as_micros();
             let mut until = stack.next_deadline();
@@ -254,7 +256,7 @@ impl Worker {
                 until = until.min(now + bound);
             }
             if !stack.dirty.is_empty() || !stack.control.is_empty() {
-                until = until.min(now + SHARED_CORE_SLEEP);
+                until = until.min(now + FULL_RING_SLEEP);
             }
             let timeout =
                 (until != u64::MAX).then(|| Duration::from_micros(until.saturating_sub(now)));

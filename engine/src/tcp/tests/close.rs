@@ -26,7 +26,10 @@ fn a_plain_close_passes_through_every_state() {
     assert_eq!(client.state(), State::TimeWait);
     server.receive_all(T0, &client.poll(T0));
     assert!(server.tcb.is_closed() && server.events.contains(Events::CLOSED));
-    assert_eq!(client.tcb.next_deadline(), Some(T0 + Duration::from_secs(60)));
+    assert_eq!(
+        client.tcb.next_deadline(),
+        Some(T0 + Duration::from_secs(60))
+    );
     client.expire();
     assert!(client.tcb.is_closed() && client.events.contains(Events::CLOSED));
     assert_eq!((client.tcb.error(), server.tcb.error()), (None, None));
@@ -40,9 +43,15 @@ fn both_ends_may_close_at_once() {
     let (from_client, from_server) = (client.poll(T0), server.poll(T0));
     client.receive_all(T0, &from_server);
     server.receive_all(T0, &from_client);
-    assert_eq!((client.state(), server.state()), (State::Closing, State::Closing));
+    assert_eq!(
+        (client.state(), server.state()),
+        (State::Closing, State::Closing)
+    );
     settle(T0, &mut client, &mut server);
-    assert_eq!((client.state(), server.state()), (State::TimeWait, State::TimeWait));
+    assert_eq!(
+        (client.state(), server.state()),
+        (State::TimeWait, State::TimeWait)
+    );
 }
 
 #[test]
@@ -70,7 +79,11 @@ fn a_half_closed_connection_still_carries_data_the_other_way() {
     settle(T0, &mut client, &mut server);
     assert_eq!(client.tcb.received(), 500_000);
     assert_eq!(client.state(), State::FinWait2);
-    assert_eq!(client.tcb.next_deadline(), None, "without close, FIN-WAIT-2 waits for ever");
+    assert_eq!(
+        client.tcb.next_deadline(),
+        None,
+        "without close, FIN-WAIT-2 waits for ever"
+    );
 }
 
 #[test]
@@ -108,7 +121,11 @@ fn data_after_close_resets() {
     let events = server.receive(T0, &client.poll(T0)[0]).unwrap();
     assert!(events.contains(Events::CLOSED | Events::SEND));
     client.receive_all(T0, &server.poll(T0));
-    assert_eq!(client.tcb.error(), Some(Error::BrokenPipe), "the peer had closed before");
+    assert_eq!(
+        client.tcb.error(),
+        Some(Error::BrokenPipe),
+        "the peer had closed before"
+    );
 }
 
 #[test]
@@ -137,7 +154,10 @@ fn abort_resets_where_the_peer_knows_the_connection() {
     let mut connecting = Host::connect(T0, &plain(), &SocketOptions::default());
     connecting.poll(T0);
     connecting.tcb.abort();
-    assert!(connecting.tcb.is_closed(), "the peer may not have heard of it");
+    assert!(
+        connecting.tcb.is_closed(),
+        "the peer may not have heard of it"
+    );
     assert!(connecting.poll(T0).is_empty());
 }
 
@@ -163,7 +183,10 @@ fn time_wait_acknowledges_a_repeated_fin_and_starts_anew() {
     let fin = server.poll(T0);
     client.receive_all(T0, &fin);
     client.poll(T0);
-    assert_eq!(client.receive(after(30_000), &fin[0]), Err(Drop::OldDuplicate));
+    assert_eq!(
+        client.receive(after(30_000), &fin[0]),
+        Err(Drop::OldDuplicate)
+    );
     let ack = client.poll(after(30_000));
     assert_eq!(ack[0].segment().flags, Flags::ACK);
     assert_eq!(client.tcb.next_deadline(), Some(after(90_000)));
@@ -176,15 +199,27 @@ fn time_wait_gives_way_to_a_newer_syn_only() {
     let (mut client, mut server) = established(&plain(), &SocketOptions::default());
     let syn = |client: &Host, ahead| {
         let peer = client.from_peer();
-        Crafted { flags: Flags::SYN, seq: peer.seq + ahead, ..peer }.packet()
+        Crafted {
+            flags: Flags::SYN,
+            seq: peer.seq + ahead,
+            ..peer
+        }
+        .packet()
     };
-    assert!(!client.tcb.gives_way_to(&syn(&client, 1000).segment()), "not in TIME-WAIT");
+    assert!(
+        !client.tcb.gives_way_to(&syn(&client, 1000).segment()),
+        "not in TIME-WAIT"
+    );
     client.tcb.close(T0);
     server.tcb.close(T0);
     settle(T0, &mut client, &mut server);
     assert_eq!(client.state(), State::TimeWait);
     assert!(client.tcb.gives_way_to(&syn(&client, 1000).segment()));
-    assert!(!client.tcb.gives_way_to(&syn(&client, 0u32.wrapping_sub(1000)).segment()));
+    assert!(
+        !client
+            .tcb
+            .gives_way_to(&syn(&client, 0u32.wrapping_sub(1000)).segment())
+    );
     let ack = client.from_peer().packet();
     assert!(!client.tcb.gives_way_to(&ack.segment()));
 }
@@ -201,19 +236,40 @@ fn a_fin_ahead_of_missing_data_counts_once_the_data_is_there() {
     assert_eq!(server.state(), State::Established);
     server.receive_all(T0, &[first]);
     assert!(server.tcb.peer_closed());
-    assert_eq!((server.tcb.received(), server.state()), (5000, State::CloseWait));
+    assert_eq!(
+        (server.tcb.received(), server.state()),
+        (5000, State::CloseWait)
+    );
 }
 
 #[test]
 fn data_beyond_a_fin_is_ignored() {
     let (mut client, mut server) = established(&plain(), &SocketOptions::default());
     let peer = server.from_peer();
-    let fin = Crafted { flags: Flags::ACK | Flags::FIN, ..peer.clone().carrying(0, 10) };
-    let ahead = Crafted { seq: peer.seq + 5, ..fin.clone().carrying(5, 5) };
+    let fin = Crafted {
+        flags: Flags::ACK | Flags::FIN,
+        ..peer.clone().carrying(0, 10)
+    };
+    let ahead = Crafted {
+        seq: peer.seq + 5,
+        ..fin.clone().carrying(5, 5)
+    };
     server.receive(T0, &ahead.packet()).unwrap();
-    let beyond = Crafted { seq: peer.seq + 5, ..peer.carrying(5, 500) };
+    let beyond = Crafted {
+        seq: peer.seq + 5,
+        ..peer.carrying(5, 500)
+    };
     server.receive(T0, &beyond.packet()).unwrap();
-    server.receive(T0, &Crafted { flags: Flags::ACK, ..fin.clone() }.packet()).unwrap();
+    server
+        .receive(
+            T0,
+            &Crafted {
+                flags: Flags::ACK,
+                ..fin.clone()
+            }
+            .packet(),
+        )
+        .unwrap();
     assert!(server.tcb.peer_closed());
     assert_eq!(server.tcb.received(), 10);
     client.tcb.abort();
@@ -226,7 +282,10 @@ fn a_reset_of_a_finished_connection_is_no_error() {
     server.receive_all(T0, &client.poll(T0));
     server.tcb.close(T0);
     let fin = server.poll(T0);
-    let reset = Crafted { flags: Flags::RST, ..server.from_peer() };
+    let reset = Crafted {
+        flags: Flags::RST,
+        ..server.from_peer()
+    };
     assert!(fin[0].segment().flags.contains(Flags::FIN));
     server.receive(T0, &reset.packet()).unwrap();
     assert!(server.tcb.is_closed());

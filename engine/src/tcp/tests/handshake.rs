@@ -12,7 +12,12 @@ fn syn_of(cfg: &TcpConfig) -> (Host, Packet) {
 /// The SYN-ACK that a server with `cfg` gives to a SYN with `options`.
 fn answer_to(cfg: &TcpConfig, options: Options) -> (Host, Options) {
     let (client, _) = syn_of(&plain());
-    let syn = Crafted { flags: Flags::SYN, options, ..client.from_peer() }.packet();
+    let syn = Crafted {
+        flags: Flags::SYN,
+        options,
+        ..client.from_peer()
+    }
+    .packet();
     let mut server = Host::accept(T0, cfg, &SocketOptions::default(), &syn);
     let answer = server.poll(T0)[0].segment().options;
     (server, answer)
@@ -24,30 +29,62 @@ fn a_syn_offers_all_that_is_configured() {
     let segment = syn.segment();
     assert_eq!(segment.flags, Flags::SYN);
     let options = segment.options;
-    assert_eq!((options.mss, options.window_scale, options.sack_permitted), (Some(1460), Some(7), true));
+    assert_eq!(
+        (options.mss, options.window_scale, options.sack_permitted),
+        (Some(1460), Some(7), true)
+    );
     assert!(options.timestamps.is_some());
     assert!(segment.payload.is_empty());
     let (_, syn) = syn_of(&plain());
-    assert_eq!(syn.segment().options, Options { mss: Some(1460), ..Options::default() });
+    assert_eq!(
+        syn.segment().options,
+        Options {
+            mss: Some(1460),
+            ..Options::default()
+        }
+    );
 }
 
 #[test]
 fn an_answer_names_only_what_was_offered() {
     let (server, answer) = answer_to(&TcpConfig::default(), Options::default());
-    assert_eq!(answer, Options { mss: Some(1460), ..Options::default() });
+    assert_eq!(
+        answer,
+        Options {
+            mss: Some(1460),
+            ..Options::default()
+        }
+    );
     assert_eq!(server.tcb.mss(), DEFAULT_MSS, "no MSS option means 536");
-    let offer = Options { window_scale: Some(3), sack_permitted: true, ..Options::default() };
+    let offer = Options {
+        window_scale: Some(3),
+        sack_permitted: true,
+        ..Options::default()
+    };
     let (_, answer) = answer_to(&TcpConfig::default(), offer);
-    assert_eq!((answer.window_scale, answer.sack_permitted), (Some(7), true));
+    assert_eq!(
+        (answer.window_scale, answer.sack_permitted),
+        (Some(7), true)
+    );
     assert_eq!(answer.timestamps, None);
     let (_, answer) = answer_to(&plain(), offer);
-    assert_eq!(answer, Options { mss: Some(1460), ..Options::default() });
+    assert_eq!(
+        answer,
+        Options {
+            mss: Some(1460),
+            ..Options::default()
+        }
+    );
 }
 
 #[test]
 fn what_is_negotiated_is_used_by_both_and_nothing_else_is() {
     let everything = TcpConfig::default();
-    for (a, b) in [(&everything, &everything), (&everything, &plain()), (&plain(), &everything)] {
+    for (a, b) in [
+        (&everything, &everything),
+        (&everything, &plain()),
+        (&plain(), &everything),
+    ] {
         let default = SocketOptions::default();
         let (mut client, mut server) = established_between(a, &default, b, &default);
         let both = a == b;
@@ -67,15 +104,30 @@ fn what_is_negotiated_is_used_by_both_and_nothing_else_is() {
 
 #[test]
 fn tiny_and_huge_mss_are_clamped() {
-    for (option, mss) in [(0, MIN_MSS), (1, MIN_MSS), (87, MIN_MSS), (1000, 1000), (65535, 1460)] {
-        let (server, _) = answer_to(&plain(), Options { mss: Some(option), ..Options::default() });
+    for (option, mss) in [
+        (0, MIN_MSS),
+        (1, MIN_MSS),
+        (87, MIN_MSS),
+        (1000, 1000),
+        (65535, 1460),
+    ] {
+        let (server, _) = answer_to(
+            &plain(),
+            Options {
+                mss: Some(option),
+                ..Options::default()
+            },
+        );
         assert_eq!(server.tcb.mss(), mss, "MSS option {option}");
     }
 }
 
 #[test]
 fn a_connection_with_the_tiniest_mss_carries_data_and_sack() {
-    let tiny = TcpConfig { mss: 1, ..TcpConfig::default() };
+    let tiny = TcpConfig {
+        mss: 1,
+        ..TcpConfig::default()
+    };
     let (mut client, mut server) = established(&tiny, &SocketOptions::default());
     client.write(2_000);
     let mut data = client.poll(T0);
@@ -109,8 +161,7 @@ fn a_lost_syn_is_repeated_with_doubling_pauses_until_the_limit() {
 #[test]
 fn a_lost_syn_ack_is_repeated_five_times() {
     let (_, syn) = syn_of(&TcpConfig::default());
-    let mut server =
-        Host::accept(T0, &TcpConfig::default(), &SocketOptions::default(), &syn);
+    let mut server = Host::accept(T0, &TcpConfig::default(), &SocketOptions::default(), &syn);
     for repeated in 0..6 {
         let packets = server.poll(T0 + Duration::from_secs(100 * repeated));
         assert_eq!(packets[0].segment().flags, Flags::SYN | Flags::ACK);
@@ -123,8 +174,7 @@ fn a_lost_syn_ack_is_repeated_five_times() {
 #[test]
 fn a_repeated_syn_is_answered_again_at_a_bounded_rate() {
     let (_, syn) = syn_of(&TcpConfig::default());
-    let mut server =
-        Host::accept(T0, &TcpConfig::default(), &SocketOptions::default(), &syn);
+    let mut server = Host::accept(T0, &TcpConfig::default(), &SocketOptions::default(), &syn);
     let first = server.poll(T0);
     assert_eq!(server.receive(after(1000), &syn), Err(Drop::OldDuplicate));
     let again = server.poll(after(1000));
@@ -137,10 +187,22 @@ fn a_repeated_syn_is_answered_again_at_a_bounded_rate() {
 #[test]
 fn a_reset_refuses_the_connection_only_if_it_acknowledges_the_syn() {
     let (mut client, _) = syn_of(&plain());
-    let reset = Crafted { flags: Flags::RST | Flags::ACK, ..client.from_peer() };
-    let blind = Crafted { flags: Flags::RST, ..reset.clone() };
-    assert_eq!(client.receive(T0, &blind.packet()), Err(Drop::ResetOutOfWindow));
-    let guess = Crafted { ack: reset.ack + 1, ..reset.clone() };
+    let reset = Crafted {
+        flags: Flags::RST | Flags::ACK,
+        ..client.from_peer()
+    };
+    let blind = Crafted {
+        flags: Flags::RST,
+        ..reset.clone()
+    };
+    assert_eq!(
+        client.receive(T0, &blind.packet()),
+        Err(Drop::ResetOutOfWindow)
+    );
+    let guess = Crafted {
+        ack: reset.ack + 1,
+        ..reset.clone()
+    };
     assert_eq!(client.receive(T0, &guess.packet()), Err(Drop::AckOfUnsent));
     assert_eq!(client.state(), State::SynSent);
     client.receive(T0, &reset.packet()).unwrap();
@@ -151,16 +213,25 @@ fn a_reset_refuses_the_connection_only_if_it_acknowledges_the_syn() {
 #[test]
 fn an_old_connections_ack_is_reset_during_the_handshake() {
     let (mut client, _) = syn_of(&plain());
-    let stray = Crafted { ack: SeqNum(4711), ..client.from_peer() };
+    let stray = Crafted {
+        ack: SeqNum(4711),
+        ..client.from_peer()
+    };
     assert_eq!(client.receive(T0, &stray.packet()), Err(Drop::AckOfUnsent));
     let reply = client.poll(T0);
-    assert_eq!((reply[0].segment().flags, reply[0].segment().seq), (Flags::RST, SeqNum(4711)));
+    assert_eq!(
+        (reply[0].segment().flags, reply[0].segment().seq),
+        (Flags::RST, SeqNum(4711))
+    );
     assert_eq!(client.state(), State::SynSent);
 
     let (_, syn) = syn_of(&plain());
     let mut server = Host::accept(T0, &plain(), &SocketOptions::default(), &syn);
     server.poll(T0);
-    let stray = Crafted { ack: SeqNum(4711), ..server.from_peer() };
+    let stray = Crafted {
+        ack: SeqNum(4711),
+        ..server.from_peer()
+    };
     assert_eq!(server.receive(T0, &stray.packet()), Err(Drop::AckOfUnsent));
     assert_eq!(server.poll(T0)[0].segment().seq, SeqNum(4711));
     assert_eq!(server.state(), State::SynReceived);
@@ -176,7 +247,10 @@ fn both_ends_may_open_at_once() {
         let (syn_a, syn_b) = (a.poll(T0), b.poll(T0));
         a.receive_all(after(1), &syn_b);
         b.receive_all(after(1), &syn_a);
-        assert_eq!((a.state(), b.state()), (State::SynReceived, State::SynReceived));
+        assert_eq!(
+            (a.state(), b.state()),
+            (State::SynReceived, State::SynReceived)
+        );
         let (ack_a, ack_b) = (a.poll(after(1)), b.poll(after(1)));
         assert_eq!(ack_a[0].segment().flags, Flags::SYN | Flags::ACK);
         if lost & 1 == 0 {
@@ -195,7 +269,11 @@ fn both_ends_may_open_at_once() {
                 now = now.max(b.expire());
             }
         }
-        assert_eq!((a.state(), b.state()), (State::Established, State::Established), "{lost}");
+        assert_eq!(
+            (a.state(), b.state()),
+            (State::Established, State::Established),
+            "{lost}"
+        );
         a.write(5000);
         b.write(3000);
         settle(now + Duration::from_secs(1), &mut a, &mut b);
@@ -216,8 +294,7 @@ fn a_connection_to_itself_opens() {
 #[test]
 fn data_and_fin_may_come_with_the_last_ack_of_the_handshake() {
     let (mut client, syn) = syn_of(&TcpConfig::default());
-    let mut server =
-        Host::accept(T0, &TcpConfig::default(), &SocketOptions::default(), &syn);
+    let mut server = Host::accept(T0, &TcpConfig::default(), &SocketOptions::default(), &syn);
     client.receive_all(T0, &server.poll(T0));
     client.write(10);
     client.tcb.shutdown_write(T0);
@@ -236,8 +313,12 @@ fn an_application_may_write_and_close_before_the_handshake_is_done() {
     client.write(100);
     client.tcb.shutdown_write(T0);
     let syn = client.poll(T0);
-    let mut server =
-        Host::accept(T0, &TcpConfig::default(), &SocketOptions::default(), &syn[0]);
+    let mut server = Host::accept(
+        T0,
+        &TcpConfig::default(),
+        &SocketOptions::default(),
+        &syn[0],
+    );
     server.tcb.shutdown_write(T0);
     settle(T0, &mut client, &mut server);
     assert_eq!(server.tcb.received(), 100);
@@ -248,8 +329,16 @@ fn an_application_may_write_and_close_before_the_handshake_is_done() {
 fn the_window_of_a_syn_is_not_scaled() {
     let (client, syn) = syn_of(&TcpConfig::default());
     assert_eq!(syn.segment().window, 0xffff);
-    let scaled = Options { window_scale: Some(14), ..syn.segment().options };
-    let offer = Crafted { flags: Flags::SYN, options: scaled, window: 1000, ..client.from_peer() };
+    let scaled = Options {
+        window_scale: Some(14),
+        ..syn.segment().options
+    };
+    let offer = Crafted {
+        flags: Flags::SYN,
+        options: scaled,
+        window: 1000,
+        ..client.from_peer()
+    };
     let server = Host::accept(
         T0,
         &TcpConfig::default(),
@@ -264,18 +353,31 @@ fn an_unreachable_network_ends_a_connection_attempt_and_not_a_connection() {
     let unreachable = IcmpError::Soft(Error::HostUnreachable);
     let (mut client, syn) = syn_of(&plain());
     let seq = syn.segment().seq;
-    assert_eq!(client.tcb.on_icmp_error(T0, unreachable, seq + 1), Events::NONE, "not ours");
+    assert_eq!(
+        client.tcb.on_icmp_error(T0, unreachable, seq + 1),
+        Events::NONE,
+        "not ours"
+    );
     client.tcb.on_icmp_error(T0, unreachable, seq);
     assert_eq!(client.tcb.error(), Some(Error::HostUnreachable));
 
     let (mut client, _) = established(&plain(), &SocketOptions::default());
     client.write(10);
     let data = client.poll(T0);
-    client.tcb.on_icmp_error(T0, unreachable, data[0].segment().seq);
-    assert_eq!((client.state(), client.tcb.error()), (State::Established, None));
+    client
+        .tcb
+        .on_icmp_error(T0, unreachable, data[0].segment().seq);
+    assert_eq!(
+        (client.state(), client.tcb.error()),
+        (State::Established, None)
+    );
     while !client.tcb.is_closed() {
         let at = client.expire();
         client.poll(at);
     }
-    assert_eq!(client.tcb.error(), Some(Error::HostUnreachable), "the better explanation");
+    assert_eq!(
+        client.tcb.error(),
+        Some(Error::HostUnreachable),
+        "the better explanation"
+    );
 }

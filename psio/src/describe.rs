@@ -1,0 +1,137 @@
+//! Devices by their description: `tap`, `tap:NAME`, `wire:PATH`.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::tap::{Tap, TapConfig};
+use crate::wire::{Wire, WireConfig};
+use crate::{Device, Error};
+
+/// What goes with a description, and what a device of that kind has no use for is left alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenOptions {
+    /// Queue pairs, one to each worker.
+    pub queues: usize,
+    /// Largest IP packet, in bytes.
+    pub mtu: usize,
+    /// TAP: the kernel's address, and the length of its network's prefix in bits.
+    pub host_addr: Option<(Ipv4Addr, u8)>,
+    /// Wire: bytes of each ring, rounded up to a power of two.
+    pub ring_bytes: usize,
+    /// Wire: how long a queue watches its ring before the worker may sleep.
+    pub spin: Duration,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        let tap = TapConfig::default();
+        let wire = WireConfig::default();
+        OpenOptions {
+            queues: tap.queues,
+            mtu: tap.mtu,
+            host_addr: tap.host_addr,
+            ring_bytes: wire.ring_bytes,
+            spin: wire.spin,
+        }
+    }
+}
+
+/// Opens the device that `description` names: `tap` (the first of `mtcp0`, `mtcp1`, … that is
+/// free), `tap:NAME`, or `wire:PATH` (`wire:@NAME` for a name that is in no file system).
+///
+/// # Errors
+/// [`Error::Description`], which lists the kinds that there are, or why the device did not open.
+pub fn open(description: &str, options: &OpenOptions) -> Result<Box<dyn Device>, Error> {
+    let (kind, rest) = match description.split_once(':') {
+        Some((kind, rest)) => (kind, Some(rest)),
+        None => (description, None),
+    };
+    match (kind, rest) {
+        ("tap", None) => open_tap(None, options),
+        ("tap", Some(name)) if !name.is_empty() => open_tap(Some(name.into()), options),
+        ("wire", Some(path)) if !path.is_empty() => Ok(Box::new(Wire::open(&WireConfig {
+            path: PathBuf::from(path),
+            queues: options.queues,
+            mtu: options.mtu,
+            ring_bytes: options.ring_bytes,
+            spin: options.spin,
+        })?)),
+        ("packet" | "xdp", _) => Err(unsupported(description, "is not supported yet")),
+        _ if is_pci_address(description) => Err(unsupported(
+            description,
+            "is a PCI address: not supported yet",
+        )),
+        _ => Err(unsupported(description, "is no device")),
+    }
+}
+
+fn open_tap(name: Option<String>, options: &OpenOptions) -> Result<Box<dyn Device>, Error> {
+    Ok(Box::new(Tap::open(&TapConfig {
+        name,
+        queues: options.queues,
+        mtu: options.mtu,
+        host_addr: options.host_addr,
+    })?))
+}
+
+fn unsupported(description: &str, why: &str) -> Error {
+    Error::Description(format!(
+        "device {description:?} {why}; there are: tap, tap:NAME, wire:PATH, wire:@NAME"
+    ))
+}
+
+/// Whether the text looks like `0000:03:00.0` or `03:00.0`.
+fn is_pci_address(text: &str) -> bool {
+    let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let short = match text.split_once(':') {
+        Some((domain, rest)) if hex(domain, 4) => rest,
+        _ => text,
+    };
+    short.split_once(':').is_some_and(|(bus, rest)| {
+        rest.split_once('.')
+            .is_some_and(|(device, function)| hex(bus, 2) && hex(device, 2) && hex(function, 1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(description: &str) -> String {
+        match open(description, &OpenOptions::default()) {
+            Ok(device) => panic!("{description} opened as {}", device.name()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_unknown_device_is_answered_with_those_that_exist() {
+        for description in ["", "tun", "tap:", "wire", "wire:", "eth0", "file:/x"] {
+            let text = error(description);
+            assert!(
+                text.contains("tap:NAME") && text.contains("wire:PATH"),
+                "{text}"
+            );
+            assert!(text.contains(&format!("{description:?}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn devices_to_come_are_named_as_such() {
+        for description in ["packet:eth0", "xdp:eth0", "0000:03:00.0", "03:00.1"] {
+            let text = error(description);
+            assert!(text.contains("not supported yet"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wire_opens_by_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wire");
+        let description = format!("wire:{}", path.display());
+        let device = open(&description, &OpenOptions::default()).unwrap();
+        assert_eq!(device.name(), description);
+        assert_eq!(device.capabilities().queues, 1);
+    }
+}
