@@ -1,0 +1,129 @@
+//! Size, number, loss, and sudden ends: a server on our stack over a TAP device, peers on the kernel.
+
+use std::fs;
+use std::time::Duration;
+
+use testbed::servers;
+use testbed::{LIMIT, Testbed, scenarios};
+
+#[test]
+fn a_gigabyte_arrives_whole() {
+    scenarios::nginx_serves_a_large_file(
+        &Testbed::server_on_tap(),
+        1 << 30,
+        Duration::from_secs(300),
+    );
+}
+
+#[test]
+fn a_large_file_arrives_whole_despite_loss_and_reordering() {
+    let faults = ["--faults", "loss=0.01,reorder=0.01,seed=1"];
+    let bed = Testbed::server_on_tap().with_server_options(&faults);
+    scenarios::nginx_serves_a_large_file(&bed, 64 << 20, Duration::from_secs(300));
+}
+
+#[test]
+fn a_hundred_thousand_short_connections_all_succeed() {
+    scenarios::short_connections_all_succeed(&Testbed::server_on_tap(), 100_000);
+}
+
+#[test]
+fn a_thousand_concurrent_connections_are_all_served() {
+    scenarios::concurrent_connections_are_all_served(&Testbed::server_on_tap(), 1000);
+}
+
+#[test]
+fn idle_connections_survive() {
+    scenarios::idle_connections_survive(&Testbed::server_on_tap());
+}
+
+#[test]
+fn a_killed_server_leaves_no_peer_waiting() {
+    scenarios::a_killed_server_leaves_no_peer_waiting(&Testbed::server_on_tap());
+}
+
+#[test]
+fn data_unsent_at_exit_still_arrives() {
+    scenarios::data_unsent_at_exit_still_arrives(&Testbed::server_on_tap());
+}
+
+#[test]
+fn an_interrupt_ends_the_server() {
+    scenarios::an_interrupt_ends_the_server(&Testbed::server_on_tap());
+}
+
+#[test]
+fn the_exit_status_is_the_program_s_own() {
+    scenarios::the_exit_status_is_the_program_s_own(&Testbed::server_on_tap());
+}
+
+#[test]
+fn a_port_without_a_listener_refuses() {
+    let bed = Testbed::server_on_tap();
+    let server = servers::bench_server(&bed, "echo", 64);
+    let error = bed
+        .client
+        .namespace()
+        .connect(bed.endpoint(server.port - 1), Duration::from_secs(5))
+        .expect_err("nobody listens there");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    server.into_program().stop(LIMIT);
+}
+
+#[test]
+fn two_stacks_in_two_namespaces_do_not_disturb_each_other() {
+    let beds = [Testbed::server_on_tap(), Testbed::server_on_tap()];
+    let servers = beds
+        .each_ref()
+        .map(|bed| servers::bench_server(bed, "echo", 64));
+    for (bed, server) in beds.iter().zip(&servers) {
+        let address = bed.endpoint(server.port).to_string();
+        let arguments = ["short", &address, "--connections", "16", "--total", "1000"];
+        bed.client
+            .run(testbed::artifacts::bench_client(), &arguments)
+            .expect_success("bench-client");
+    }
+}
+
+#[test]
+fn a_capture_shows_the_conversation_to_wireshark() {
+    let capture = tempfile::Builder::new()
+        .suffix(".pcapng")
+        .tempfile()
+        .expect("a file");
+    let path = capture.path().display().to_string();
+    let bed = Testbed::server_on_tap().with_server_options(&["--pcap", &path]);
+    let root = bed.path("site");
+    fs::create_dir(&root).expect("a directory for the site");
+    fs::write(root.join("page"), "a page").expect("a file");
+    let server = servers::nginx(&bed, &root);
+    bed.client
+        .run("curl", &["-sS", "--fail", &bed.url(server.port, "page")])
+        .expect_success("curl");
+    server.into_program().stop(LIMIT);
+    let arguments = [
+        "-n",
+        "-r",
+        &path,
+        "-Y",
+        "http",
+        "-T",
+        "fields",
+        "-e",
+        "http.request.uri",
+        "-e",
+        "http.response.code",
+    ];
+    let output = std::process::Command::new("tshark")
+        .args(arguments)
+        .output()
+        .expect("tshark (`cargo xtask setup` installs it)");
+    let seen = String::from_utf8_lossy(&output.stdout);
+    let seen: Vec<&str> = seen.split_whitespace().collect();
+    assert_eq!(
+        seen,
+        ["/page", "200"],
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

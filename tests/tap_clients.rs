@@ -1,0 +1,15 @@
+//! Clients on our stack over a TAP device, servers on the kernel.
+
+use testbed::{Testbed, scenarios};
+
+testbed::test_every_program_on!(Testbed::client_on_tap());
+
+#[test]
+fn short_connections_all_succeed() {
+    scenarios::short_connections_all_succeed(&Testbed::client_on_tap(), 20_000);
+}
+
+#[test]
+fn data_unsent_at_exit_still_arrives() {
+    scenarios::data_unsent_at_exit_still_arrives(&Testbed::client_on_tap());
+}

@@ -1,0 +1,32 @@
+//! Server and client both on our stack, in two processes joined by a wire of shared memory.
+
+use std::time::Duration;
+
+use testbed::{Testbed, scenarios};
+
+testbed::test_every_program_on!(Testbed::wire());
+
+#[test]
+fn a_gigabyte_arrives_whole() {
+    scenarios::nginx_serves_a_large_file(&Testbed::wire(), 1 << 30, Duration::from_secs(300));
+}
+
+#[test]
+fn a_hundred_thousand_short_connections_all_succeed() {
+    scenarios::short_connections_all_succeed(&Testbed::wire(), 100_000);
+}
+
+#[test]
+fn a_thousand_concurrent_connections_are_all_served() {
+    scenarios::concurrent_connections_are_all_served(&Testbed::wire(), 1000);
+}
+
+#[test]
+fn a_killed_server_leaves_no_peer_waiting() {
+    scenarios::a_killed_server_leaves_no_peer_waiting(&Testbed::wire());
+}
+
+#[test]
+fn data_unsent_at_exit_still_arrives() {
+    scenarios::data_unsent_at_exit_still_arrives(&Testbed::wire());
+}

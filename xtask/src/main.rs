@@ -1,0 +1,51 @@
+//! `cargo xtask …`: set-up, demo, tests and benchmarks.
+
+mod bench;
+mod demo;
+mod setup;
+mod shell;
+mod suite;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, demo, tests and benchmarks")]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs the programs that the demo, the tests and the benchmarks run (as root), or says
+    /// what to install.
+    Setup,
+    /// Serves a page with nginx on our stack and fetches it with the kernel's curl.
+    Demo,
+    /// Runs every check: format, lints, tests, documentation tests.
+    Test {
+        /// Passed on to the test runner, for example a filter.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measures the stack and the kernel side by side.
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Options::parse().task {
+        Task::Setup => setup::provide(),
+        Task::Demo => demo::run(),
+        Task::Test { arguments } => suite::run_all(&arguments),
+        Task::Bench(options) => bench::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `cargo xtask setup`: the programs of others that we run.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::shell::{Error, at, is_root, run};
+
+/// A program, and the Debian package that has it.
+const PROGRAMS: [(&str, &str); 19] = [
+    ("ab", "apache2-utils"),
+    ("cc", "gcc"),
+    ("curl", "curl"),
+    ("ethtool", "ethtool"),
+    ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
+    ("lighttpd", "lighttpd"),
+    ("memcached", "memcached"),
+    ("modprobe", "kmod"),
+    ("nft", "nftables"),
+    ("nginx", "nginx"),
+    ("/usr/bin/python3", "python3"),
+    ("redis-benchmark", "redis-tools"),
+    ("redis-server", "redis-server"),
+    ("strace", "strace"),
+    ("tshark", "tshark"),
+    ("unshare", "util-linux"),
+    ("wget", "wget"),
+    ("wrk", "wrk"),
+];
+
+/// Where Debian's package scripts ask whether they may start a service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs what is missing, or says what to install.
+pub fn provide() -> Result<(), Error> {
+    let missing = missing_packages();
+    if missing.is_empty() {
+        eprintln!("setup: every program is there");
+    } else {
+        eprintln!("setup: missing: {}", missing.join(" "));
+        install(&missing)?;
+        let missing = missing_packages();
+        if !missing.is_empty() {
+            let text = format!(
+                "still missing after the installation: {}",
+                missing.join(" ")
+            );
+            return Err(Error::Other(text));
+        }
+    }
+    provide_tun()
+}
+
+/// Whether a program is in a directory of PATH or of the system's.
+fn exists(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(system)
+        .any(|directory| directory.join(program).exists())
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    let missing = PROGRAMS.iter().filter(|(program, _)| !exists(program));
+    missing.map(|(_, package)| *package).collect()
+}
+
+fn install(packages: &[&str]) -> Result<(), Error> {
+    let by_hand = format!(
+        "apt-get install --no-install-recommends {}",
+        packages.join(" ")
+    );
+    if !exists("apt-get") {
+        let text = format!(
+            "this is no Debian: install what corresponds to these packages of Debian's: {}",
+            packages.join(" ")
+        );
+        return Err(Error::Other(text));
+    }
+    if !is_root() {
+        return Err(Error::Other(format!(
+            "not root, so please run: sudo {by_hand}"
+        )));
+    }
+    let _no_services = NoServices::new()?;
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        run(&mut command)
+    };
+    apt(&["update", "-q"])?;
+    apt(&[
+        &["install", "-q", "-y", "--no-install-recommends"],
+        packages,
+    ]
+    .concat())
+}
+
+/// While it lives, no package starts a service. A policy that is there already is left alone.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn new() -> Result<NoServices, Error> {
+        let ours = !Path::new(POLICY).exists();
+        if ours {
+            // 101: the action is forbidden (invoke-rc.d's policy-rc.d interface).
+            fs::write(POLICY, "#!/bin/sh\nexit 101\n").map_err(at(POLICY))?;
+            let executable = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(POLICY, executable).map_err(at(POLICY))?;
+        }
+        Ok(NoServices { ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            eprintln!("setup: {POLICY} forbids services to start; please remove it: {error}");
+        }
+    }
+}
+
+fn provide_tun() -> Result<(), Error> {
+    let tun = Path::new("/dev/net/tun");
+    if !tun.exists() && is_root() {
+        // It fails where the module is built in or may not be loaded; what counts comes after.
+        let _ = run(Command::new("modprobe").arg("tun"));
+    }
+    if tun.exists() {
+        return Ok(());
+    }
+    let text =
+        "/dev/net/tun is missing: run `modprobe tun` as root (in a container: give it the device)";
+    Err(Error::Other(text.to_owned()))
+}
