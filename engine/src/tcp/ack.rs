@@ -11,6 +11,8 @@ const MIN_SEGMENT: u32 = 536;
 pub(super) struct AckPolicy {
     /// An ACK has to go out.
     pub(super) due: bool,
+    /// Duplicate ACKs owed to a peer that counts them because it has no SACK.
+    owed: u8,
     /// The dialogue alternates: an ACK will likely ride on an answer.
     interactive: bool,
     /// Segments that are still acknowledged at once.
@@ -38,6 +40,7 @@ impl AckPolicy {
     pub(super) fn new(now: Instant, quick_acks: u8) -> Self {
         AckPolicy {
             due: false,
+            owed: 0,
             interactive: false,
             quick: quick_acks,
             quick_limit: quick_acks,
@@ -79,12 +82,24 @@ impl AckPolicy {
         self.quick = self.quick_limit;
     }
 
+    /// `segments` came out of order from a peer without SACK, which waits for as many duplicate ACKs
+    /// (RFC 5681 section 4.2), however few bursts they came in.
+    pub(super) fn owe_duplicates(&mut self, segments: usize) {
+        let segments = u8::try_from(segments).unwrap_or(u8::MAX);
+        self.owed = self.owed.saturating_add(segments);
+    }
+
     /// A segment with ACK = `nxt` goes out, with data or without.
     pub(super) fn on_sent(&mut self, nxt: u64) {
         if self.due && self.last_sent != nxt {
             self.quick = self.quick.saturating_sub(1);
         }
-        self.due = false;
+        self.owed = if self.last_sent == nxt {
+            self.owed.saturating_sub(1)
+        } else {
+            0
+        };
+        self.due = self.owed > 0;
         self.last_sent = nxt;
     }
 

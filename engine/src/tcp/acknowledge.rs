@@ -91,6 +91,7 @@ impl Tcb {
             self.rtt.end_backoff();
             self.timers.retransmit = Instant::NEVER;
             self.probe_due = false;
+            self.squeeze = false;
         }
         if window_changed || reported > 0 {
             events |= Events::SEND;
@@ -168,11 +169,11 @@ impl Tcb {
 
     /// Takes a round-trip sample from the echoed timestamp when no timed segment gives a finer one.
     pub(super) fn sample_echo(&mut self, now: Instant, segment: &Segment<'_>) -> Option<Duration> {
-        let (_, echo) = segment.options.timestamps.filter(|_| self.ts.on)?;
-        if echo == 0 || (self.rtt.is_timing() && !self.recovering()) {
+        let (_, echo) = segment.options.timestamps?;
+        if self.rtt.is_timing() && !self.recovering() {
             return None;
         }
-        let rtt = self.ts.round_trip(now, echo)?;
+        let rtt = self.ts.echoed(now, echo)?;
         self.rtt.sample(rtt);
         Some(rtt)
     }

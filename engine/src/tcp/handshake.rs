@@ -57,20 +57,20 @@ impl Tcb {
         self.irs = syn.seq;
         self.rcv.nxt = 1;
         self.peer_mss = options.mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS);
-        self.ts.on = self.cfg.timestamps && options.timestamps.is_some();
+        self.ts.on = self.set.timestamps && options.timestamps.is_some();
         if let Some((value, _)) = options.timestamps {
             self.ts.start(now, value);
         }
-        self.recovery.sack = self.cfg.sack && options.sack_permitted;
+        self.recovery.sack = self.set.sack && options.sack_permitted;
         match options.window_scale {
-            Some(shift) if self.cfg.window_scaling => {
+            Some(shift) if self.set.window_scaling => {
                 self.scaling = true;
                 self.snd.scale = WindowScale::new(shift);
             }
             _ => self.rcv.disable_scaling(),
         }
         self.update_mss();
-        self.cc = Controller::new(self.cfg.congestion, self.initial_window());
+        self.cc = Controller::new(self.set.congestion, self.initial_window());
         // The window of a SYN is never scaled.
         self.snd.update_window(0, self.snd.una, syn.window.into());
     }
@@ -79,12 +79,12 @@ impl Tcb {
     /// offered as well.
     pub(super) fn syn_options(&self, now: Instant) -> Options {
         let offer = self.state == State::SynSent;
-        let scaling = self.cfg.window_scaling && (offer || self.scaling);
+        let scaling = self.set.window_scaling && (offer || self.scaling);
         Options {
-            mss: Some(self.own_mss()),
+            mss: Some(self.set.own_mss),
             window_scale: scaling.then(|| self.rcv.scale.shift()),
             sack_permitted: if offer {
-                self.cfg.sack
+                self.set.sack
             } else {
                 self.recovery.sack
             },
@@ -152,7 +152,7 @@ impl Tcb {
         self.rtt.handshake_done(self.syn_retransmitted);
         if self.syn_retransmitted {
             // A handshake that needed its timer starts with one segment (RFC 6928 section 2).
-            self.cc = Controller::new(self.cfg.congestion, self.mss.into());
+            self.cc = Controller::new(self.set.congestion, self.mss.into());
         }
         self.arm_keepalive();
         Events::CONNECTED | Events::SEND

@@ -83,7 +83,7 @@ impl Tcb {
             rttvar: self.rtt.rttvar(),
             min_rtt: self.rtt.min_rtt(),
             send_mss: self.mss,
-            own_mss: self.own_mss(),
+            own_mss: self.set.own_mss,
             cwnd: self.cc.cwnd(),
             ssthresh: self.cc.ssthresh(),
             send_window: self.snd.wnd,

@@ -6,6 +6,7 @@ use super::event::{Drop, Error, Events};
 use super::segment::{Flags, Segment};
 use super::tcb::{RecvStream, State, Tcb};
 use super::time::{Duration, Instant};
+use super::window::NO_FIN;
 
 /// Least time between two ACKs that answer segments which should not have come.
 const CHALLENGE_INTERVAL: Duration = Duration::from_millis(500);
@@ -48,7 +49,7 @@ impl Tcb {
             && segment.seq == self.irs.at(self.rcv.nxt)
             && segment.payload.len() as u64 <= self.rcv.window()
             && !self.orphan
-            && self.rcv.fin.is_none()
+            && self.rcv.fin == NO_FIN
             && self.assembler.is_empty()
             && segment.options.sack.is_empty()
             && ack >= 0
@@ -177,7 +178,7 @@ impl Tcb {
             return;
         }
         if self.state == State::TimeWait && flags.contains(Flags::FIN) {
-            self.timers.end = now + self.cfg.time_wait;
+            self.timers.end = now + self.set.time_wait.get();
         }
         self.answer_unacceptable(now, segment);
     }
@@ -237,13 +238,13 @@ impl Tcb {
         rx: &mut R,
     ) -> Events {
         let end = seq + segment.payload.len() as u64;
-        let limit = self.rcv.edge.min(self.rcv.fin.unwrap_or(u64::MAX));
+        let limit = self.rcv.edge.min(self.rcv.fin);
         if segment.flags.contains(Flags::FIN)
-            && self.rcv.fin.is_none()
+            && self.rcv.fin == NO_FIN
             && end <= self.rcv.edge
             && end >= self.rcv.nxt.max(self.assembler.end())
         {
-            self.rcv.fin = Some(end);
+            self.rcv.fin = end;
         }
         // Trim to what is new and inside the window.
         let (from, to) = (seq.max(self.rcv.nxt), end.min(limit));
@@ -257,7 +258,7 @@ impl Tcb {
         } else if !segment.payload.is_empty() {
             self.ack.on_disorder();
         }
-        if self.rcv.fin == Some(self.rcv.nxt) {
+        if self.rcv.fin == self.rcv.nxt {
             events |= self.on_fin(now);
         } else if segment.flags.contains(Flags::FIN) {
             self.ack.on_disorder();
@@ -280,6 +281,13 @@ impl Tcb {
         }
         if from > self.rcv.nxt {
             self.ack.on_disorder();
+            if !self.recovery.sack {
+                let segments = segment
+                    .payload
+                    .len()
+                    .div_ceil(segment.wire_payload().max(1));
+                self.ack.owe_duplicates(segments);
+            }
             return match self.assembler.insert(from..to) {
                 Ok(()) => Events::NONE,
                 Err(_) => Events::TOO_MANY_HOLES,
@@ -291,12 +299,17 @@ impl Tcb {
             self.ack.on_disorder();
             return Events::READABLE;
         }
+        if let Some((_, echo)) = segment.options.timestamps
+            && let Some(rtt) = self.ts.echoed(now, echo)
+        {
+            self.rcv.measure(echo, rtt);
+        }
         let (nxt, rto, mss) = (self.rcv.nxt, self.rtt.rto(), self.mss.into());
         match self.ack.on_data(now, nxt, segment.wire_payload(), mss, rto) {
             Answer::Now => self.ack.due = true,
-            Answer::Later if self.opts.quickack => self.ack.due = true,
+            Answer::Later if self.set.quickack => self.ack.due = true,
             Answer::Later => {
-                let at = now + self.cfg.delayed_ack;
+                let at = now + self.set.delayed_ack.get();
                 self.timers.delayed_ack = self.timers.delayed_ack.min(at);
             }
         }
@@ -331,9 +344,12 @@ impl Tcb {
         if self.state != State::TimeWait || !opens {
             return false;
         }
+        let after = segment.seq.after(self.irs.at(self.rcv.nxt));
         match segment.options.timestamps {
-            Some((value, _)) if self.ts.on && self.ts.is_newer(value) => true,
-            _ => segment.seq.after(self.irs.at(self.rcv.nxt)),
+            Some((value, _)) if self.ts.on => {
+                self.ts.is_newer(value) || (after && self.ts.is_recent(value))
+            }
+            _ => after,
         }
     }
 }

@@ -26,6 +26,7 @@ mod rtt;
 mod sack;
 mod segment;
 mod seq;
+mod settings;
 mod tcb;
 mod time;
 mod timers;

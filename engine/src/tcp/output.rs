@@ -63,7 +63,8 @@ impl Tcb {
 
     fn next_syn(&mut self, now: Instant) -> Option<Outgoing> {
         let answer = self.state == State::SynReceived;
-        if !core::mem::take(&mut self.syn_due) && !(answer && self.ack.due) {
+        let due = core::mem::take(&mut self.syn_due) || (answer && self.ack.due);
+        if !due {
             return None;
         }
         let flags = if answer {
@@ -136,7 +137,7 @@ impl Tcb {
 
     /// Builds a segment without payload and notes that it carries the current ACK and window.
     fn segment(&mut self, at: u64, flags: Flags, options: Options) -> Outgoing {
-        let window = self.rcv.advertise(self.own_mss().into());
+        let window = self.rcv.advertise(self.set.own_mss.into());
         self.ack.on_sent(self.rcv.nxt);
         self.timers.delayed_ack = Instant::NEVER;
         Outgoing {
@@ -170,7 +171,7 @@ impl Tcb {
         if self.timers.retransmit == Instant::NEVER || self.snd.flight() == 0 {
             self.arm_retransmit(now);
         }
-        self.ack.on_data_sent(now, self.cfg.delayed_ack);
+        self.ack.on_data_sent(now, self.set.delayed_ack.get());
         self.sent_at = now;
         let mut segment = self.segment(range.start, flags, options);
         segment.payload = range.start - 1..data_end.max(range.start) - 1;
@@ -305,13 +306,13 @@ impl Tcb {
         if tail == 0 || self.fin_wanted || self.push_to >= self.snd.nxt + len {
             return true;
         }
-        if self.opts.cork || self.more {
+        if self.set.cork || self.more {
             if self.timers.cork == Instant::NEVER {
-                self.timers.cork = now + self.cfg.cork;
+                self.timers.cork = now + self.set.cork_limit.get();
             }
             return false;
         }
-        self.opts.nodelay || self.snd.small <= self.snd.una
+        self.set.nodelay || self.snd.small <= self.snd.una
     }
 
     fn send_new(
@@ -330,7 +331,7 @@ impl Tcb {
             self.fin_sent = true;
         }
         self.snd.nxt = range.end;
-        if len % cut != 0 {
+        if !len.is_multiple_of(cut) {
             self.snd.small = range.end;
         }
         if range.end >= self.snd.end {

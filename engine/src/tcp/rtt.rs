@@ -1,5 +1,6 @@
 //! Round-trip time and retransmission timeout (RFC 6298).
 
+use core::num::NonZeroU64;
 use core::ops::Range;
 
 use super::time::{Duration, Instant};
@@ -20,7 +21,7 @@ pub(super) struct RttEstimator {
     backoff: u8,
     /// The one segment being timed: position of its end, and when it left. Karn: none while it may
     /// have been retransmitted.
-    timed: Option<(u64, Instant)>,
+    timed: Option<(NonZeroU64, Instant)>,
 }
 
 fn micros(span: Duration) -> u32 {
@@ -61,7 +62,7 @@ impl RttEstimator {
     /// Starts timing the segment that ends at `end`, unless one is being timed.
     pub(super) fn time_segment(&mut self, end: u64, now: Instant) {
         if self.timed.is_none() {
-            self.timed = Some((end, now));
+            self.timed = NonZeroU64::new(end).map(|end| (end, now));
         }
     }
 
@@ -70,22 +71,21 @@ impl RttEstimator {
         self.timed = None;
     }
 
+    fn timed_ends_in(&self, range: &Range<u64>) -> bool {
+        let ends = |end: u64| range.start < end && end <= range.end;
+        self.timed.is_some_and(|(end, _)| ends(end.get()))
+    }
+
     /// `range` is sent again: forgets the timed segment if its end is among that.
     pub(super) fn on_retransmit(&mut self, range: &Range<u64>) {
-        if self
-            .timed
-            .is_some_and(|(end, _)| range.start < end && end <= range.end)
-        {
+        if self.timed_ends_in(range) {
             self.timed = None;
         }
     }
 
     /// The peer reports to hold `range`: a sample if the end of the timed segment is among that.
     pub(super) fn on_sack(&mut self, range: &Range<u64>, now: Instant) {
-        if self
-            .timed
-            .is_some_and(|(end, _)| range.start < end && end <= range.end)
-        {
+        if self.timed_ends_in(range) {
             self.on_ack(range.end, now);
         }
     }
@@ -97,7 +97,7 @@ impl RttEstimator {
     /// If an ACK of everything before `ack` covers the timed segment, takes the sample.
     pub(super) fn on_ack(&mut self, ack: u64, now: Instant) -> Option<Duration> {
         let (end, sent) = self.timed?;
-        if ack < end {
+        if ack < end.get() {
             return None;
         }
         self.timed = None;

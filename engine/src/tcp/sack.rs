@@ -131,6 +131,7 @@ impl Scoreboard {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 

@@ -9,6 +9,7 @@ use super::options::TIMESTAMPS_LEN;
 use super::recovery::{Phase, Recovery};
 use super::rtt::RttEstimator;
 use super::seq::SeqNum;
+use super::settings::Settings;
 use super::time::{Duration, Instant};
 use super::timers::Timers;
 use super::timestamps::Timestamps;
@@ -16,17 +17,26 @@ use super::window::{RecvSpace, SendSpace};
 
 /// Connection states (RFC 9293 section 3.3.2); LISTEN has no control block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
 pub enum State {
+    /// Waiting for the answer to our SYN.
     SynSent,
+    /// Waiting for the acknowledgement of our SYN, having got the peer's.
     SynReceived,
+    /// Data flows both ways.
     Established,
+    /// We have finished; our FIN is not acknowledged yet, or not even sent.
     FinWait1,
+    /// Our FIN is acknowledged; the peer may still send.
     FinWait2,
+    /// The peer has finished; we may still send.
     CloseWait,
+    /// Both have finished at once; our FIN is not acknowledged yet.
     Closing,
+    /// The peer had finished, then we did; our FIN is not acknowledged yet.
     LastAck,
+    /// All is done; waiting for strays to die out, and for the peer to have got our last ACK.
     TimeWait,
+    /// No connection.
     Closed,
 }
 
@@ -121,8 +131,7 @@ pub struct Tcb {
     /// What an ICMP error gave as a reason, should the connection time out.
     pub(super) soft_error: Option<Error>,
     pub(super) counters: Counters,
-    pub(super) opts: SocketOptions,
-    pub(super) cfg: TcpConfig,
+    pub(super) set: Settings,
 }
 
 impl Tcb {
@@ -133,6 +142,7 @@ impl Tcb {
         iss: SeqNum,
         ts_offset: u32,
     ) -> Tcb {
+        let set = Settings::new(cfg, opts);
         let buffer = opts.recv_buffer.unwrap_or(cfg.recv_buffer);
         let mut rcv = RecvSpace::new(now, buffer, cfg.recv_buffer_max, cfg.window_scaling);
         rcv.set_buffer(opts.recv_buffer, cfg.recv_buffer_max, opts.window_clamp);
@@ -174,25 +184,18 @@ impl Tcb {
             error: None,
             soft_error: None,
             counters: Counters::default(),
-            opts: *opts,
-            cfg: *cfg,
+            set,
         };
         tcb.update_mss();
+        tcb.cc = Controller::new(cfg.congestion, tcb.initial_window());
         tcb
-    }
-
-    /// The MSS that this side announces.
-    pub(super) fn own_mss(&self) -> u16 {
-        let own = self.cfg.mss.max(MIN_MSS);
-        self.opts
-            .maxseg
-            .map_or(own, |maxseg| own.min(maxseg.max(MIN_MSS)))
     }
 
     /// Recomputes the payload of a full segment from what both ends and the path allow.
     pub(super) fn update_mss(&mut self) {
         let bound = self
-            .own_mss()
+            .set
+            .own_mss
             .min(self.path_mss)
             .min(self.peer_mss)
             .max(MIN_MSS);
@@ -206,7 +209,7 @@ impl Tcb {
 
     /// Initial window in bytes (RFC 6928), as it is now that the segment size is known.
     pub(super) fn initial_window(&self) -> u32 {
-        u32::from(self.mss) * u32::from(self.cfg.initial_window.max(1))
+        u32::from(self.mss) * u32::from(self.set.initial_window)
     }
 
     /// Payload of a full segment, never above half of the largest window the peer ever offered, so
@@ -227,35 +230,26 @@ impl Tcb {
 
     /// Takes a change of socket options into account at once.
     pub fn set_options(&mut self, now: Instant, opts: &SocketOptions) {
-        let old = core::mem::replace(&mut self.opts, *opts);
-        if opts.nodelay && !old.nodelay {
+        let new = self.set.with(opts);
+        let old = core::mem::replace(&mut self.set, new);
+        if new.nodelay && !old.nodelay {
             self.push_to = self.snd.end;
         }
-        if opts.quickack && !old.quickack && self.timers.delayed_ack != Instant::NEVER {
+        if new.quickack && !old.quickack && self.timers.delayed_ack != Instant::NEVER {
             self.ack.due = true;
         }
-        if opts.maxseg != old.maxseg {
+        if new.own_mss != old.own_mss {
             self.update_mss();
         }
-        let buffer = |opts: &SocketOptions| (opts.recv_buffer, opts.window_clamp);
-        if buffer(opts) != buffer(&old) {
-            let max = self.cfg.recv_buffer_max;
-            self.rcv
-                .set_buffer(opts.recv_buffer, max, opts.window_clamp);
+        if (new.recv_buffer, new.window_clamp) != (old.recv_buffer, old.window_clamp) {
+            let max = new.recv_buffer_max;
+            self.rcv.set_buffer(new.recv_buffer, max, new.window_clamp);
         }
-        let keepalive = |opts: &SocketOptions| {
-            (
-                opts.keepalive,
-                opts.keepalive_idle,
-                opts.keepalive_interval,
-                opts.keepalive_count,
-            )
-        };
-        if keepalive(opts) != keepalive(&old) {
+        if new.keepalive != old.keepalive {
             self.keepalive_probes = 0;
             self.arm_keepalive();
         }
-        if opts.user_timeout != old.user_timeout && self.timers.retransmit != Instant::NEVER {
+        if new.user_timeout != old.user_timeout && self.timers.retransmit != Instant::NEVER {
             self.arm_retransmit(now);
         }
     }
@@ -281,7 +275,7 @@ impl Tcb {
             .saturating_add(1)
             .clamp(self.rcv.read, self.data_end().max(self.rcv.read));
         let rtt = self.rtt.srtt();
-        let tell = self.rcv.consumed(now, read, rtt, self.own_mss().into());
+        let tell = self.rcv.consumed(now, read, rtt, self.set.own_mss.into());
         if tell
             && matches!(
                 self.state,
@@ -334,17 +328,13 @@ impl Tcb {
     }
 
     pub(super) fn arm_fin_wait2(&mut self, now: Instant) {
-        let timeout = self
-            .opts
-            .fin_wait2_timeout
-            .unwrap_or(self.cfg.fin_wait2_timeout);
-        self.timers.end = now + timeout;
+        self.timers.end = now + self.set.fin_wait2_timeout.get();
     }
 
     pub(super) fn enter_time_wait(&mut self, now: Instant) {
         self.state = State::TimeWait;
         self.timers = Timers {
-            end: now + self.cfg.time_wait,
+            end: now + self.set.time_wait.get(),
             ..Timers::new()
         };
         self.assembler = Assembler::default();
@@ -387,7 +377,7 @@ impl Tcb {
 
     /// Whether the peer's FIN was received in order: after [`received`](Self::received) comes the end.
     pub fn peer_closed(&self) -> bool {
-        self.rcv.fin.is_some_and(|fin| self.rcv.nxt > fin)
+        self.rcv.nxt > self.rcv.fin
     }
 
     /// How the connection failed, if it did.
@@ -458,7 +448,7 @@ impl Tcb {
     /// Offset up to which the application has to read before [`consumed`](Self::consumed) makes a
     /// window update due: telling of less is needless, though harmless.
     pub fn window_update_at(&self) -> u64 {
-        self.rcv.update_at(self.own_mss().into()) - 1
+        self.rcv.update_at(self.set.own_mss.into()) - 1
     }
 
     /// Window offered to the peer: bytes that it may still send.
@@ -469,11 +459,6 @@ impl Tcb {
     /// Whether bytes were received beyond [`received`](Self::received), out of order.
     pub fn has_holes(&self) -> bool {
         !self.assembler.is_empty()
-    }
-
-    /// The options in force.
-    pub fn options(&self) -> &SocketOptions {
-        &self.opts
     }
 
     /// Whether fast recovery or recovery after a timeout is under way.

@@ -2,8 +2,9 @@
 //! (RFC 9293 3.8.6.1), keepalive (3.8.4), delayed ACK, cork, FIN-WAIT-2 and TIME-WAIT.
 
 use super::event::{Error, Events};
+use super::settings::Keepalive;
 use super::tcb::{State, Tcb};
-use super::time::{Duration, Instant};
+use super::time::Instant;
 
 /// Deadlines of one connection; [`Instant::NEVER`] is not armed.
 #[derive(Clone, Debug)]
@@ -95,8 +96,8 @@ impl Tcb {
     /// user timeout if that comes first.
     pub(super) fn arm_retransmit(&mut self, now: Instant) {
         let mut at = now + self.rtt.rto();
-        if let Some(timeout) = self.opts.user_timeout {
-            at = at.min((self.progress_at + timeout).max(now));
+        if let Some(timeout) = self.set.user_timeout {
+            at = at.min((self.progress_at + timeout.get()).max(now));
         }
         self.timers.retransmit = at;
     }
@@ -104,9 +105,8 @@ impl Tcb {
     /// The peer let the user timeout (RFC 5482) pass without acknowledging anything.
     fn user_timeout_over(&self, now: Instant) -> bool {
         let waited = now.since(self.progress_at);
-        self.opts
-            .user_timeout
-            .is_some_and(|timeout| waited >= timeout)
+        let timeout = self.set.user_timeout;
+        timeout.is_some_and(|timeout| waited >= timeout.get())
     }
 
     /// Counts a retransmission or probe without answer; says whether it was the last.
@@ -118,8 +118,8 @@ impl Tcb {
 
     fn on_handshake_timeout(&mut self, now: Instant) -> Events {
         let limit = match self.state {
-            State::SynSent => self.opts.syn_retries.unwrap_or(self.cfg.syn_retries),
-            _ => self.cfg.synack_retries,
+            State::SynSent => self.set.syn_retries,
+            _ => self.set.synack_retries,
         };
         if self.give_up(now, limit) {
             return self.time_out();
@@ -135,9 +135,9 @@ impl Tcb {
 
     fn data_retries(&self) -> u8 {
         if self.orphan {
-            self.cfg.orphan_retries
+            self.set.orphan_retries
         } else {
-            self.cfg.data_retries
+            self.set.data_retries
         }
     }
 
@@ -176,29 +176,27 @@ impl Tcb {
         Events::SEND
     }
 
-    /// Arms the keepalive timer after a silence of `wait` since the peer was last heard.
+    /// Arms the keepalive timer, counting from when the peer was last heard.
     pub(super) fn arm_keepalive(&mut self) {
         let open = !matches!(
             self.state,
             State::SynSent | State::SynReceived | State::TimeWait | State::Closed
         );
-        self.timers.keepalive = if self.opts.keepalive && open {
-            self.heard_at + self.keepalive_idle()
+        self.timers.keepalive = if self.set.keepalive.on && open {
+            self.heard_at + self.set.keepalive.idle.get()
         } else {
             Instant::NEVER
         };
     }
 
-    fn keepalive_idle(&self) -> Duration {
-        self.opts.keepalive_idle.unwrap_or(self.cfg.keepalive_idle)
-    }
-
     fn on_keepalive(&mut self, now: Instant) -> Events {
-        let idle = self.keepalive_idle();
-        let interval = self
-            .opts
-            .keepalive_interval
-            .unwrap_or(self.cfg.keepalive_interval);
+        let Keepalive {
+            count,
+            idle,
+            interval,
+            ..
+        } = self.set.keepalive;
+        let (idle, interval) = (idle.get(), interval.get());
         let silence = now.since(self.heard_at);
         if silence < idle || self.snd.flight() > 0 || self.snd.end > self.snd.nxt {
             // Heard meanwhile, or the retransmission timer watches over the peer.
@@ -210,12 +208,8 @@ impl Tcb {
             };
             return Events::NONE;
         }
-        let count = self
-            .opts
-            .keepalive_count
-            .unwrap_or(self.cfg.keepalive_count);
-        let dead = match self.opts.user_timeout {
-            Some(timeout) => self.keepalive_probes > 0 && silence >= timeout,
+        let dead = match self.set.user_timeout {
+            Some(timeout) => self.keepalive_probes > 0 && silence >= timeout.get(),
             None => self.keepalive_probes >= count,
         };
         if dead {

@@ -52,6 +52,11 @@ impl Timestamps {
         before(self.recent, value)
     }
 
+    /// Whether `value` is the newest seen.
+    pub(super) fn is_recent(&self, value: u32) -> bool {
+        value == self.recent
+    }
+
     /// A segment that covers Last.ACK.sent came with this value.
     pub(super) fn update(&mut self, now: Instant, value: u32) {
         if !self.is_old(now, value) {
@@ -59,8 +64,12 @@ impl Timestamps {
         }
     }
 
-    /// Round-trip time that an echoed value tells, at least a tick. `None` if it cannot be ours.
-    pub(super) fn round_trip(&self, now: Instant, echo: u32) -> Option<Duration> {
+    /// Round-trip time that an echoed value tells, at least a tick. `None` if there is no echo or it
+    /// cannot be ours.
+    pub(super) fn echoed(&self, now: Instant, echo: u32) -> Option<Duration> {
+        if !self.on || echo == 0 {
+            return None;
+        }
         let ticks = self.clock(now).wrapping_sub(echo);
         (ticks < 1 << 31).then(|| Duration::from_millis(ticks.max(1).into()))
     }
@@ -98,7 +107,7 @@ mod tests {
         let ts = Timestamps::new(true, u32::MAX - 5);
         let (sent, _) = ts.option(Instant::from_millis(3)).unwrap();
         let now = Instant::from_millis(12);
-        assert_eq!(ts.round_trip(now, sent), Some(Duration::from_millis(9)));
-        assert_eq!(ts.round_trip(now, sent.wrapping_add(100)), None);
+        assert_eq!(ts.echoed(now, sent), Some(Duration::from_millis(9)));
+        assert_eq!(ts.echoed(now, sent.wrapping_add(100)), None);
     }
 }

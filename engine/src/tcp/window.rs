@@ -7,6 +7,9 @@ use super::time::{Duration, Instant};
 /// Largest shift count (RFC 7323 section 2.3).
 const MAX_SHIFT: u8 = 14;
 
+/// A position that is never reached.
+pub(super) const NO_FIN: u64 = u64::MAX;
+
 /// Round trips shorter than this count as this long when the receive buffer is tuned: a reader is
 /// not scheduled any finer.
 const TUNING_FLOOR: Duration = Duration::from_millis(2);
@@ -109,8 +112,8 @@ pub(super) struct RecvSpace {
     pub(super) edge: u64,
     /// Position up to which the application has read.
     pub(super) read: u64,
-    /// Position of the peer's FIN, once it was seen.
-    pub(super) fin: Option<u64>,
+    /// Position of the peer's FIN; [`NO_FIN`] before it was seen.
+    pub(super) fin: u64,
     /// Bytes that may wait unread.
     buffer: u32,
     /// Up to where `buffer` grows by itself; equal to it if it was set.
@@ -118,6 +121,10 @@ pub(super) struct RecvSpace {
     /// Upper bound of the window in bytes.
     clamp: u32,
     pub(super) scale: WindowScale,
+    /// Tuning: round trip as the receiver sees it, in microseconds; 0 is not known.
+    rtt: u32,
+    /// Tuning: timestamp whose echo was measured last.
+    echo: u32,
     /// Tuning: where and when the application began to read the current window's worth.
     tuning_read: u64,
     tuning_since: Instant,
@@ -135,11 +142,13 @@ impl RecvSpace {
             nxt: 0,
             edge: 0,
             read: 1,
-            fin: None,
+            fin: NO_FIN,
             buffer,
             buffer_max,
             clamp: u32::MAX,
             scale,
+            rtt: 0,
+            echo: 0,
             tuning_read: 1,
             tuning_since: now,
         }
@@ -175,9 +184,12 @@ impl RecvSpace {
         (self.read + u64::from(bytes)).min(self.nxt + u64::from(self.scale.largest()))
     }
 
-    /// The window field of a SYN, which is never scaled.
+    /// The window field of a SYN, which is never scaled. A multiple of what the field will count in
+    /// later, so that the first duplicate ACKs do not look like window updates.
     pub(super) fn advertise_in_syn(&mut self) -> u16 {
-        let field = u16::try_from(self.buffer.min(self.clamp)).unwrap_or(u16::MAX);
+        let bytes = u16::try_from(self.buffer.min(self.clamp)).unwrap_or(u16::MAX);
+        let rest = bytes & ((1 << self.scale.0) - 1);
+        let field = if rest < bytes { bytes - rest } else { bytes };
         self.edge = self.edge.max(1 + u64::from(field));
         field
     }
@@ -236,11 +248,28 @@ impl RecvSpace {
         self.read + missing
     }
 
+    /// Data came that echoes our timestamp `echo`, sent a time of `rtt` ago: a round trip unless the
+    /// sender had paused, and the only measure where this side sends nothing itself.
+    pub(super) fn measure(&mut self, echo: u32, rtt: Duration) {
+        if echo == self.echo {
+            return;
+        }
+        self.echo = echo;
+        let sample = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
+        self.rtt = match self.rtt {
+            0 => sample,
+            old => old - old / 8 + sample / 8,
+        };
+    }
+
     fn tune(&mut self, now: Instant, rtt: Option<Duration>) {
         if self.buffer >= self.buffer_max {
             return;
         }
-        let within = rtt.unwrap_or(Duration::ZERO).max(TUNING_FLOOR) * 2;
+        let rtt = rtt
+            .unwrap_or(Duration::ZERO)
+            .max(Duration::from_micros(self.rtt.into()));
+        let within = rtt.max(TUNING_FLOOR) * 2;
         let fast = now.since(self.tuning_since) <= within;
         if fast && self.read - self.tuning_read < u64::from(self.buffer) {
             return;
@@ -334,6 +363,24 @@ mod tests {
         rcv.nxt += 128 << 10;
         rcv.consumed(Instant::from_millis(600), rcv.nxt, rtt, MSS);
         assert_eq!(rcv.buffer(), 200 << 10);
+    }
+
+    #[test]
+    fn a_pure_receiver_measures_the_round_trip_by_echoes() {
+        let mut rcv = space(64 << 10, 1 << 20);
+        rcv.measure(1, Duration::from_millis(100));
+        rcv.nxt += 64 << 10;
+        rcv.consumed(
+            Instant::from_millis(150),
+            rcv.nxt,
+            Some(Duration::from_millis(1)),
+            MSS,
+        );
+        assert_eq!(
+            rcv.buffer(),
+            128 << 10,
+            "the handshake's round trip is long past"
+        );
     }
 
     #[test]

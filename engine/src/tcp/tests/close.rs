@@ -198,7 +198,7 @@ fn time_wait_acknowledges_a_repeated_fin_and_starts_anew() {
 fn time_wait_gives_way_to_a_newer_syn_only() {
     let (mut client, mut server) = established(&plain(), &SocketOptions::default());
     let syn = |client: &Host, ahead| {
-        let peer = client.from_peer();
+        let peer = client.peer_segment();
         Crafted {
             flags: Flags::SYN,
             seq: peer.seq + ahead,
@@ -220,8 +220,35 @@ fn time_wait_gives_way_to_a_newer_syn_only() {
             .tcb
             .gives_way_to(&syn(&client, 0u32.wrapping_sub(1000)).segment())
     );
-    let ack = client.from_peer().packet();
+    let ack = client.peer_segment().packet();
     assert!(!client.tcb.gives_way_to(&ack.segment()));
+}
+
+#[test]
+fn time_wait_trusts_timestamps_more_than_sequence_numbers() {
+    let (mut client, mut server) = pair();
+    client.tcb.close(T0);
+    server.tcb.close(T0);
+    settle(T0, &mut client, &mut server);
+    let (_, recent) = client.tcb.ts.option(T0).unwrap();
+    let gives_way = |ahead: u32, stamp: u32| {
+        let peer = client.peer_segment();
+        let options = Options {
+            timestamps: Some((stamp, 0)),
+            ..Options::default()
+        };
+        let syn = Crafted {
+            flags: Flags::SYN,
+            seq: peer.seq + ahead,
+            options,
+            ..peer
+        };
+        client.tcb.gives_way_to(&syn.packet().segment())
+    };
+    let behind = 0u32.wrapping_sub(1000);
+    assert!(gives_way(behind, recent + 1));
+    assert!(gives_way(1000, recent) && !gives_way(behind, recent));
+    assert!(!gives_way(1000, recent - 1));
 }
 
 #[test]
@@ -245,7 +272,7 @@ fn a_fin_ahead_of_missing_data_counts_once_the_data_is_there() {
 #[test]
 fn data_beyond_a_fin_is_ignored() {
     let (mut client, mut server) = established(&plain(), &SocketOptions::default());
-    let peer = server.from_peer();
+    let peer = server.peer_segment();
     let fin = Crafted {
         flags: Flags::ACK | Flags::FIN,
         ..peer.clone().carrying(0, 10)
@@ -284,7 +311,7 @@ fn a_reset_of_a_finished_connection_is_no_error() {
     let fin = server.poll(T0);
     let reset = Crafted {
         flags: Flags::RST,
-        ..server.from_peer()
+        ..server.peer_segment()
     };
     assert!(fin[0].segment().flags.contains(Flags::FIN));
     server.receive(T0, &reset.packet()).unwrap();

@@ -263,9 +263,22 @@ fn run(seed: u64) {
     }
 }
 
+/// MTCP_TEST_SEED=n repeats one run, MTCP_TEST_RUNS=n makes that many.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|value| value.parse().expect(name))
+    };
+    match number("MTCP_TEST_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("MTCP_TEST_RUNS").unwrap_or(3_000),
+    }
+}
+
 #[test]
 fn whole_streams_arrive_over_a_bad_link_and_both_ends_close() {
-    for seed in 0..std::env::var("SEEDS").map_or(3_000, |s| s.parse().unwrap()) {
+    for seed in seeds() {
         run(seed);
     }
 }

@@ -206,7 +206,7 @@ impl Host {
     }
 
     /// A segment from the peer as this end would accept it next.
-    fn from_peer(&self) -> Crafted {
+    fn peer_segment(&self) -> Crafted {
         let tcb = &self.tcb;
         Crafted {
             seq: tcb.irs.at(tcb.rcv.nxt),

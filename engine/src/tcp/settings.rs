@@ -1,0 +1,180 @@
+//! What one connection keeps of [`TcpConfig`] and [`SocketOptions`]: the values in force, compact.
+
+use super::config::{MIN_MSS, SocketOptions, TcpConfig};
+use super::congestion::Algorithm;
+use super::time::Duration;
+
+/// A span in whole milliseconds, rounded up and at least one: half the size of a [`Duration`], and
+/// no timer comes back at the instant that armed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Millis(u32);
+
+impl Millis {
+    fn new(span: Duration) -> Self {
+        let millis = span.as_micros().div_ceil(1000);
+        Millis(u32::try_from(millis).unwrap_or(u32::MAX).max(1))
+    }
+
+    pub(super) fn get(self) -> Duration {
+        Duration::from_millis(self.0.into())
+    }
+}
+
+/// Where options and configuration meet, the option is in force if it is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Settings {
+    pub(super) window_scaling: bool,
+    pub(super) timestamps: bool,
+    pub(super) sack: bool,
+    pub(super) congestion: Algorithm,
+    pub(super) initial_window: u8,
+    pub(super) data_retries: u8,
+    pub(super) orphan_retries: u8,
+    pub(super) synack_retries: u8,
+    pub(super) recv_buffer_max: u32,
+    pub(super) delayed_ack: Millis,
+    pub(super) cork_limit: Millis,
+    pub(super) time_wait: Millis,
+
+    pub(super) nodelay: bool,
+    pub(super) cork: bool,
+    pub(super) quickack: bool,
+    pub(super) recv_buffer: Option<u32>,
+    pub(super) window_clamp: Option<u32>,
+    pub(super) user_timeout: Option<Millis>,
+
+    /// The MSS that this side announces: that of the first link or less.
+    pub(super) own_mss: u16,
+    pub(super) syn_retries: u8,
+    pub(super) fin_wait2_timeout: Millis,
+    pub(super) keepalive: Keepalive,
+
+    /// What holds where an option is taken back.
+    defaults: Defaults,
+}
+
+/// Settings of keepalive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Keepalive {
+    pub(super) on: bool,
+    pub(super) count: u8,
+    pub(super) idle: Millis,
+    pub(super) interval: Millis,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Defaults {
+    mss: u16,
+    syn_retries: u8,
+    keepalive_count: u8,
+    fin_wait2_timeout: Millis,
+    keepalive_idle: Millis,
+    keepalive_interval: Millis,
+}
+
+impl Settings {
+    pub(super) fn new(cfg: &TcpConfig, opts: &SocketOptions) -> Self {
+        let defaults = Defaults {
+            mss: cfg.mss.max(MIN_MSS),
+            syn_retries: cfg.syn_retries,
+            keepalive_count: cfg.keepalive_count,
+            fin_wait2_timeout: Millis::new(cfg.fin_wait2_timeout),
+            keepalive_idle: Millis::new(cfg.keepalive_idle),
+            keepalive_interval: Millis::new(cfg.keepalive_interval),
+        };
+        let unset = Settings {
+            window_scaling: cfg.window_scaling,
+            timestamps: cfg.timestamps,
+            sack: cfg.sack,
+            congestion: cfg.congestion,
+            initial_window: cfg.initial_window.max(1),
+            data_retries: cfg.data_retries,
+            orphan_retries: cfg.orphan_retries,
+            synack_retries: cfg.synack_retries,
+            recv_buffer_max: cfg.recv_buffer_max,
+            delayed_ack: Millis::new(cfg.delayed_ack),
+            cork_limit: Millis::new(cfg.cork),
+            time_wait: Millis::new(cfg.time_wait),
+            nodelay: false,
+            cork: false,
+            quickack: false,
+            recv_buffer: None,
+            window_clamp: None,
+            user_timeout: None,
+            own_mss: defaults.mss,
+            syn_retries: defaults.syn_retries,
+            fin_wait2_timeout: defaults.fin_wait2_timeout,
+            keepalive: Keepalive {
+                on: false,
+                count: defaults.keepalive_count,
+                idle: defaults.keepalive_idle,
+                interval: defaults.keepalive_interval,
+            },
+            defaults,
+        };
+        unset.with(opts)
+    }
+
+    /// The same configuration with other options.
+    pub(super) fn with(&self, opts: &SocketOptions) -> Self {
+        let defaults = self.defaults;
+        let or = |span: Option<Duration>, default| span.map_or(default, Millis::new);
+        let maxseg = opts.maxseg.unwrap_or(u16::MAX).max(MIN_MSS);
+        Settings {
+            nodelay: opts.nodelay,
+            cork: opts.cork,
+            quickack: opts.quickack,
+            recv_buffer: opts.recv_buffer,
+            window_clamp: opts.window_clamp,
+            user_timeout: opts.user_timeout.map(Millis::new),
+            own_mss: defaults.mss.min(maxseg),
+            syn_retries: opts.syn_retries.unwrap_or(defaults.syn_retries),
+            fin_wait2_timeout: or(opts.fin_wait2_timeout, defaults.fin_wait2_timeout),
+            keepalive: Keepalive {
+                on: opts.keepalive,
+                count: opts.keepalive_count.unwrap_or(defaults.keepalive_count),
+                idle: or(opts.keepalive_idle, defaults.keepalive_idle),
+                interval: or(opts.keepalive_interval, defaults.keepalive_interval),
+            },
+            ..*self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_is_taken_back_gives_way_to_the_configuration() {
+        let cfg = TcpConfig::default();
+        let none = SocketOptions::default();
+        let set = SocketOptions {
+            keepalive: true,
+            keepalive_count: Some(1),
+            keepalive_idle: Some(Duration::from_secs(1)),
+            maxseg: Some(500),
+            syn_retries: Some(1),
+            ..none
+        };
+        let settings = Settings::new(&cfg, &set);
+        assert_eq!((settings.own_mss, settings.syn_retries), (500, 1));
+        assert_eq!(settings.keepalive.idle.get(), Duration::from_secs(1));
+        assert_eq!(settings.with(&none), Settings::new(&cfg, &none));
+        assert_eq!(Settings::new(&cfg, &none).own_mss, 1460);
+    }
+
+    #[test]
+    fn spans_are_rounded_up_to_milliseconds_and_never_overflow() {
+        assert_eq!(
+            Millis::new(Duration::from_micros(1)).get(),
+            Duration::from_millis(1)
+        );
+        assert_eq!(Millis::new(Duration::ZERO).get(), Duration::from_millis(1));
+        let for_ever = Duration::from_secs(u64::MAX);
+        assert_eq!(
+            Millis::new(for_ever).get(),
+            Duration::from_millis(u32::MAX.into())
+        );
+    }
+}
