@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::sys;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -170,18 +171,20 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
             );
         }
         loop {
-            let rc = libc::syscall(
-                libc::SYS_sendmsg,
-                fd.as_raw_fd(),
-                &raw const msg,
-                libc::MSG_NOSIGNAL,
-            );
-            if rc >= 0 {
+            let args = [
+                fd.as_raw_fd() as usize,
+                &raw const msg as usize,
+                libc::MSG_NOSIGNAL as usize,
+                0,
+                0,
+                0,
+            ];
+            let result = sys::syscall(libc::SYS_sendmsg, args);
+            if result >= 0 {
                 return Ok(());
             }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
+            if result != -libc::EINTR as isize {
+                return Err(sys::error(result));
             }
         }
     }
@@ -208,18 +211,20 @@ pub fn receive(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<O
         msg.msg_control = (&raw mut space).cast();
         msg.msg_controllen = size_of::<ControlSpace>();
         let n = loop {
-            let rc = libc::syscall(
-                libc::SYS_recvmsg,
-                fd.as_raw_fd(),
-                &raw mut msg,
-                libc::MSG_CMSG_CLOEXEC,
-            );
-            if rc >= 0 {
-                break rc as usize;
+            let args = [
+                fd.as_raw_fd() as usize,
+                &raw mut msg as usize,
+                libc::MSG_CMSG_CLOEXEC as usize,
+                0,
+                0,
+                0,
+            ];
+            let result = sys::syscall(libc::SYS_recvmsg, args);
+            if result >= 0 {
+                break result as usize;
             }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
+            if result != -libc::EINTR as isize {
+                return Err(sys::error(result));
             }
         };
         let mut header = libc::CMSG_FIRSTHDR(&raw const msg);

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::sys;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
@@ -18,49 +19,42 @@ pub enum Wait {
 
 /// Sleeps while `word` holds `expected`, at most `timeout`.
 ///
-/// Leaves `errno` as it was: it makes the system call by itself.
+/// Leaves `errno` as it was.
 pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Wait {
     let ts = timeout.map(|t| libc::timespec {
         tv_sec: t.as_secs().min(i64::MAX as u64) as i64,
         tv_nsec: i64::from(t.subsec_nanos()),
     });
     let ts_ptr = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    let saved = errno();
+    let args = [
+        word.as_ptr() as usize,
+        libc::FUTEX_WAIT as usize,
+        expected as usize,
+        ts_ptr as usize,
+        0,
+        0,
+    ];
     // SAFETY: `word` and `ts` live through the call; FUTEX_WAIT reads both and writes neither.
-    let rc = unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            expected,
-            ts_ptr,
-        )
-    };
-    let err = errno();
-    set_errno(saved);
-    match (rc, err) {
-        (0, _) | (_, libc::EAGAIN) => Wait::Woken,
-        (_, libc::ETIMEDOUT) => Wait::TimedOut,
+    let result = unsafe { sys::syscall(libc::SYS_futex, args) };
+    match -result as i32 {
+        0 | libc::EAGAIN => Wait::Woken,
+        libc::ETIMEDOUT => Wait::TimedOut,
         _ => Wait::Interrupted,
     }
 }
 
 /// Wakes at most `count` sleepers on `word`.
 pub fn wake(word: &AtomicU32, count: i32) {
-    let saved = errno();
+    let args = [
+        word.as_ptr() as usize,
+        libc::FUTEX_WAKE as usize,
+        count as usize,
+        0,
+        0,
+        0,
+    ];
     // SAFETY: FUTEX_WAKE only uses the address as a key.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
-    set_errno(saved);
-}
-
-fn errno() -> i32 {
-    // SAFETY: the address is this thread's errno, always valid.
-    unsafe { *libc::__errno_location() }
-}
-
-fn set_errno(value: i32) {
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = value }
+    unsafe { sys::syscall(libc::SYS_futex, args) };
 }
 
 #[cfg(test)]

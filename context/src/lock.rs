@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::futex;
+use crate::{futex, sys};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -113,9 +113,8 @@ impl Drop for Guard<'_> {
 /// waiter goes on waiting, as it would for a lock that is held long.
 fn is_alive(tid: u32) -> bool {
     // SAFETY: signal 0 only asks; `kill` accepts any thread's id on Linux.
-    let rc = unsafe { libc::syscall(libc::SYS_kill, tid as libc::pid_t, 0) };
-    // SAFETY: this thread's errno.
-    rc == 0 || unsafe { *libc::__errno_location() } != libc::ESRCH
+    let result = unsafe { sys::syscall(libc::SYS_kill, [tid as usize, 0, 0, 0, 0, 0]) };
+    result != -libc::ESRCH as isize
 }
 
 #[cfg(test)]
@@ -125,7 +124,7 @@ mod tests {
 
     fn tid() -> u32 {
         // SAFETY: gettid cannot fail.
-        unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+        unsafe { sys::syscall(libc::SYS_gettid, [0; 6]) as u32 }
     }
 
     struct Shared(Lock, UnsafeCell<u64>);

@@ -7,7 +7,7 @@ use crate::layout::{CLIENT_SETTINGS, Header, MAGIC, Plan};
 use crate::ready::{EventRing, ReadySet};
 use crate::socket::{AcceptRing, Socket};
 use crate::worker::WorkerShared;
-use crate::{Geometry, NONE};
+use crate::{Geometry, NONE, sys};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -110,8 +110,10 @@ impl Segment {
         // SAFETY: fstat fills the zeroed struct.
         let len = unsafe {
             let mut st: libc::stat = std::mem::zeroed();
-            if libc::syscall(libc::SYS_fstat, fd.as_raw_fd(), &raw mut st) != 0 {
-                return Err(io("fstat")(io::Error::last_os_error()));
+            let args = [fd.as_raw_fd() as usize, &raw mut st as usize, 0, 0, 0, 0];
+            let result = sys::syscall(libc::SYS_fstat, args);
+            if result < 0 {
+                return Err(io("fstat")(sys::error(result)));
             }
             st.st_size as u64
         };

@@ -47,8 +47,11 @@ pub struct Binds {
 
 impl Binds {
     /// Claims `port` (0: a free one) and returns it. `None`: the address is in use, or no port is
-    /// free.
+    /// free, or the socket has a claim already.
     pub fn bind(&mut self, port: u16, bind: Bind, seed: u16) -> Option<u16> {
+        if self.by_socket.contains_key(&bind.socket) {
+            return None;
+        }
         let port = match port {
             0 => self.free_port(&bind, seed)?,
             port if self.admits(port, &bind) => port,
@@ -112,6 +115,13 @@ impl Binds {
         }
     }
 
+    /// What a socket is bound to.
+    pub fn claim(&self, socket: u32) -> Option<(Ipv4Addr, u16)> {
+        let port = *self.by_socket.get(&socket)?;
+        let bind = self.ports.get(&port)?.iter().find(|b| b.socket == socket)?;
+        Some((bind.address, port))
+    }
+
     /// Whether anybody claims the port: then it is not chosen for a connection.
     pub fn is_claimed(&self, port: u16) -> bool {
         self.ports.contains_key(&port)
@@ -157,6 +167,17 @@ mod tests {
         binds.release(2);
         assert!(binds.listen(1));
         assert!(binds.bind(80, shared(2), 0).is_none());
+    }
+
+    #[test]
+    fn a_socket_has_one_claim_at_most() {
+        let mut binds = Binds::default();
+        assert_eq!(binds.claim(1), None);
+        assert_eq!(binds.bind(80, bind(1, [10, 0, 0, 1]), 0), Some(80));
+        assert_eq!(binds.bind(81, bind(1, [10, 0, 0, 1]), 0), None);
+        assert_eq!(binds.claim(1), Some(([10, 0, 0, 1].into(), 80)));
+        binds.release(1);
+        assert!(!binds.is_claimed(80) && !binds.is_claimed(81));
     }
 
     #[test]

@@ -138,6 +138,13 @@ pub fn entries() -> impl Iterator<Item = (c_int, Entry)> {
         .filter(|(_, entry)| *entry != Entry::Kernel)
 }
 
+/// Socket `index` begins a life with one descriptor, whatever was counted for an earlier one. False
+/// if sockets of that number are not counted.
+pub fn begin(index: u32) -> bool {
+    let count = REFERENCES.get(index as usize);
+    count.inspect(|n| n.store(1, Ordering::Release)).is_some()
+}
+
 /// Counts one more descriptor of socket `index` and returns how many there are now; `None` if
 /// sockets of that number are not counted.
 pub fn retain(index: u32) -> Option<u32> {
@@ -211,12 +218,13 @@ mod tests {
 
     #[test]
     fn descriptors_of_a_socket_are_counted() {
-        assert_eq!(retain(5), Some(1));
+        assert!(begin(5));
         assert_eq!(retain(5), Some(2));
         assert_eq!(references(5), 2);
         assert_eq!(release(5), 1);
         assert_eq!(release(5), 0);
         assert_eq!(release(5), 0, "it does not wrap");
         assert_eq!(retain(SOCKETS as u32), None);
+        assert!(!begin(SOCKETS as u32));
     }
 }

@@ -184,9 +184,10 @@ impl Tcb {
             .pipe(self.snd.una, self.snd.nxt, self.send_mss().into())
     }
 
-    /// Room that the congestion window leaves.
+    /// Room that the congestion window leaves. A window of one segment may be from when segments
+    /// were smaller, because the peer's window was.
     fn congestion_room(&self) -> u64 {
-        u64::from(self.cc.cwnd()).saturating_sub(self.pipe())
+        u64::from(self.cc.cwnd().max(self.send_mss())).saturating_sub(self.pipe())
     }
 
     fn next_retransmission(

@@ -4,7 +4,7 @@ use context::chunk::{ChunkGeometry, Class};
 
 const FREE: u32 = 0;
 const IN_USE: u32 = 1;
-/// Lent to context `value - GRANTED`.
+/// Lent to process `value - GRANTED`.
 const GRANTED: u32 = 2;
 
 /// The pool of one worker. The budget bounds the bytes that are lent or in use together; at the
@@ -49,9 +49,9 @@ impl ChunkPool {
         self.allocate(class, IN_USE)
     }
 
-    /// Takes a chunk to be lent to `context`.
-    pub fn grant(&mut self, class: Class, context: u32) -> Option<u32> {
-        self.allocate(class, GRANTED.checked_add(context)?)
+    /// Takes a chunk to be lent to a thread of `process`.
+    pub fn grant(&mut self, class: Class, process: u32) -> Option<u32> {
+        self.allocate(class, GRANTED.checked_add(process)?)
     }
 
     /// Accepts a chunk that an application has put into a stream. False if it was not lent out:
@@ -83,13 +83,24 @@ impl ChunkPool {
         }
     }
 
-    /// Takes back everything lent to `context`.
-    pub fn revoke(&mut self, context: u32) {
+    /// Takes back a chunk if it is lent to `process`.
+    pub fn take_back(&mut self, chunk: u32, process: u32) {
+        if let Some(state) = self.state_of(chunk)
+            && process.checked_add(GRANTED) == Some(*state)
+        {
+            *state = IN_USE;
+            self.release(chunk);
+        }
+    }
+
+    /// Takes back everything lent to `process`.
+    pub fn revoke(&mut self, process: u32) {
+        let lent = process.checked_add(GRANTED);
         for class in Class::ALL {
             let first = self.geometry.range(class, self.worker).start;
             let touched = (self.fresh[class.index()] - first) as usize;
             for (i, state) in self.state[class.index()][..touched].iter_mut().enumerate() {
-                if *state == GRANTED + context {
+                if Some(*state) == lent {
                     *state = FREE;
                     self.free[class.index()].push(first + i as u32);
                     self.used -= class.size() as u64;
@@ -166,12 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_context_gives_back_what_it_was_lent() {
+    fn a_dead_process_gives_back_what_it_was_lent() {
         let mut pool = pool(1 << 20);
         for class in Class::ALL {
             pool.grant(class, 7).unwrap();
         }
         let kept = pool.grant(Class::ALL[0], 8).unwrap();
+        pool.take_back(kept, 7);
         pool.revoke(7);
         assert_eq!(pool.used(), 2048);
         assert!(pool.accept(kept));

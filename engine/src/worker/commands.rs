@@ -3,6 +3,7 @@
 use super::Stack;
 use super::connection::{Flow, Hop};
 use super::slots::Role;
+use crate::net::Destination;
 use crate::shared::{Watch, Watches, lock};
 use crate::stats::Counter;
 use crate::tcp::{self, Duration, SocketOptions, State, Tcb};
@@ -13,6 +14,8 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Commands taken from one context in a row, before others have their turn.
 const TURN: usize = 256;
+/// Watches of one socket; more are refused.
+const MAX_WATCHES: usize = 1024;
 /// Smallest and largest `SO_RCVBUF` and `SO_SNDBUF` that count (Linux: SOCK_MIN_*, *mem_max).
 const BUFFER_BOUNDS: (u32, u32) = (2048, 16 << 20);
 
@@ -146,10 +149,11 @@ impl Stack {
                     Some(Role::Listener(_))
                 ) {
                     self.stop_listening(command.socket);
+                    let shut = state::RX_SHUT | state::TX_SHUT;
                     record
                         .engine
                         .state
-                        .store(state::CLOSE | state::RX_SHUT | state::TX_SHUT, SeqCst);
+                        .store(state::CLOSE | state::BOUND | shut, SeqCst);
                 }
             }
             (Op::Options, Some(id)) => {
@@ -177,6 +181,12 @@ impl Stack {
         if !matches!(self.slots.get(socket).map(|s| &s.role), Some(Role::Open)) {
             return;
         }
+        // After a failure it may try again; after a connection the record's cursors are used up.
+        if self.remains.get(&socket).is_some_and(|r| r.was_connected) {
+            self.count(Counter::bad_commands);
+            return;
+        }
+        self.clear_remains(socket);
         if let Err(errno) = self.try_open(socket, record) {
             record.engine.error.store(errno, SeqCst);
             record
@@ -192,16 +202,17 @@ impl Stack {
         let (IpAddr::V4(remote), remote_port) = (to.ip(), to.port()) else {
             return Err(libc::ENETUNREACH);
         };
-        let bound = record.engine.state.load(Relaxed) & state::BOUND != 0;
-        let (mut local, mut local_port) = (Ipv4Addr::UNSPECIFIED, 0);
-        if bound && let IpAddr::V4(ip) = record.names.local().ip() {
-            (local, local_port) = (ip, record.names.local().port());
-        }
+        // The record is no witness of what the socket is bound to: the application can write there.
+        let claim = lock(&self.shared.binds).claim(socket);
+        let (mut local, local_port) = claim.unwrap_or((Ipv4Addr::UNSPECIFIED, 0));
+        let to = self.addresses.classify(remote);
         let hop = if self.is_local(remote) {
             if local.is_unspecified() {
                 local = remote;
             }
             Hop::Loopback
+        } else if to != Destination::Elsewhere || remote.is_unspecified() {
+            return Err(libc::ENETUNREACH);
         } else {
             let hop = self.routes.lookup(remote).ok_or(libc::ENETUNREACH)?;
             if local.is_unspecified() {
@@ -275,18 +286,22 @@ impl Stack {
         let is_current =
             |w: &Watch| shared.sets[w.set as usize].generation.load(SeqCst) == w.set_generation;
         let add = |watches: &mut Watches| {
-            let free = watches
-                .iter()
-                .position(|w| w.as_ref().is_none_or(|w| !is_current(w)));
-            match free {
+            let same = watches.iter().position(|w| *w == Some(watch));
+            let free = || {
+                watches
+                    .iter()
+                    .position(|w| w.as_ref().is_none_or(|w| !is_current(w)))
+            };
+            match same.or_else(free) {
                 Some(place) => {
                     watches[place] = Some(watch);
-                    place
+                    Some(place)
                 }
-                None => {
+                None if watches.len() < MAX_WATCHES => {
                     watches.push(Some(watch));
-                    watches.len() - 1
+                    Some(watches.len() - 1)
                 }
+                None => None,
             }
         };
         let Some(slot) = self.slots.get(socket) else {
@@ -295,6 +310,10 @@ impl Stack {
         let place = match &slot.role {
             Role::Listener(listener) => add(&mut lock(&listener.watches)),
             _ => add(&mut slot.watches),
+        };
+        let Some(place) = place else {
+            self.count(Counter::bad_commands);
+            return;
         };
         // An event of an earlier watch in this place may still wait in some set: it does not stand
         // for this one.
@@ -334,17 +353,22 @@ impl Stack {
         }
     }
 
+    /// Most bytes that may stand unacknowledged in any connection. Its own limit may just have
+    /// shrunk (SO_SNDBUF): what was allowed before is allowed still.
+    pub fn send_bound(&self) -> u64 {
+        u64::from(self.shared.config.send_buffer_max.max(BUFFER_BOUNDS.1))
+    }
+
     /// Looks what the application has written.
     pub fn collect_writes(&mut self, id: u32) {
         let shared = self.shared.clone();
+        let limit = self.send_bound();
         let Some(connection) = self.connections.get(id) else {
             return;
         };
         let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
             return;
         };
-        // The limit may just have shrunk (SO_SNDBUF): what was allowed before is allowed still.
-        let limit = u64::from(shared.config.send_buffer_max.max(BUFFER_BOUNDS.1));
         match connection
             .send
             .collect(&shared.segment, record, &mut self.pool, limit)
@@ -374,7 +398,7 @@ impl Stack {
                 if head != before {
                     connection.tcb.consumed(now, head);
                 }
-                let due = window_update_at(&connection.tcb, head);
+                let due = connection.tcb.window_update_at();
                 record.engine.rx_notify_at.store(due, SeqCst);
             }
             None => self.punish(id),
@@ -412,20 +436,6 @@ impl Stack {
             record.engine.tx_limit.store(limit, SeqCst);
         }
     }
-}
-
-/// How far the application has to read before the peer should hear of the window: as
-/// `Tcb::consumed` decides it (RFC 9293 section 3.8.6.2.2).
-fn window_update_at(tcb: &Tcb, head: u64) -> u64 {
-    let (mss, half) = (u64::from(tcb.mss()), u64::from(tcb.recv_buffer() / 2));
-    let left = tcb.recv_window();
-    let need = if left < mss {
-        half.min(mss).max(1)
-    } else {
-        half.min(2 * mss).max(left)
-    };
-    let opened = (head + u64::from(tcb.recv_buffer())).saturating_sub(tcb.received() + left);
-    head + need.saturating_sub(opened)
 }
 
 /// Reads a record's options, each word once; impossible values become the nearest possible ones.

@@ -1,9 +1,10 @@
 //! Lending records and chunks to application threads, so that `socket()` and `send()` need not ask.
 
 use super::Stack;
+use super::slots::Role;
 use crate::shared::NO_PROCESS;
 use context::chunk::Class;
-use context::context::{ContextLane, GrantRing};
+use context::context::{COMMANDS, ContextLane, GrantRing};
 
 /// What a worker knows of one application thread.
 #[derive(Clone)]
@@ -69,11 +70,11 @@ impl Stack {
         });
         let pool = &mut self.pool;
         let [small, medium, large] = Class::ALL;
-        fill(&lane.small, state, 1, short, || pool.grant(small, context));
+        fill(&lane.small, state, 1, short, || pool.grant(small, process));
         fill(&lane.medium, state, 2, short, || {
-            pool.grant(medium, context)
+            pool.grant(medium, process)
         });
-        fill(&lane.large, state, 3, short, || pool.grant(large, context));
+        fill(&lane.large, state, 3, short, || pool.grant(large, process));
     }
 
     /// Takes back what a thread has left in its rings. What it has taken out stays its process's.
@@ -82,26 +83,27 @@ impl Stack {
         let Some(lane) = shared.segment.lane(context, self.index) else {
             return;
         };
-        while !self.drain_context(context, usize::MAX) {}
+        // As many as can have waited: a thread that goes on pushing has ended badly.
+        self.drain_context(context, COMMANDS);
         let Some(state) = self.contexts.get_mut(context as usize) else {
             return;
         };
-        let tails = state.tails;
-        *state = ContextState::default();
+        let ContextState { tails, process, .. } = std::mem::take(state);
+        if process == NO_PROCESS {
+            return;
+        }
+        // The rings are the application's to spoil: only what the process holds is taken.
         for socket in left_in(&lane.sockets, tails[0]) {
-            // The ring is the application's to spoil: only what it cannot have used is taken.
             if self
                 .slots
                 .get(socket)
-                .is_some_and(|slot| matches!(slot.role, super::slots::Role::Open))
+                .is_some_and(|slot| slot.holder == process && matches!(slot.role, Role::Open))
             {
-                self.slots.release(socket);
+                self.close_socket(socket, false);
             }
         }
         for chunk in chunks_left(lane, tails) {
-            if self.pool.accept(chunk) {
-                self.pool.release(chunk);
-            }
+            self.pool.take_back(chunk, process);
         }
     }
 }

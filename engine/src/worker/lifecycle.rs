@@ -6,13 +6,25 @@ use super::slots::Role;
 use crate::shared::lock;
 use crate::stats::Counter;
 use crate::tcp::{Error, Events, Instant, SeqNum, State};
-use context::socket::{Socket, flag, state};
+use context::socket::{flag, state};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::connection::{Connection, Flow};
+use super::streams::{RecvChain, SendChain};
 
 /// How long after its last data a connection gives back half-filled chunks, microseconds.
 const IDLE: u64 = 200_000;
+
+/// What is left of a connection until its socket is closed.
+pub struct Remains {
+    /// Received bytes, which can still be read.
+    recv: RecvChain,
+    /// A thread may be writing at the moment when the connection ends: its chunk must not be used
+    /// for anything else.
+    send: SendChain,
+    /// Whether it was established at some time.
+    pub was_connected: bool,
+}
 
 impl Stack {
     /// Puts a connection into the list of those that may have something to send.
@@ -52,6 +64,9 @@ impl Stack {
         if events.contains(Events::WRITABLE) {
             let acked = connection.tcb.acked();
             connection.send.release(acked, &mut self.pool);
+            if connection.socket.is_none() && acked == connection.send.tail() {
+                connection.send.clear(&mut self.pool);
+            }
             if let Some(record) = record {
                 record.engine.tx_head.store(acked, SeqCst);
             }
@@ -206,13 +221,10 @@ impl Stack {
         let Some(record) = shared.segment.socket(socket) else {
             return;
         };
+        let holder = slot.holder;
         match slot.role.clone() {
             Role::Free => return,
-            Role::Open => {
-                if let Some(mut chain) = self.closed_unread.remove(&socket) {
-                    chain.clear(&mut self.pool);
-                }
-            }
+            Role::Open => self.clear_remains(socket),
             Role::Listener(_) => self.stop_listening(socket),
             Role::Connection(id) => {
                 self.collect_writes(id);
@@ -233,19 +245,13 @@ impl Stack {
                 }
             }
         }
-        self.give_back_open_chunk(record);
+        // A chunk that the application has attached to its stream without writing to it.
+        let open = record.app.tx_open.load(SeqCst);
+        self.pool.take_back(open, holder);
         lock(&shared.binds).release(socket);
         // Threads that still wait on it find it closed.
         record.wake_waiters();
         self.slots.release(socket);
-    }
-
-    /// A chunk that the application has attached to its stream without writing to it.
-    fn give_back_open_chunk(&mut self, record: &Socket) {
-        let chunk = record.app.tx_open.load(SeqCst);
-        if self.pool.accept(chunk) {
-            self.pool.release(chunk);
-        }
     }
 
     /// A listener ends, on this worker at once and on the others by message.
@@ -294,26 +300,54 @@ impl Stack {
         if let Some(listener) = connection.listener.take() {
             self.listeners.settle(&listener);
         }
-        if let Some(socket) = connection.socket
+        let Connection {
+            mut recv,
+            mut send,
+            socket,
+            ..
+        } = *connection;
+        if let Some(socket) = socket
             && let Some(record) = shared.segment.socket(socket)
         {
-            // What was received can still be read, so its chunks stay until the socket is closed:
-            // a connection without TCP is kept for that.
-            if connection.recv.collect(record, &mut self.pool).is_some()
-                && connection.recv.head() < connection.tcb.received()
-            {
-                self.closed_unread
-                    .insert(socket, std::mem::take(&mut connection.recv));
+            let head = recv.collect(record, &mut self.pool);
+            if head.is_none_or(|head| head == connection.tcb.received()) {
+                recv.clear(&mut self.pool);
             }
+            // On nonsense everything stays where it is until the socket is closed.
+            let limit = self.send_bound();
+            let _ = send.retire(&shared.segment, record, &mut self.pool, limit);
+            let remains = Remains {
+                recv,
+                send,
+                was_connected: connection.was_connected,
+            };
+            self.remains.insert(socket, remains);
             if let Some(slot) = self.slots.get(socket) {
                 slot.role = Role::Open;
             }
+        } else {
+            recv.clear(&mut self.pool);
+            send.clear(&mut self.pool);
         }
-        connection.recv.clear(&mut self.pool);
-        connection.send.clear(&mut self.pool);
         self.count(Counter::closed);
         self.counters()
             .set(Counter::connections, self.connections.len() as u64);
+    }
+
+    /// Gives back what is left of a socket's last connection.
+    pub fn clear_remains(&mut self, socket: u32) {
+        let limit = self.send_bound();
+        let segment = &self.shared.segment;
+        if let Some(mut remains) = self.remains.remove(&socket) {
+            // What was written since is taken over as well, or it would stay lent out.
+            if let Some(record) = segment.socket(socket) {
+                let _ = remains
+                    .send
+                    .collect(segment, record, &mut self.pool, limit);
+            }
+            remains.send.clear(&mut self.pool);
+            remains.recv.clear(&mut self.pool);
+        }
     }
 
     /// Ends the oldest TIME-WAIT connections while there are too many.
@@ -344,9 +378,7 @@ impl Stack {
         for socket in held {
             self.close_socket(socket, false);
         }
-        for context in contexts {
-            self.pool.revoke(*context);
-        }
+        self.pool.revoke(process);
     }
 
     /// Whether a connection still has something to tell its peer.

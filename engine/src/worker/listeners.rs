@@ -61,12 +61,15 @@ impl Listeners {
         true
     }
 
-    /// Removes a listener; its ring's memory goes back.
-    pub fn remove(&mut self, pool: &mut ChunkPool, socket: u32) {
+    /// Removes a listener; its ring's memory goes back, and the record does not name it any more.
+    pub fn remove(&mut self, segment: &Segment, pool: &mut ChunkPool, worker: usize, socket: u32) {
         self.by_port.retain(|_, locals| {
             locals.retain(|local| {
                 let stays = local.listener.socket != socket;
                 if !stays {
+                    if let Some(record) = segment.socket(socket) {
+                        record.accept_rings[worker].store(0, Release);
+                    }
                     pool.release(local.chunk);
                 }
                 stays
@@ -93,7 +96,7 @@ impl Listeners {
         let mix = u32::from(flow.remote)
             .wrapping_mul(0x9e37_79b1)
             .wrapping_add(u32::from(flow.remote_port).wrapping_mul(0x85eb_ca6b));
-        let choice = (u64::from(mix) * n as u64 >> 32) as usize;
+        let choice = ((u64::from(mix) * n as u64) >> 32) as usize;
         matching(address).nth(choice).map(|local| &local.listener)
     }
 
@@ -101,7 +104,7 @@ impl Listeners {
         self.by_port
             .get_mut(&listener.port)?
             .iter_mut()
-            .find(|local| local.listener.socket == listener.socket)
+            .find(|local| std::ptr::eq(&*local.listener, listener))
     }
 
     /// A half-open connection has ended or is established.
@@ -254,7 +257,9 @@ impl Stack {
 
     /// Ends a listener on this worker: connections that wait for it are reset.
     pub fn unlisten(&mut self, socket: u32) {
-        self.listeners.remove(&mut self.pool, socket);
+        let segment = &self.shared.segment;
+        self.listeners
+            .remove(segment, &mut self.pool, self.index, socket);
         let waiting: Vec<u32> = self
             .slots
             .iter()

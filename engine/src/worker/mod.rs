@@ -28,6 +28,7 @@ use chunks::ChunkPool;
 use connection::Connections;
 use context::socket::state;
 use grants::ContextState;
+use lifecycle::Remains;
 use listeners::Listeners;
 use output::Looped;
 use psio::{BURST, Capabilities, MacAddr, Queue};
@@ -38,7 +39,6 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
-use streams::RecvChain;
 use timers::TimerWheel;
 
 /// Longest sleep while an application on the same core may have commands that it has not rung for.
@@ -76,8 +76,8 @@ pub struct Stack {
     /// Connections whose memory is looked at later, with the time in microseconds.
     idle: VecDeque<(u64, (u32, u32))>,
     time_wait: VecDeque<(u32, u32)>,
-    /// Received bytes of connections that are gone, kept until their sockets are closed.
-    closed_unread: HashMap<u32, RecvChain>,
+    /// What is left of connections whose sockets are not closed yet.
+    remains: HashMap<u32, Remains>,
     looped: VecDeque<Looped>,
     /// Frames of ARP, ICMP and resets.
     control: VecDeque<Vec<u8>>,
@@ -161,7 +161,7 @@ impl Worker {
             dirty: VecDeque::new(),
             idle: VecDeque::new(),
             time_wait: VecDeque::new(),
-            closed_unread: HashMap::new(),
+            remains: HashMap::new(),
             looped: VecDeque::new(),
             control: VecDeque::new(),
             announced: Vec::new(),
@@ -191,7 +191,7 @@ impl Worker {
         }
         let mut worked_at = self.stack.now;
         loop {
-            if self.round()? {
+            if self.round(sys::now_micros())? {
                 worked_at = self.stack.now;
                 continue;
             }
@@ -207,10 +207,14 @@ impl Worker {
         }
     }
 
-    /// One round; returns whether there was anything to do.
-    fn round(&mut self) -> Result<bool, psio::Error> {
+    /// One round at the time `now`, in microseconds of any clock that never goes back (tests have
+    /// their own); returns whether there was anything to do.
+    ///
+    /// # Errors
+    /// Of the device, when it is of no use any more.
+    pub fn round(&mut self, now: u64) -> Result<bool, psio::Error> {
         let stack = &mut self.stack;
-        stack.now = Instant::from_micros(sys::now_micros());
+        stack.now = Instant::from_micros(now);
         let received = self
             .queue
             .receive(BURST, &mut |frame, meta| stack.on_frame(frame, meta))?;
@@ -234,6 +238,11 @@ impl Worker {
         // While input waits, more events will come: one wake-up for all of them.
         stack.publish_edges(received < BURST && stack.looped.is_empty());
         Ok(worked)
+    }
+
+    /// Brings those counters up to date that say how much there is now.
+    pub fn report(&mut self) {
+        self.stack.report();
     }
 
     fn sleep(&mut self, worked_at: Instant) {
@@ -298,6 +307,7 @@ impl Stack {
 
     /// Publishes what only changes slowly.
     fn report(&mut self) {
+        if std::env::var_os("XDEBUG").is_some() { let now = self.now; for id in self.connections.ids() { let c = self.connections.get(id).unwrap(); eprintln!("XD {id} {:?} {:?} deadline {:?} armed {:?} now {:?} queued {} held {} acked {} sendtail {} orphan {}", c.flow, c.tcb.info(now), c.tcb.next_deadline(), c.armed, now, c.queued, c.held, c.tcb.acked(), c.send.tail(), c.tcb.is_orphan()); } }
         while let Some(token) = self.time_wait.front().copied() {
             if self.connections.get_stamped(token).is_some() {
                 break;
@@ -326,8 +336,13 @@ impl Stack {
             }
             Message::Listen { listener, done } => {
                 let segment = &self.shared.segment;
-                let added =
-                    self.listeners
+                // What the record says of its state is not to be relied on.
+                let free = match self.slots.get(listener.socket) {
+                    Some(slot) => matches!(slot.role, Role::Open),
+                    None => segment.geometry().worker_of(listener.socket) != self.index,
+                };
+                let added = free
+                    && self.listeners
                         .add(segment, &mut self.pool, self.index, listener.clone());
                 if added && let Some(slot) = self.slots.get(listener.socket) {
                     *lock(&listener.watches) = std::mem::take(&mut slot.watches);

@@ -316,6 +316,21 @@ impl SendChain {
         !self.chain.0.is_empty()
     }
 
+    /// Nothing of the stream will be sent any more: gives back all that no thread can be writing to
+    /// at this moment.
+    pub fn retire(
+        &mut self,
+        segment: &Segment,
+        socket: &Socket,
+        pool: &mut ChunkPool,
+        limit: u64,
+    ) -> Result<(), Nonsense> {
+        let tail = self.collect(segment, socket, pool, limit)?;
+        self.release(tail, pool);
+        self.reclaim(socket, pool);
+        Ok(())
+    }
+
     /// Gives back everything.
     pub fn clear(&mut self, pool: &mut ChunkPool) {
         self.chain.release_all(pool);

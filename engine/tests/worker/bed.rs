@@ -1,0 +1,326 @@
+//! A worker with nobody around it: the test is its network, its applications, its control thread
+//! and its clock.
+
+use crate::app::App;
+use crate::frames::TcpFrame;
+use context::Segment;
+use context::layout::Plan;
+use engine::binds::Bind;
+use engine::net::{InterfaceAddress, Prefix};
+use engine::shared::{Listener, Message, Shared, lock};
+use engine::stats::Counter;
+use engine::tcp::{Duration, TcpConfig};
+use engine::worker::Worker;
+use engine::{EngineConfig, tcp};
+use psio::pair::{PairConfig, pair};
+use psio::{Device, MacAddr, Queue, RxMeta, TxMeta};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+
+/// What a bed is made from; tests change what matters to them.
+pub struct Setup {
+    pub config: EngineConfig,
+    pub plan: Plan,
+    pub pair: PairConfig,
+}
+
+impl Setup {
+    /// A stack at 10.0.0.`host` that knows its neighbours' addresses already.
+    pub fn host(host: u8) -> Setup {
+        let neighbors = (1..9).map(|n| (Prefix::host(address(n)), mac(n))).collect();
+        Setup {
+            config: EngineConfig {
+                addresses: vec![InterfaceAddress::new(address(host), 24).unwrap()],
+                routes: Vec::new(),
+                neighbors,
+                tcp: TcpConfig {
+                    time_wait: Duration::from_secs(1),
+                    fin_wait2_timeout: Duration::from_secs(1),
+                    orphan_retries: 3,
+                    ..TcpConfig::default()
+                },
+                send_buffer: 64 << 10,
+                send_buffer_max: 1 << 20,
+                somaxconn: 4095,
+                loopback: true,
+                memory: 64 << 20,
+                cores: vec![None],
+                spin_us: 0,
+                max_time_wait: 1000,
+                keepalive: false,
+            },
+            plan: Plan {
+                workers: 1,
+                sockets: 1024,
+                contexts: 8,
+                ready_sets: 8,
+                memory: 64 << 20,
+            },
+            pair: PairConfig::plain(),
+        }
+    }
+
+    /// The bed.
+    pub fn build(self) -> Bed {
+        let segment = Segment::create(&self.plan, b"", false, 0).unwrap();
+        let host = self.config.addresses[0].address.octets()[3];
+        let mut shared = Shared::new(segment, self.config).unwrap();
+        shared.secret = [1, 2];
+        let shared = Arc::new(shared);
+        let (mut near, mut far) = pair(self.pair).unwrap();
+        let (queue, wire) = (near.open_queue(0).unwrap(), far.open_queue(0).unwrap());
+        let capabilities = near.capabilities();
+        let worker = Worker::new(shared.clone(), 0, queue, mac(host), capabilities).unwrap();
+        Bed {
+            shared,
+            worker,
+            wire,
+            // Beyond whatever the clock of the machine says.
+            now: 1 << 50,
+            host,
+            next_context: 0,
+        }
+    }
+}
+
+/// The address of a host of the test network.
+pub fn address(host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, host)
+}
+
+/// The station of a host of the test network.
+pub fn mac(host: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, host])
+}
+
+/// A worker, and the other end of its wire.
+pub struct Bed {
+    pub shared: Arc<Shared>,
+    pub worker: Worker,
+    pub wire: Box<dyn Queue>,
+    /// Microseconds.
+    pub now: u64,
+    host: u8,
+    next_context: u32,
+}
+
+impl Bed {
+    /// Rounds until the worker finds nothing to do. Returns whether it ever did.
+    ///
+    /// # Panics
+    /// If it does not come to rest, or its device fails.
+    pub fn settle(&mut self) -> bool {
+        for round in 0..10_000 {
+            if !self.worker.round(self.now).unwrap() {
+                return round > 0;
+            }
+        }
+        panic!("the worker does not come to rest");
+    }
+
+    /// Lets time pass, in steps that let every timer fire near its time.
+    pub fn pass(&mut self, micros: u64) {
+        let end = self.now + micros;
+        let step = (micros / 200).max(1000);
+        while self.now < end {
+            self.now = (self.now + step).min(end);
+            self.settle();
+        }
+    }
+
+    /// Puts a frame on the wire, for the worker to receive.
+    pub fn inject(&mut self, frame: &[u8]) {
+        if let Some(room) = self.wire.reserve(frame.len()) {
+            room.copy_from_slice(frame);
+            self.wire.commit(frame.len(), TxMeta::default());
+        }
+        self.wire.flush().unwrap();
+    }
+
+    /// Frames that the worker has sent since the last call.
+    pub fn sent(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut keep = |frame: &[u8], _: RxMeta| frames.push(frame.to_vec());
+        while self.wire.receive(64, &mut keep).unwrap() > 0 {}
+        frames
+    }
+
+    /// TCP segments that the worker has sent since the last call.
+    pub fn sent_segments(&mut self) -> Vec<TcpFrame> {
+        let frames = self.sent();
+        frames.iter().filter_map(|f| TcpFrame::parse(f)).collect()
+    }
+
+    /// Injects a segment and returns what the worker sends in answer.
+    pub fn answer(&mut self, frame: &TcpFrame) -> Vec<TcpFrame> {
+        self.inject(&frame.bytes());
+        self.settle();
+        self.sent_segments()
+    }
+
+    /// A segment from `host` to this stack.
+    pub fn segment_from(&self, host: u8, ports: (u16, u16), flags: tcp::Flags) -> TcpFrame {
+        TcpFrame {
+            dst_mac: mac(self.host),
+            src_mac: mac(host),
+            src: (address(host), ports.0),
+            dst: (address(self.host), ports.1),
+            seq: 1000,
+            ack: 0,
+            flags,
+            window: 60_000,
+            options: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    /// Sends the worker a message as the control thread does, and returns the answer.
+    pub fn ask<T>(&mut self, message: impl FnOnce(Sender<T>) -> Message) -> T {
+        let (done, answer) = mpsc::channel();
+        self.shared.inboxes[0].send(message(done));
+        self.settle();
+        answer.try_recv().expect("the worker answers")
+    }
+
+    /// A thread of `process` with a context of its own.
+    pub fn app(&mut self, process: u32) -> App {
+        let context = self.next_context;
+        self.next_context += 1;
+        self.open_context(context, process)
+    }
+
+    /// Hands a context to a thread of `process`.
+    pub fn open_context(&mut self, context: u32, process: u32) -> App {
+        self.ask(|done| Message::OpenContext {
+            context,
+            process,
+            done,
+        });
+        App::new(self.shared.clone(), context, process)
+    }
+
+    /// `bind(2)` and `listen(2)` as the control thread serves them. False if refused.
+    pub fn listen(&mut self, socket: u32, port: u16, backlog: u32) -> bool {
+        self.bind(socket, port) && self.listen_bound(socket, port, backlog)
+    }
+
+    /// `bind(2)` to the any-address.
+    pub fn bind(&mut self, socket: u32, port: u16) -> bool {
+        let address = Ipv4Addr::UNSPECIFIED;
+        let bind = Bind {
+            socket,
+            address,
+            reuse_address: false,
+            reuse_port: false,
+            listens: false,
+        };
+        if lock(&self.shared.binds).bind(port, bind, 1) != Some(port) {
+            return false;
+        }
+        let record = self.shared.segment.socket(socket).unwrap();
+        record.names.set((address, port).into(), None);
+        let bound = context::socket::state::BOUND;
+        record
+            .engine
+            .state
+            .fetch_or(bound, std::sync::atomic::Ordering::SeqCst);
+        true
+    }
+
+    /// `listen(2)` on a bound socket.
+    pub fn listen_bound(&mut self, socket: u32, port: u16, backlog: u32) -> bool {
+        let listener = Arc::new(Listener {
+            socket,
+            address: Ipv4Addr::UNSPECIFIED,
+            port,
+            backlog: backlog.into(),
+            watches: Default::default(),
+        });
+        let added = self.ask(|done| Message::Listen { listener, done });
+        if !added {
+            self.shared.inboxes[0].send(Message::Unlisten(socket));
+            self.settle();
+        }
+        added
+    }
+
+    /// The address of a port of this stack.
+    pub fn at(&self, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(address(self.host), port)
+    }
+
+    /// A process dies, as the control thread notices it.
+    pub fn process_gone(&mut self, process: u32, contexts: &[u32]) {
+        let contexts = contexts.to_vec();
+        self.ask(|done| Message::ProcessGone {
+            process,
+            contexts,
+            done,
+        });
+    }
+
+    /// A ready set changes hands. Generations are odd while a set is in use.
+    pub fn renew_set(&mut self, set: u32) {
+        let state = &self.shared.sets[set as usize];
+        state
+            .generation
+            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if let Some(record) = self.shared.segment.ready_set(set) {
+            record.reset();
+        }
+        self.ask(|done| Message::RenewSet { set, done });
+    }
+
+    /// A counter.
+    pub fn count(&mut self, counter: Counter) -> u64 {
+        self.worker.report();
+        self.shared.counters[0].get(counter)
+    }
+
+    /// A counter by name, dropped frames and segments included; 0 if it never counted.
+    pub fn count_of(&self, name: &str) -> u64 {
+        let counters = self.shared.counters[0].nonzero();
+        counters.iter().find(|c| c.0 == name).map_or(0, |c| c.1)
+    }
+
+    /// Bytes of stream memory lent or in use.
+    pub fn memory(&mut self) -> u64 {
+        self.count(Counter::stream_memory)
+    }
+}
+
+/// Carries frames between two beds until neither has anything to do. `pass_on` sees each frame on
+/// its way (`true`: from `a`) and says whether it arrives.
+pub fn exchange(a: &mut Bed, b: &mut Bed, mut pass_on: impl FnMut(bool, &[u8]) -> bool) {
+    for _ in 0..10_000 {
+        let mut busy = a.settle() | b.settle();
+        for frame in a.sent() {
+            busy = true;
+            if pass_on(true, &frame) {
+                b.inject(&frame);
+            }
+        }
+        for frame in b.sent() {
+            busy = true;
+            if pass_on(false, &frame) {
+                a.inject(&frame);
+            }
+        }
+        if !busy {
+            return;
+        }
+    }
+    panic!("the stacks do not come to rest");
+}
+
+/// Lets time pass for two beds that are joined.
+pub fn pass_together(a: &mut Bed, b: &mut Bed, micros: u64) {
+    let end = a.now + micros;
+    let step = (micros / 200).max(1000);
+    while a.now < end {
+        a.now = (a.now + step).min(end);
+        b.now = a.now;
+        exchange(a, b, |_, _| true);
+    }
+}

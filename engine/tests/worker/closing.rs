@@ -1,0 +1,234 @@
+//! Ending connections, and the death of those who hold them.
+
+use crate::bed::{Bed, Setup, exchange, pass_together};
+use crate::conversation::Conversation;
+use crate::dice::Dice;
+use crate::frames::TcpFrame;
+use context::command::{Command, Op};
+use context::socket::state;
+use engine::shared::Message;
+use engine::stats::Counter;
+use engine::tcp::Flags;
+
+fn talking() -> (Bed, Bed, Conversation) {
+    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+    let talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+    (a, b, talk)
+}
+
+/// What the client's stack sends while frames are carried: the flags of each segment.
+fn flags_from_client(a: &mut Bed, b: &mut Bed) -> Vec<Flags> {
+    let mut seen = Vec::new();
+    exchange(a, b, |from_a, frame| {
+        if from_a && let Some(segment) = TcpFrame::parse(frame) {
+            seen.push(segment.flags);
+        }
+        true
+    });
+    seen
+}
+
+#[test]
+fn what_was_written_before_close_arrives() {
+    let (mut a, mut b, mut talk) = talking();
+    let data = vec![7; 60_000];
+    let mut sent = 0;
+    while sent < 200_000 {
+        sent += talk.client.app.send(talk.client.socket, &data);
+        exchange(&mut a, &mut b, |_, _| true);
+        let got = talk.server.app.recv(talk.server.socket, 50_000);
+        assert!(got.iter().all(|byte| *byte == 7));
+        sent -= got.len();
+        if got.len() == 50_000 && sent > 100_000 {
+            break;
+        }
+    }
+    talk.client.app.close(talk.client.socket);
+    let mut rest = 0;
+    for _ in 0..1000 {
+        pass_together(&mut a, &mut b, 10_000);
+        rest += talk.server.app.recv(talk.server.socket, 1 << 20).len();
+        if talk.server.app.is_at_end(talk.server.socket) {
+            break;
+        }
+    }
+    assert_eq!(rest, sent);
+    assert_eq!(talk.server.app.take_error(talk.server.socket), 0);
+}
+
+#[test]
+fn closing_with_unread_data_resets() {
+    let (mut a, mut b, mut talk) = talking();
+    talk.server.app.send(talk.server.socket, b"never read");
+    exchange(&mut a, &mut b, |_, _| true);
+    talk.client.app.close(talk.client.socket);
+    let flags = flags_from_client(&mut a, &mut b);
+    assert!(flags.iter().any(|f| f.contains(Flags::RST)), "{flags:?}");
+    assert_eq!(
+        talk.server.app.take_error(talk.server.socket),
+        libc::ECONNRESET
+    );
+}
+
+#[test]
+fn data_that_comes_after_close_resets() {
+    let (mut a, mut b, mut talk) = talking();
+    talk.client.app.close(talk.client.socket);
+    exchange(&mut a, &mut b, |_, _| true);
+    assert!(talk.server.app.is_at_end(talk.server.socket));
+    talk.server.app.send(talk.server.socket, b"too late");
+    let flags = flags_from_client(&mut a, &mut b);
+    assert!(flags.iter().any(|f| f.contains(Flags::RST)), "{flags:?}");
+    assert_eq!(a.count(Counter::connections), 0);
+}
+
+#[test]
+fn a_half_closed_connection_still_receives() {
+    let (mut a, mut b, mut talk) = talking();
+    talk.client.app.shutdown_write(talk.client.socket);
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(talk.client.app.state(talk.client.socket), state::FIN_WAIT2);
+    assert!(talk.server.app.is_at_end(talk.server.socket));
+    talk.server.app.send(talk.server.socket, b"still here");
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(talk.client.app.recv(talk.client.socket, 99), b"still here");
+}
+
+#[test]
+fn a_dead_process_leaves_fin_or_rst() {
+    for unread in [false, true] {
+        let (mut a, mut b, mut talk) = talking();
+        talk.client.app.send(talk.client.socket, b"last words");
+        if unread {
+            talk.server.app.send(talk.server.socket, b"never read");
+        }
+        exchange(&mut a, &mut b, |_, _| true);
+        a.process_gone(1, &[talk.client.app.context]);
+        let flags = flags_from_client(&mut a, &mut b);
+        let end = if unread { Flags::RST } else { Flags::FIN };
+        assert!(flags.iter().any(|f| f.contains(end)), "{flags:?}");
+        if !unread {
+            let words = talk.server.app.recv(talk.server.socket, 99);
+            assert_eq!(words, b"last words");
+        }
+        talk.server.app.close(talk.server.socket);
+        pass_together(&mut a, &mut b, 5_000_000);
+        assert_eq!(a.count(Counter::connections), 0);
+        assert_eq!(a.memory(), 0);
+    }
+}
+
+/// Bytes that were written but never announced by a command are sent all the same.
+#[test]
+fn a_dead_process_has_its_last_bytes_sent() {
+    let (mut a, mut b, mut talk) = talking();
+    let lane = a.shared.segment.lane(talk.client.app.context, 0).unwrap();
+    let before = lane.commands.tail();
+    talk.client.app.send(talk.client.socket, b"last words");
+    assert_ne!(lane.commands.tail(), before);
+    lane.commands.reset();
+    a.process_gone(1, &[talk.client.app.context]);
+    exchange(&mut a, &mut b, |_, _| true);
+    let words = talk.server.app.recv(talk.server.socket, 99);
+    assert_eq!(words, b"last words");
+}
+
+#[test]
+fn a_dead_process_takes_nothing_from_others() {
+    let (mut a, mut b, mut talk) = talking();
+    let mut dying = Conversation::start(&mut a, &mut b, (2, 2), 81);
+    let mut dice = Dice::seeded(4);
+    dying.go_on(&mut dice);
+    talk.go_on(&mut dice);
+    a.process_gone(2, &[dying.client.app.context]);
+    exchange(&mut a, &mut b, |_, _| true);
+    talk.go_on(&mut dice);
+    talk.finish(&mut a, &mut b);
+}
+
+#[test]
+fn another_process_cannot_close_a_socket() {
+    let (mut a, mut b, mut talk) = talking();
+    let mut other = a.app(2);
+    let generation = other.generation(talk.client.socket);
+    for arg in [0, 1] {
+        other.push(Command {
+            op: Op::Close,
+            socket: talk.client.socket,
+            generation,
+            arg,
+        });
+    }
+    exchange(&mut a, &mut b, |_, _| true);
+    talk.go_on(&mut Dice::seeded(1));
+    talk.finish(&mut a, &mut b);
+}
+
+#[test]
+fn a_command_for_an_earlier_life_of_a_record_is_ignored() {
+    let (mut a, mut b, mut talk) = talking();
+    let app = &mut talk.client.app;
+    let generation = app.generation(talk.client.socket).wrapping_sub(1);
+    for op in [Op::Close, Op::Shutdown, Op::Send] {
+        app.push(Command {
+            op,
+            socket: talk.client.socket,
+            generation,
+            arg: 1,
+        });
+    }
+    exchange(&mut a, &mut b, |_, _| true);
+    talk.go_on(&mut Dice::seeded(1));
+    talk.finish(&mut a, &mut b);
+}
+
+#[test]
+fn what_was_received_can_be_read_after_a_reset() {
+    let (mut a, mut b, mut talk) = talking();
+    talk.server.app.send(talk.server.socket, b"read me");
+    exchange(&mut a, &mut b, |_, _| true);
+    talk.server.app.reset(talk.server.socket);
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(a.count(Counter::connections), 0);
+    assert_eq!(talk.client.app.recv(talk.client.socket, 99), b"read me");
+    a.process_gone(1, &[talk.client.app.context]);
+    assert_eq!(a.memory(), 0);
+}
+
+#[test]
+fn time_wait_is_bounded_and_ends() {
+    let mut setup = Setup::host(1);
+    setup.config.max_time_wait = 5;
+    let (mut a, mut b) = (setup.build(), Setup::host(2).build());
+    let (mut client, mut server) = (a.app(1), b.app(1));
+    let listener = server.socket().unwrap();
+    assert!(b.listen(listener, 80, 100));
+    for _ in 0..12 {
+        let socket = client.socket().unwrap();
+        client.connect(socket, b.at(80));
+        exchange(&mut a, &mut b, |_, _| true);
+        let accepted = server.accept(listener).unwrap();
+        client.close(socket);
+        exchange(&mut a, &mut b, |_, _| true);
+        server.close(accepted);
+        exchange(&mut a, &mut b, |_, _| true);
+    }
+    assert_eq!(a.count(Counter::connections), 5);
+    assert_eq!(a.count(Counter::time_wait_overflow), 7);
+    assert_eq!(b.count(Counter::connections), 0);
+    pass_together(&mut a, &mut b, 2_000_000);
+    assert_eq!(a.count(Counter::connections), 0);
+    assert_eq!(a.count(Counter::time_wait), 0);
+}
+
+#[test]
+fn stopping_resets_what_is_left() {
+    let (mut a, mut b, talk) = talking();
+    assert_eq!(a.ask(Message::CountBusy), 1);
+    a.shared.inboxes[0].send(Message::Stop);
+    let flags = flags_from_client(&mut a, &mut b);
+    assert!(flags.iter().any(|f| f.contains(Flags::RST)), "{flags:?}");
+    assert_eq!(a.ask(Message::CountBusy), 0);
+    let error = talk.server.app.take_error(talk.server.socket);
+    assert_eq!(error, libc::ECONNRESET);
+}

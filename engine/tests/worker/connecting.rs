@@ -1,0 +1,241 @@
+//! Opening connections actively.
+
+use crate::bed::{Bed, Setup, address, exchange, mac, pass_together};
+use crate::conversation::Conversation;
+use crate::dice::Dice;
+use context::socket::{option, state};
+use engine::tcp::Flags;
+use psio::pair::PairConfig;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::Ordering::SeqCst;
+
+#[test]
+fn two_stacks_carry_a_connection() {
+    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+    let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+    let mut dice = Dice::seeded(1);
+    for _ in 0..200 {
+        talk.go_on(&mut dice);
+        exchange(&mut a, &mut b, |_, _| true);
+    }
+    talk.finish(&mut a, &mut b);
+    assert!(talk.bytes() > 1_000_000);
+}
+
+#[test]
+fn two_stacks_carry_a_connection_over_a_network_that_loses() {
+    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+    let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+    let (mut dice, mut loss) = (Dice::seeded(2), Dice::seeded(3));
+    for _ in 0..200 {
+        talk.go_on(&mut dice);
+        exchange(&mut a, &mut b, |_, _| !loss.one_in(50));
+        pass_together(&mut a, &mut b, 20_000);
+    }
+    talk.finish(&mut a, &mut b);
+    assert!(talk.bytes() > 1_000_000);
+}
+
+#[test]
+fn an_unresolved_neighbour_fails_connect_with_ehostunreach() {
+    let mut setup = Setup::host(1);
+    setup.config.neighbors.clear();
+    let mut bed = setup.build();
+    let mut app = bed.app(1);
+    let socket = app.socket().unwrap();
+    app.connect(socket, SocketAddrV4::new(address(2), 80));
+    bed.settle();
+    assert_eq!(app.state(socket), state::SYN_SENT);
+    let mut requests = 0;
+    while app.state(socket) == state::SYN_SENT {
+        requests += bed.sent().iter().filter(|f| f[12..14] == [8, 6]).count();
+        bed.pass(100_000);
+        assert!(requests < 10, "asks for ever");
+    }
+    assert_eq!(requests, 3);
+    assert_eq!(app.take_error(socket), libc::EHOSTUNREACH);
+    assert_eq!(app.state(socket), state::CLOSE);
+    app.close(socket);
+    bed.process_gone(1, &[app.context]);
+    assert_eq!(bed.memory(), 0);
+}
+
+/// One neighbour that does not answer must not hold up what goes to others.
+#[test]
+fn an_unresolved_neighbour_blocks_nobody_else() {
+    let mut setup = Setup::host(1);
+    setup.config.neighbors.retain(|(prefix, _)| prefix.contains(address(2)));
+    let (mut a, mut b) = (setup.build(), Setup::host(2).build());
+    let mut app = a.app(9);
+    for _ in 0..10 {
+        let socket = app.socket().unwrap();
+        app.connect(socket, SocketAddrV4::new(address(3), 80));
+    }
+    a.settle();
+    let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+    talk.go_on(&mut Dice::seeded(1));
+    talk.finish(&mut a, &mut b);
+}
+
+#[test]
+fn a_destination_without_a_route_fails_connect_with_enetunreach() {
+    let mut bed = Setup::host(1).build();
+    let mut app = bed.app(1);
+    for to in [[192, 0, 2, 1], [255, 255, 255, 255], [224, 0, 0, 1], [10, 0, 0, 255]] {
+        let socket = app.socket().unwrap();
+        app.connect(socket, SocketAddrV4::new(to.into(), 80));
+        bed.settle();
+        assert_eq!(app.take_error(socket), libc::ENETUNREACH, "{to:?}");
+        assert_eq!(bed.sent(), Vec::<Vec<u8>>::new(), "{to:?}");
+    }
+}
+
+#[test]
+fn a_refused_connection_says_so_and_may_be_tried_again() {
+    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+    let (mut client, mut server) = (a.app(1), b.app(1));
+    let socket = client.socket().unwrap();
+    client.connect(socket, b.at(80));
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(client.take_error(socket), libc::ECONNREFUSED);
+    let listener = server.socket().unwrap();
+    assert!(b.listen(listener, 80, 1));
+    client.connect(socket, b.at(80));
+    exchange(&mut a, &mut b, |_, _| true);
+    assert!(client.is_connected(socket));
+}
+
+#[test]
+fn loopback_connects_two_sockets_of_one_stack() {
+    for (pair, to) in [
+        (PairConfig::plain(), Ipv4Addr::LOCALHOST),
+        (PairConfig::default(), address(1)),
+    ] {
+        let mut bed = Setup { pair, ..Setup::host(1) }.build();
+        let (mut client, mut server) = (bed.app(1), bed.app(2));
+        let listener = server.socket().unwrap();
+        assert!(bed.listen(listener, 80, 10));
+        let socket = client.socket().unwrap();
+        client.connect(socket, SocketAddrV4::new(to, 80));
+        bed.settle();
+        let accepted = server.accept(listener).unwrap();
+        let data: Vec<u8> = (0..300_000u32).map(|i| (i ^ i >> 8) as u8).collect();
+        let (mut sent, mut got) = (0, Vec::new());
+        for _ in 0..1000 {
+            sent += client.send(socket, &data[sent..]);
+            bed.pass(1000);
+            got.extend(server.recv(accepted, 1 << 20));
+        }
+        assert_eq!(got.len(), data.len());
+        assert!(got == data);
+        client.close(socket);
+        bed.settle();
+        assert!(server.is_at_end(accepted));
+        assert_eq!(bed.sent(), Vec::<Vec<u8>>::new(), "nothing leaves the stack");
+    }
+}
+
+#[test]
+fn a_socket_may_connect_to_itself() {
+    let mut bed = Setup::host(1).build();
+    let mut app = bed.app(1);
+    let socket = app.socket().unwrap();
+    assert!(bed.bind(socket, 5000));
+    app.connect(socket, bed.at(5000));
+    bed.settle();
+    assert!(app.is_connected(socket));
+    assert_eq!(app.send(socket, b"to myself"), 9);
+    bed.settle();
+    assert_eq!(app.recv(socket, 100), b"to myself");
+    app.close(socket);
+    bed.pass(10_000_000);
+    bed.process_gone(1, &[app.context]);
+    assert_eq!(bed.memory(), 0);
+}
+
+#[test]
+fn a_bound_socket_connects_from_its_port() {
+    let mut bed = Setup::host(1).build();
+    let mut app = bed.app(1);
+    let socket = app.socket().unwrap();
+    assert!(bed.bind(socket, 5000));
+    app.connect(socket, SocketAddrV4::new(address(2), 80));
+    bed.settle();
+    let syn = &bed.sent_segments()[0];
+    assert_eq!(syn.src, (address(1), 5000));
+    assert_eq!(syn.dst_mac, mac(2));
+}
+
+/// What a record says of its own address is the application's word.
+#[test]
+fn a_source_address_is_not_taken_from_shared_memory() {
+    let mut bed = Setup::host(1).build();
+    let mut app = bed.app(1);
+    let socket = app.socket().unwrap();
+    let record = bed.shared.segment.socket(socket).unwrap();
+    record.names.set((Ipv4Addr::new(203, 0, 113, 7), 22).into(), None);
+    record.engine.state.store(state::CLOSE | state::BOUND, SeqCst);
+    app.connect(socket, SocketAddrV4::new(address(2), 80));
+    bed.settle();
+    for syn in bed.sent_segments() {
+        assert_eq!(syn.src.0, address(1));
+        assert_ne!(syn.src.1, 22);
+    }
+}
+
+#[test]
+fn options_set_before_connect_count() {
+    let mut bed = Setup::host(1).build();
+    let mut app = bed.app(1);
+    let socket = app.socket().unwrap();
+    let record = bed.shared.segment.socket(socket).unwrap();
+    record.options.max_segment.store(700, SeqCst);
+    record.options.bits.store(option::NODELAY, SeqCst);
+    record.options.tos_ttl.store(7 << 8 | 0x10, SeqCst);
+    app.connect(socket, SocketAddrV4::new(address(2), 80));
+    bed.settle();
+    let frame = bed.sent().remove(0);
+    assert_eq!((frame[15], frame[22]), (0x10, 7), "IP_TOS and IP_TTL");
+    let syn = crate::frames::TcpFrame::parse(&frame).unwrap();
+    assert_eq!(syn.options[..4], [2, 4, 700u16.to_be_bytes()[0], 700u16.to_be_bytes()[1]]);
+}
+
+/// RFC 9293 section 3.5: both ends send a SYN at once.
+#[test]
+fn both_ends_may_connect_at_once() {
+    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+    let (mut x, mut y) = (a.app(1), b.app(1));
+    let (s, t) = (x.socket().unwrap(), y.socket().unwrap());
+    assert!(a.bind(s, 7000) && b.bind(t, 7000));
+    x.connect(s, b.at(7000));
+    y.connect(t, a.at(7000));
+    exchange(&mut a, &mut b, |_, _| true);
+    assert!(x.is_connected(s) && y.is_connected(t));
+    x.send(s, b"hello");
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(y.recv(t, 10), b"hello");
+}
+
+#[test]
+fn a_reset_ends_an_established_connection_with_econnreset() {
+    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+    let talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+    let (mut client, mut server) = (talk.client, talk.server);
+    server.app.reset(server.socket);
+    let mut resets = 0;
+    exchange(&mut a, &mut b, |_, frame| {
+        let segment = crate::frames::TcpFrame::parse(frame).unwrap();
+        resets += usize::from(segment.has(Flags::RST));
+        true
+    });
+    assert_eq!(resets, 1);
+    assert_eq!(client.app.take_error(client.socket), libc::ECONNRESET);
+    client.app.close(client.socket);
+    close_all(&mut a, &[&client.app.context]);
+}
+
+fn close_all(bed: &mut Bed, contexts: &[&u32]) {
+    let contexts: Vec<u32> = contexts.iter().map(|c| **c).collect();
+    bed.process_gone(1, &contexts);
+    assert_eq!(bed.memory(), 0);
+}

@@ -1,0 +1,17 @@
+//! The worker as its network and its applications see it, with a clock of the test's own: what it
+//! does for those that keep the rules, and that it survives those that do not.
+
+mod app;
+mod bed;
+mod conversation;
+mod dice;
+mod frames;
+mod hostile_application;
+mod hostile_network;
+
+mod closing;
+mod connecting;
+mod events;
+mod listening;
+mod memory;
+mod robustness;

@@ -1,0 +1,122 @@
+//! Hostile networks and hostile applications, from seeds: the worker survives, loses nothing, and
+//! others notice nothing.
+
+use crate::bed::{Bed, Setup, exchange, pass_together};
+use crate::conversation::Conversation;
+use crate::dice::Dice;
+use crate::frames::TcpFrame;
+use crate::hostile_network::{HOST, Network, Server};
+use crate::bed;
+use crate::hostile_application::Hostile;
+use engine::stats::Counter;
+use psio::pair::PairConfig;
+
+/// Says which seed it was, if the test fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}", self.0);
+        }
+    }
+}
+
+fn joined() -> (Bed, Bed) {
+    let (mut a, b) = (Setup::host(1), Setup::host(2));
+    // The stack under attack takes super-segments, too.
+    a.pair = PairConfig::plain();
+    (a.build(), b.build())
+}
+
+/// When all processes are gone, nothing is left of what they had.
+fn assert_nothing_leaks(a: &mut Bed, b: &mut Bed, processes: &[u32]) {
+    let contexts: Vec<u32> = (0..8).collect();
+    for (i, process) in processes.iter().enumerate() {
+        let contexts = if i == 0 { &contexts[..] } else { &[] };
+        a.process_gone(*process, contexts);
+    }
+    b.process_gone(1, &[0]);
+    for _ in 0..200 {
+        pass_together(a, b, 20_000_000);
+        if a.count(Counter::connections) == 0 {
+            break;
+        }
+    }
+    assert_eq!(a.count(Counter::connections), 0, "connections are left");
+    assert_eq!(a.memory(), 0, "memory is left");
+    let mut app = a.open_context(0, 1000);
+    let mut records = 0;
+    while app.socket().is_some() || a.settle() && app.socket().is_some() {
+        records += 1;
+    }
+    assert_eq!(records, a.shared.segment.geometry().sockets());
+}
+
+#[test]
+fn a_hostile_network_disturbs_no_other_connection() {
+    for seed in 9..10 {
+        let _seed = Seed(seed);
+        let mut dice = Dice::seeded(seed);
+        let (mut a, mut b) = joined();
+        let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+        let mut server = Server::start(&mut a, 2);
+        let mut network = Network::new(1);
+        for _ in 0..100 {
+            for _ in 0..dice.below(20) {
+                a.inject(&network.frame(&mut dice));
+            }
+            server.go_on(&mut dice);
+            talk.go_on(&mut dice);
+            exchange(&mut a, &mut b, |from_a, frame| {
+                if from_a {
+                    network.see(frame);
+                }
+                let to_hostile = TcpFrame::parse(frame).is_some_and(|s| s.dst.0 == bed::address(HOST));
+                !(from_a && to_hostile)
+            });
+            let step = [0, 1000, 50_000, 400_000][dice.index(4)];
+            pass_together(&mut a, &mut b, step);
+        }
+        talk.finish(&mut a, &mut b);
+        assert!(talk.bytes() > 0);
+        assert_nothing_leaks(&mut a, &mut b, &[1, 2]);
+    }
+}
+
+#[test]
+fn a_hostile_application_disturbs_no_other_process() {
+    for seed in 9..10 {
+        let _seed = Seed(seed);
+        let mut dice = Dice::seeded(seed);
+        let (mut a, mut b) = joined();
+        let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+        let targets = [b.at(80), b.at(9), a.at(5000), a.at(5001)];
+        let spared = [talk.client.socket];
+        let mut hostile = Hostile::start(&mut a, 2, &spared, &targets);
+        for _ in 0..200 {
+            for _ in 0..dice.below(8) {
+                hostile.go_on(&mut a, &mut dice);
+            }
+            talk.go_on(&mut dice);
+            if let Some(socket) = talk.server.app.accept(talk.listener) {
+                match dice.below(3) {
+                    0 => talk.server.app.reset(socket),
+                    1 => talk.server.app.close(socket),
+                    _ => {
+                        talk.server.app.send(socket, &[1; 3000]);
+                    }
+                }
+            }
+            exchange(&mut a, &mut b, |_, _| true);
+            let step = [0, 1000, 50_000, 400_000][dice.index(4)];
+            pass_together(&mut a, &mut b, step);
+        }
+        talk.finish(&mut a, &mut b);
+        assert!(talk.bytes() > 0);
+        let contexts = hostile.contexts();
+        a.process_gone(2, &contexts);
+        talk.finish(&mut a, &mut b);
+        assert_nothing_leaks(&mut a, &mut b, &[1]);
+    }
+}

@@ -1,0 +1,10 @@
+//! Data between sockets and files, pipes and stdio; system calls made by number.
+
+pub mod print;
+pub mod sendfile;
+pub mod splice;
+pub mod stream;
+pub mod syscall;
+
+#[cfg(test)]
+mod tests;

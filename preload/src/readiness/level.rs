@@ -1,0 +1,259 @@
+//! The level of a socket: what poll(2) would say of it now, derived from its record alone.
+//!
+//! After `tcp_poll` and `inet_csk_listen_poll` of Linux. Bits of poll and epoll are the same.
+
+use context::socket::{Socket, flag, state};
+use context::{MAX_WORKERS, Segment};
+use std::sync::atomic::Ordering;
+
+/// Bits of epoll_ctl(2), which have the same values as those of poll(2).
+pub mod bit {
+    /// `EPOLLIN`
+    pub const IN: u32 = libc::EPOLLIN as u32;
+    /// `EPOLLPRI`
+    pub const PRI: u32 = libc::EPOLLPRI as u32;
+    /// `EPOLLOUT`
+    pub const OUT: u32 = libc::EPOLLOUT as u32;
+    /// `EPOLLERR`
+    pub const ERR: u32 = libc::EPOLLERR as u32;
+    /// `EPOLLHUP`
+    pub const HUP: u32 = libc::EPOLLHUP as u32;
+    /// `POLLNVAL`, of poll only.
+    pub const NVAL: u32 = libc::POLLNVAL as u32;
+    /// `EPOLLRDNORM`
+    pub const RDNORM: u32 = libc::EPOLLRDNORM as u32;
+    /// `EPOLLRDBAND`
+    pub const RDBAND: u32 = libc::EPOLLRDBAND as u32;
+    /// `EPOLLWRNORM`
+    pub const WRNORM: u32 = libc::EPOLLWRNORM as u32;
+    /// `EPOLLWRBAND`
+    pub const WRBAND: u32 = libc::EPOLLWRBAND as u32;
+    /// `EPOLLRDHUP`
+    pub const RDHUP: u32 = libc::EPOLLRDHUP as u32;
+    /// All that data to read, or its end, can raise.
+    pub const READ: u32 = IN | PRI | RDNORM | RDBAND;
+    /// All that room to write can raise.
+    pub const WRITE: u32 = OUT | WRNORM | WRBAND;
+    /// Reported whether asked for or not.
+    pub const ALWAYS: u32 = ERR | HUP;
+}
+
+/// What a socket whose engine is gone says: every call returns at once, and fails.
+pub const GONE: u32 = bit::ALWAYS | bit::RDHUP | READABLE | WRITABLE;
+
+const READABLE: u32 = bit::IN | bit::RDNORM;
+const WRITABLE: u32 = bit::OUT | bit::WRNORM;
+
+/// The level of `socket`, whether its bits were asked for or not. If `interest` has a bit of
+/// [`bit::WRITE`] and there is no room, the engine is asked for an edge when there is.
+pub fn level(segment: &Segment, socket: &Socket, interest: u32) -> u32 {
+    let word = socket.engine.state.load(Ordering::Acquire);
+    let flags = socket.app.flags.load(Ordering::Acquire);
+    let error = socket.engine.error.load(Ordering::Acquire) != 0;
+    let tcp = match word & state::MASK {
+        0 => state::CLOSE,
+        tcp => tcp,
+    };
+    if tcp == state::LISTEN {
+        let waits = accept_waits(segment, socket);
+        return if waits { READABLE } else { 0 };
+    }
+    let connecting = tcp == state::CLOSE
+        && flags & flag::CONNECTING != 0
+        && word & state::RX_SHUT == 0
+        && !error;
+    let read_shut = word & state::RX_SHUT != 0 || flags & flag::SHUT_RD != 0;
+    let write_shut = word & state::TX_SHUT != 0 || flags & flag::SHUT_WR != 0;
+
+    let mut level = 0;
+    if (tcp == state::CLOSE && !connecting) || (read_shut && write_shut) {
+        level |= bit::HUP;
+    }
+    if read_shut {
+        level |= READABLE | bit::RDHUP;
+    }
+    if !connecting && tcp != state::SYN_SENT && tcp != state::SYN_RECV {
+        let low = u64::from(socket.options.receive_low.load(Ordering::Relaxed)).max(1);
+        if socket.readable() >= low {
+            level |= READABLE;
+        }
+        if write_shut || tcp == state::CLOSE || has_room(socket, interest) {
+            level |= WRITABLE;
+        }
+    }
+    if error {
+        level |= bit::ERR;
+    }
+    level
+}
+
+/// Whether a connection waits in one of a listener's accept rings.
+fn accept_waits(segment: &Segment, socket: &Socket) -> bool {
+    let workers = (segment.geometry().workers as usize).min(MAX_WORKERS);
+    socket.accept_rings[..workers].iter().any(|chunk| {
+        let chunk = chunk.load(Ordering::Acquire);
+        chunk != 0
+            && segment
+                .accept_ring(chunk)
+                .is_some_and(|ring| !ring.is_empty())
+    })
+}
+
+fn has_room(socket: &Socket, interest: u32) -> bool {
+    if socket.has_room() {
+        return true;
+    }
+    if interest & bit::WRITE == 0 {
+        return false;
+    }
+    socket.app.flags.fetch_or(flag::NOSPACE, Ordering::SeqCst);
+    // The engine may have made room just before it could see the flag.
+    socket.has_room()
+}
+
+/// What of a socket was seen when an edge was taken, to tell what the next one is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    rx_tail: u64,
+    tx_head: u64,
+    tx_limit: u32,
+    state: u32,
+}
+
+impl Seen {
+    /// What is to be seen now. Taken before the level is looked at.
+    pub fn now(socket: &Socket) -> Seen {
+        let shut = socket.app.flags.load(Ordering::Acquire) & (flag::SHUT_RD | flag::SHUT_WR);
+        Seen {
+            state: socket.engine.state.load(Ordering::Acquire) | shut << 16,
+            rx_tail: socket.engine.rx_tail.load(Ordering::Acquire),
+            tx_head: socket.engine.tx_head.load(Ordering::Acquire),
+            tx_limit: socket.engine.tx_limit.load(Ordering::Acquire),
+        }
+    }
+
+    /// Which bits an edge since then can have raised: the key of Linux's wait queues.
+    pub fn edge(&self, now: &Seen, socket: &Socket) -> u32 {
+        let tcp = now.state & state::MASK;
+        if self.state != now.state
+            || tcp == state::LISTEN
+            || socket.engine.error.load(Ordering::Acquire) != 0
+        {
+            return u32::MAX;
+        }
+        let mut edge = 0;
+        if self.rx_tail != now.rx_tail {
+            edge |= bit::READ;
+        }
+        if self.tx_head != now.tx_head || self.tx_limit != now.tx_limit {
+            edge |= bit::WRITE;
+        }
+        edge
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::readiness::testing::Engine;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    const ALL: u32 = u32::MAX;
+
+    #[test]
+    fn a_fresh_socket_hangs_up_and_can_be_written_as_in_the_kernel() {
+        let engine = Engine::new();
+        let socket = engine.fresh_socket(0);
+        let expected = bit::HUP | bit::OUT | bit::WRNORM;
+        assert_eq!(level(engine.segment(), socket, ALL), expected);
+    }
+
+    #[test]
+    fn a_connecting_socket_shows_nothing_until_the_outcome() {
+        let engine = Engine::new();
+        let socket = engine.fresh_socket(0);
+        socket.app.flags.fetch_or(flag::CONNECTING, SeqCst);
+        assert_eq!(level(engine.segment(), socket, ALL), 0);
+        socket.engine.state.store(state::SYN_SENT, SeqCst);
+        assert_eq!(level(engine.segment(), socket, ALL), 0);
+        engine.establish(0);
+        assert_eq!(level(engine.segment(), socket, ALL), bit::OUT | bit::WRNORM);
+    }
+
+    #[test]
+    fn a_failed_connect_raises_everything() {
+        let engine = Engine::new();
+        let socket = engine.fresh_socket(0);
+        socket.app.flags.fetch_or(flag::CONNECTING, SeqCst);
+        engine.fail(0, libc::ECONNREFUSED);
+        assert_eq!(level(engine.segment(), socket, ALL), GONE);
+    }
+
+    #[test]
+    fn data_is_readable_from_the_low_water_mark_on() {
+        let engine = Engine::new();
+        let socket = engine.established(0);
+        socket.options.receive_low.store(10, SeqCst);
+        engine.data(0, 9);
+        assert_eq!(level(engine.segment(), socket, 0) & bit::IN, 0);
+        engine.data(0, 1);
+        assert_eq!(level(engine.segment(), socket, 0) & READABLE, READABLE);
+    }
+
+    #[test]
+    fn the_peers_fin_reads_as_end_and_the_own_shutdown_completes_the_hang_up() {
+        let engine = Engine::new();
+        let socket = engine.established(0);
+        engine.fin(0);
+        let half = READABLE | bit::RDHUP | WRITABLE;
+        assert_eq!(level(engine.segment(), socket, ALL), half);
+        socket.app.flags.fetch_or(flag::SHUT_WR, SeqCst);
+        assert_eq!(level(engine.segment(), socket, ALL), half | bit::HUP);
+    }
+
+    #[test]
+    fn a_full_send_stream_is_not_writable_and_asks_for_an_edge() {
+        let engine = Engine::new();
+        let socket = engine.established(0);
+        engine.fill(0);
+        assert_eq!(level(engine.segment(), socket, bit::IN), 0);
+        assert_eq!(socket.app.flags.load(SeqCst) & flag::NOSPACE, 0);
+        assert_eq!(level(engine.segment(), socket, bit::OUT), 0);
+        assert_ne!(socket.app.flags.load(SeqCst) & flag::NOSPACE, 0);
+    }
+
+    #[test]
+    fn a_listener_is_readable_while_a_connection_waits_and_never_writable() {
+        let engine = Engine::new();
+        let socket = engine.listener(0);
+        assert_eq!(level(engine.segment(), socket, ALL), 0);
+        engine.incoming(0, 7);
+        assert_eq!(level(engine.segment(), socket, ALL), READABLE);
+    }
+
+    #[test]
+    fn a_pending_error_shows_until_it_is_taken() {
+        let engine = Engine::new();
+        let socket = engine.established(0);
+        engine.fail(0, libc::ECONNRESET);
+        assert_ne!(level(engine.segment(), socket, 0) & bit::ERR, 0);
+        socket.engine.error.store(0, SeqCst);
+        assert_eq!(level(engine.segment(), socket, 0), GONE & !bit::ERR);
+    }
+
+    #[test]
+    fn an_edge_is_about_what_has_changed() {
+        let engine = Engine::new();
+        let socket = engine.established(0);
+        let seen = Seen::now(socket);
+        assert_eq!(seen.edge(&Seen::now(socket), socket), 0);
+        engine.data(0, 1);
+        assert_eq!(seen.edge(&Seen::now(socket), socket), bit::READ);
+        let seen = Seen::now(socket);
+        socket.engine.tx_head.fetch_add(1, SeqCst);
+        assert_eq!(seen.edge(&Seen::now(socket), socket), bit::WRITE);
+        let seen = Seen::now(socket);
+        engine.fin(0);
+        assert_eq!(seen.edge(&Seen::now(socket), socket), u32::MAX);
+    }
+}

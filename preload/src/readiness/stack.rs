@@ -1,0 +1,116 @@
+//! What readiness needs of this process's attachment to the engine.
+
+use super::poll::PollSets;
+use crate::errno::Result;
+use crate::process::{self, Process};
+use crate::{real, thread};
+use context::Segment;
+use context::command::Command;
+use context::control::Request;
+use context::socket::Socket;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+
+/// A socket of the stack, in one of its record's lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketId {
+    /// Its record.
+    pub index: u32,
+    /// Low bits of the record's generation.
+    pub generation: u16,
+}
+
+impl SocketId {
+    /// The record, if it still is this socket's.
+    pub fn record(self, segment: &Segment) -> Option<&Socket> {
+        segment.socket(self.index).filter(|socket| {
+            socket.engine.generation.load(Ordering::Acquire) as u16 == self.generation
+        })
+    }
+}
+
+/// The attachment of this process, or one that a test makes.
+pub trait Stack: Sync {
+    /// The shared memory.
+    fn segment(&self) -> &Segment;
+    /// A number that differs between a process and its forked child.
+    fn attachment(&self) -> u32;
+    /// This thread's id.
+    fn tid(&self) -> u32;
+    /// Sends a command to the worker of its socket.
+    fn command(&self, command: Command);
+    /// Rings the doorbells that this thread has put off; called before it sleeps, or returns to
+    /// the program with nothing.
+    fn before_sleep(&self);
+    /// A ready set, and the eventfd (a private descriptor) by which the engine wakes who sleeps
+    /// in the kernel.
+    ///
+    /// # Errors
+    /// `ENOMEM` if the engine has none left, `EMFILE`.
+    fn open_set(&self) -> Result<(u32, RawFd)>;
+    /// Gives back what [`open_set`](Stack::open_set) gave.
+    fn close_set(&self, set: u32, eventfd: RawFd);
+    /// The ready sets of threads that poll.
+    fn poll_sets(&self) -> &PollSets;
+    /// Whether the engine is still there.
+    fn is_alive(&self) -> bool;
+}
+
+/// The attachment of this process; `None` if it does not run under mtcp-run.
+pub fn current() -> Option<&'static dyn Stack> {
+    process::process().map(|process| process as &dyn Stack)
+}
+
+impl Stack for Process {
+    fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    fn attachment(&self) -> u32 {
+        process::epoch()
+    }
+
+    fn tid(&self) -> u32 {
+        thread::id()
+    }
+
+    fn command(&self, command: Command) {
+        // Without a context there is no engine any more, and no edge to be told of.
+        let _ = thread::with_thread(|thread| thread.command(command));
+    }
+
+    fn before_sleep(&self) {
+        // With a core of its own, the worker was rung for each command that matters.
+        if self.segment.shared_core() {
+            let _ = thread::with_thread(|thread| thread.before_sleep());
+        }
+    }
+
+    fn open_set(&self) -> Result<(u32, RawFd)> {
+        let eventfd = process::make_private(real::eventfd()?)?;
+        match self.control(Request::NewReadySet, &[eventfd]) {
+            Ok(set) => Ok((set, eventfd)),
+            Err(error) => {
+                fdmap::take(eventfd);
+                real::close(eventfd);
+                Err(error)
+            }
+        }
+    }
+
+    fn close_set(&self, set: u32, eventfd: RawFd) {
+        // An engine that is gone has no sets.
+        let _ = self.control(Request::FreeReadySet(set), &[]);
+        fdmap::take(eventfd);
+        real::close(eventfd);
+    }
+
+    fn poll_sets(&self) -> &PollSets {
+        static POLL_SETS: PollSets = PollSets::new();
+        &POLL_SETS
+    }
+
+    fn is_alive(&self) -> bool {
+        self.is_engine_alive()
+    }
+}

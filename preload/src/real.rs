@@ -1,0 +1,266 @@
+//! System calls made directly: libc's wrappers are what this library intercepts, and they touch
+//! `errno`.
+
+#![allow(unsafe_code)]
+
+use crate::errno::{Errno, Result};
+use std::ffi::{c_int, c_long};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+compile_error!("the preload library makes system calls as Linux on x86-64 wants them");
+
+/// Makes system call `number`.
+///
+/// # Safety
+/// As the system call.
+///
+/// # Errors
+/// What the kernel says.
+#[inline]
+pub unsafe fn syscall(number: c_long, args: [usize; 6]) -> Result<usize> {
+    let result: isize;
+    // SAFETY: the kernel's convention (syscall(2)): rcx and r11 are lost, memory is what the call
+    // makes of it, for which the caller answers.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            in("r9") args[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    match result {
+        -4095..=-1 => Err(Errno(-result as c_int)),
+        _ => Ok(result as usize),
+    }
+}
+
+/// Closes a descriptor. The number is free afterwards whatever happens, so nothing is returned.
+pub fn close(fd: RawFd) {
+    // SAFETY: closing is safe for memory; that the descriptor is ours to close is the caller's.
+    let _ = unsafe { syscall(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+}
+
+/// Duplicates `fd` to the lowest free number from `minimum` on.
+///
+/// # Errors
+/// `EBADF`, `EMFILE`, `EINVAL`.
+pub fn duplicate(fd: RawFd, minimum: RawFd, cloexec: bool) -> Result<RawFd> {
+    let command = if cloexec {
+        libc::F_DUPFD_CLOEXEC
+    } else {
+        libc::F_DUPFD
+    };
+    fcntl(fd, command, minimum as usize).map(|n| n as RawFd)
+}
+
+/// Makes `to` a duplicate of `from` in one step; see dup3(2).
+///
+/// # Errors
+/// As dup3(2).
+pub fn duplicate_to(from: RawFd, to: RawFd, cloexec: bool) -> Result<()> {
+    let flags = if cloexec { libc::O_CLOEXEC as usize } else { 0 };
+    loop {
+        // SAFETY: no memory is involved.
+        match unsafe { syscall(libc::SYS_dup3, [from as usize, to as usize, flags, 0, 0, 0]) } {
+            // Another thread is just opening that number.
+            Err(Errno(libc::EBUSY | libc::EINTR)) => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+/// fcntl(2) with an argument that is no pointer.
+///
+/// # Errors
+/// As fcntl(2).
+pub fn fcntl(fd: RawFd, command: c_int, arg: usize) -> Result<usize> {
+    // SAFETY: the commands used here take numbers.
+    unsafe {
+        syscall(
+            libc::SYS_fcntl,
+            [fd as usize, command as usize, arg, 0, 0, 0],
+        )
+    }
+}
+
+/// Sets or clears `FD_CLOEXEC`.
+///
+/// # Errors
+/// `EBADF`.
+pub fn set_cloexec(fd: RawFd, on: bool) -> Result<()> {
+    let flags = if on { libc::FD_CLOEXEC as usize } else { 0 };
+    fcntl(fd, libc::F_SETFD, flags).map(drop)
+}
+
+/// Whether `FD_CLOEXEC` is set.
+///
+/// # Errors
+/// `EBADF`.
+pub fn is_cloexec(fd: RawFd) -> Result<bool> {
+    Ok(fcntl(fd, libc::F_GETFD, 0)? & libc::FD_CLOEXEC as usize != 0)
+}
+
+/// Writes `bytes`; see write(2).
+///
+/// # Errors
+/// As write(2).
+pub fn write(fd: RawFd, bytes: &[u8]) -> Result<usize> {
+    let (at, len) = (bytes.as_ptr() as usize, bytes.len());
+    // SAFETY: the kernel only reads the bytes.
+    unsafe { syscall(libc::SYS_write, [fd as usize, at, len, 0, 0, 0]) }
+}
+
+/// Reads into `bytes`; see read(2).
+///
+/// # Errors
+/// As read(2).
+pub fn read(fd: RawFd, bytes: &mut [u8]) -> Result<usize> {
+    let (at, len) = (bytes.as_mut_ptr() as usize, bytes.len());
+    // SAFETY: the kernel writes no more than `len` bytes there.
+    unsafe { syscall(libc::SYS_read, [fd as usize, at, len, 0, 0, 0]) }
+}
+
+/// Makes a kernel socket; see socket(2).
+///
+/// # Errors
+/// As socket(2).
+pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Result<RawFd> {
+    let args = [domain as usize, kind as usize, protocol as usize, 0, 0, 0];
+    // SAFETY: no memory is involved.
+    unsafe { syscall(libc::SYS_socket, args) }.map(|fd| fd as RawFd)
+}
+
+/// eventfd2(2), non-blocking and close-on-exec.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`, `ENOMEM`.
+pub fn eventfd() -> Result<RawFd> {
+    let flags = (libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) as usize;
+    // SAFETY: no memory is involved.
+    unsafe { syscall(libc::SYS_eventfd2, [0, flags, 0, 0, 0, 0]) }.map(|fd| fd as RawFd)
+}
+
+/// Process id.
+pub fn process_id() -> u32 {
+    // SAFETY: cannot fail.
+    unsafe { syscall(libc::SYS_getpid, [0; 6]) }.unwrap_or(0) as u32
+}
+
+/// Thread id.
+pub fn thread_id() -> u32 {
+    // SAFETY: cannot fail.
+    unsafe { syscall(libc::SYS_gettid, [0; 6]) }.unwrap_or(0) as u32
+}
+
+/// Sleeps; a signal ends it early.
+pub fn sleep(time: Duration) {
+    let time = timespec(time);
+    // SAFETY: the kernel reads the time; no remaining time is asked for.
+    let _ = unsafe {
+        syscall(
+            libc::SYS_nanosleep,
+            [&raw const time as usize, 0, 0, 0, 0, 0],
+        )
+    };
+}
+
+/// A duration as C has it.
+pub fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: time.as_secs().min(i64::MAX as u64) as i64,
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
+}
+
+/// Sends this thread a signal.
+pub fn raise(signal: c_int) {
+    let args = [
+        process_id() as usize,
+        thread_id() as usize,
+        signal as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: a signal to ourselves, as the kernel would send it.
+    let _ = unsafe { syscall(libc::SYS_tgkill, args) };
+}
+
+/// Keeps all signals from this thread until dropped.
+pub struct SignalsBlocked(u64);
+
+impl SignalsBlocked {
+    /// Blocks all signals.
+    pub fn new() -> SignalsBlocked {
+        SignalsBlocked(set_mask(u64::MAX))
+    }
+}
+
+impl Default for SignalsBlocked {
+    fn default() -> Self {
+        SignalsBlocked::new()
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        set_mask(self.0);
+    }
+}
+
+/// Sets the mask of blocked signals (the kernel's 64 bits) and returns what it was.
+fn set_mask(mask: u64) -> u64 {
+    let mut old = 0u64;
+    let args = [
+        libc::SIG_SETMASK as usize,
+        &raw const mask as usize,
+        &raw mut old as usize,
+        size_of::<u64>(),
+        0,
+        0,
+    ];
+    // SAFETY: both masks have the size that is given.
+    let _ = unsafe { syscall(libc::SYS_rt_sigprocmask, args) };
+    old
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_the_kernels_and_errno_is_left_alone() {
+        crate::errno::set(7);
+        assert_eq!(write(-1, b"x"), Err(Errno(libc::EBADF)));
+        assert_eq!(is_cloexec(-1), Err(Errno(libc::EBADF)));
+        assert_eq!(crate::errno::get(), 7);
+    }
+
+    #[test]
+    fn a_duplicate_has_the_flag_asked_for() {
+        let fd = eventfd().unwrap();
+        assert_eq!(is_cloexec(fd), Ok(true));
+        let copy = duplicate(fd, 300, false).unwrap();
+        assert!(copy >= 300);
+        assert_eq!(is_cloexec(copy), Ok(false));
+        close(fd);
+        close(copy);
+    }
+
+    #[test]
+    fn blocked_signals_are_let_through_again() {
+        let before = set_mask(0);
+        drop(SignalsBlocked::new());
+        assert_eq!(set_mask(before), 0);
+    }
+}

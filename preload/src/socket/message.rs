@@ -1,0 +1,247 @@
+//! Messages: recvmsg(2), sendmsg(2), recvmmsg(2), sendmmsg(2) on a byte stream.
+
+#![allow(unsafe_code)]
+
+use super::buffers::{Buffers, IOV_MAX};
+use super::{SocketRef, recv, send};
+use crate::errno::{Errno, Result};
+use libc::{c_int, c_uint, mmsghdr, msghdr, timespec};
+use std::time::{Duration, Instant};
+
+/// Buffers of a message header.
+///
+/// # Safety
+/// As [`Buffers::message`], for what stands in the header.
+unsafe fn buffers<'a>(message: &msghdr) -> Result<Buffers<'a>> {
+    if message.msg_namelen > i32::MAX as u32 {
+        return Err(Errno(libc::EINVAL));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { Buffers::message(message.msg_iov, message.msg_iovlen, libc::EMSGSIZE) }
+}
+
+/// recvmsg(2). A stream has neither source address nor control data to tell.
+///
+/// # Errors
+/// As recvmsg(2).
+///
+/// # Safety
+/// `message` is null, or a header whose buffers may be written.
+pub unsafe fn receive(socket: SocketRef, message: *mut msghdr, flags: c_int) -> Result<usize> {
+    // SAFETY: the caller's promise.
+    let header = unsafe { message.as_mut() }.ok_or(Errno(libc::EFAULT))?;
+    // SAFETY: as above.
+    let mut buffers = unsafe { buffers(header) }?;
+    let n = recv::receive(socket, &mut buffers, flags)?;
+    if !header.msg_name.is_null() {
+        header.msg_namelen = 0;
+    }
+    header.msg_controllen = 0;
+    header.msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
+    Ok(n)
+}
+
+/// sendmsg(2). A connected stream ignores the address, and control data for other families.
+///
+/// # Errors
+/// As sendmsg(2).
+///
+/// # Safety
+/// `message` is null, or a header whose buffers may be read.
+pub unsafe fn send(socket: SocketRef, message: *const msghdr, flags: c_int) -> Result<usize> {
+    // SAFETY: the caller's promise.
+    let header = unsafe { message.as_ref() }.ok_or(Errno(libc::EFAULT))?;
+    // SAFETY: as above.
+    let mut buffers = unsafe { buffers(header) }?;
+    send::send(socket, &mut buffers, flags)
+}
+
+/// recvmmsg(2): returns the number of messages.
+///
+/// # Errors
+/// As recvmmsg(2): of the first message only.
+///
+/// # Safety
+/// `count` headers stand at `messages`, each as for [`receive`]; `timeout` is null or valid.
+pub unsafe fn receive_many(
+    socket: SocketRef,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *const timespec,
+) -> Result<c_int> {
+    // SAFETY: the caller's promise.
+    let end = match unsafe { timeout.as_ref() } {
+        None => None,
+        Some(time) => Some(Instant::now() + duration(time)?),
+    };
+    let wait_for_one = flags & libc::MSG_WAITFORONE != 0;
+    let mut flags = flags & !libc::MSG_WAITFORONE;
+    // SAFETY: the caller's promise.
+    unsafe {
+        each(messages, count, |entry| {
+            let n = receive(socket, &raw mut entry.msg_hdr, flags)?;
+            entry.msg_len = n as c_uint;
+            if wait_for_one {
+                flags |= libc::MSG_DONTWAIT;
+            }
+            // As the kernel: the time is looked at between messages only.
+            Ok(end.is_none_or(|end| Instant::now() < end))
+        })
+    }
+}
+
+/// sendmmsg(2): returns the number of messages.
+///
+/// # Errors
+/// As sendmmsg(2): of the first message only.
+///
+/// # Safety
+/// `count` headers stand at `messages`, each as for [`send`].
+pub unsafe fn send_many(
+    socket: SocketRef,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> Result<c_int> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        each(messages, count, |entry| {
+            let wanted = buffers(&entry.msg_hdr)?.left();
+            let n = send(socket, &raw const entry.msg_hdr, flags)?;
+            entry.msg_len = n as c_uint;
+            Ok(n == wanted)
+        })
+    }
+}
+
+/// Calls `one` for each message while it says so, and returns how many there were.
+///
+/// # Safety
+/// `count` headers stand at `messages`.
+unsafe fn each(
+    messages: *mut mmsghdr,
+    count: c_uint,
+    mut one: impl FnMut(&mut mmsghdr) -> Result<bool>,
+) -> Result<c_int> {
+    let count = (count as usize).min(IOV_MAX);
+    if messages.is_null() && count > 0 {
+        return Err(Errno(libc::EFAULT));
+    }
+    for done in 0..count {
+        // SAFETY: the caller's promise.
+        let entry = unsafe { &mut *messages.add(done) };
+        match one(entry) {
+            Ok(true) => {}
+            Ok(false) => return Ok(done as c_int + 1),
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => return Ok(done as c_int),
+        }
+    }
+    Ok(count as c_int)
+}
+
+fn duration(time: &timespec) -> Result<Duration> {
+    match (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
+        // A time beyond the clock's end never comes; a year is as good.
+        (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) => {
+            Ok(Duration::new(seconds.min(31_536_000), nanos))
+        }
+        _ => Err(Errno(libc::EINVAL)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{engine, established};
+
+    fn header(bytes: &mut [u8], vector: &mut libc::iovec) -> msghdr {
+        *vector = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
+        // SAFETY: zero is a valid header.
+        let mut header: msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = vector;
+        header.msg_iovlen = 1;
+        header
+    }
+
+    fn empty() -> libc::iovec {
+        libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        }
+    }
+
+    #[test]
+    fn a_received_message_has_no_address_and_no_control_data() {
+        let socket = established();
+        engine().receive(socket, b"hello");
+        let (mut bytes, mut vector) = ([0u8; 9], empty());
+        let mut name = [0u8; 16];
+        let mut header = header(&mut bytes, &mut vector);
+        (header.msg_name, header.msg_namelen) = (name.as_mut_ptr().cast(), 16);
+        header.msg_flags = -1;
+        // SAFETY: the header and what it points to live through the call.
+        let n = unsafe { receive(socket, &raw mut header, 0) };
+        assert_eq!(n, Ok(5));
+        assert_eq!((header.msg_namelen, header.msg_controllen), (0, 0));
+        assert_eq!(header.msg_flags, 0);
+        assert_eq!(&bytes[..5], b"hello");
+    }
+
+    #[test]
+    fn several_messages_are_cut_from_the_stream_until_it_is_empty() {
+        let socket = established();
+        engine().receive(socket, b"abcdef");
+        let mut bytes = [[0u8; 4]; 3];
+        let mut vectors = [empty(), empty(), empty()];
+        let mut messages: Vec<mmsghdr> = bytes
+            .iter_mut()
+            .zip(&mut vectors)
+            .map(|(bytes, vector)| mmsghdr {
+                msg_hdr: header(bytes, vector),
+                msg_len: 0,
+            })
+            .collect();
+        let at = messages.as_mut_ptr();
+        let flags = libc::MSG_WAITFORONE;
+        // SAFETY: three headers, which live through the calls.
+        unsafe {
+            assert_eq!(receive_many(socket, at, 3, flags, std::ptr::null()), Ok(2));
+            let again = receive_many(socket, at, 3, libc::MSG_DONTWAIT, std::ptr::null());
+            assert_eq!(again, Err(Errno(libc::EAGAIN)));
+            let never = timespec {
+                tv_sec: 0,
+                tv_nsec: -1,
+            };
+            let bad = receive_many(socket, at, 3, flags, &raw const never);
+            assert_eq!(bad, Err(Errno(libc::EINVAL)));
+        }
+        assert_eq!(messages[0].msg_len, 4);
+        assert_eq!(messages[1].msg_len, 2);
+        // SAFETY: as above.
+        unsafe {
+            assert_eq!(send_many(socket, messages.as_mut_ptr(), 2, 0), Ok(2));
+            assert_eq!(send_many(socket, std::ptr::null_mut(), 0, 0), Ok(0));
+        }
+        assert_eq!(engine().sent(socket), b"abcdef\0\0");
+    }
+
+    #[test]
+    fn a_header_that_is_none_is_refused() {
+        let socket = established();
+        // SAFETY: null is refused, and so is a vector that is too long.
+        unsafe {
+            let null = receive(socket, std::ptr::null_mut(), 0);
+            assert_eq!(null, Err(Errno(libc::EFAULT)));
+            let mut vector = empty();
+            let mut header = header(&mut [], &mut vector);
+            header.msg_iovlen = IOV_MAX + 1;
+            let long = send(socket, &raw const header, 0);
+            assert_eq!(long, Err(Errno(libc::EMSGSIZE)));
+        }
+    }
+}

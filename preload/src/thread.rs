@@ -1,0 +1,477 @@
+//! A thread's context: its rings to and from the workers.
+//!
+//! Each thread has a context of its own and needs no lock. A signal handler that runs in the
+//! midst of a call, and a thread for which the engine had no context left, borrow one of the
+//! process's spare contexts for the length of one operation.
+
+#![allow(unsafe_code)]
+
+use crate::errno::{Errno, Result};
+use crate::process::{self, Process};
+use crate::{log, real};
+use context::chunk::Class;
+use context::command::{Command, Op};
+use context::context::{ContextLane, REPLY_WORDS};
+use context::control::Request;
+use context::{MAX_WORKERS, NONE, futex};
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering, compiler_fence};
+use std::time::{Duration, Instant};
+
+/// On a shared core, so many commands may wait for the thread's next sleep.
+const BATCH: u32 = 64;
+/// Contexts kept for handlers, homeless threads and threads to come.
+const SPARES: usize = 8;
+/// How long an answer of the engine is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a fresh socket record or chunk is waited for.
+const GRANT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// This process's own cursors in the rings of one context and worker.
+#[derive(Clone, Copy, Default)]
+struct Cursors {
+    commands: u32,
+    sockets: u32,
+    chunks: [u32; 3],
+}
+
+/// A context that the caller uses alone.
+pub struct Thread {
+    process: &'static Process,
+    context: u32,
+    tid: u32,
+    /// Commands pushed since the doorbells were last looked after.
+    pushed: u32,
+    /// Workers that were sent some of them, by bit.
+    unrung: u32,
+    cursors: [Cursors; MAX_WORKERS],
+}
+
+/// The contexts of a process.
+pub(crate) struct Contexts {
+    threads: Box<[UnsafeCell<Option<Thread>>]>,
+    /// Context + 1 each; 0: none.
+    spares: [AtomicU32; SPARES],
+}
+
+// SAFETY: a place of the table is touched only by who holds that context: one thread, or the one
+// that took it out of `spares`.
+unsafe impl Sync for Contexts {}
+// SAFETY: as above.
+unsafe impl Send for Contexts {}
+
+struct Local {
+    context: Cell<u32>,
+    epoch: Cell<u32>,
+    busy: Cell<bool>,
+    tid: Cell<u32>,
+    tid_epoch: Cell<u32>,
+}
+
+thread_local! {
+    static LOCAL: Local = const {
+        Local {
+            context: Cell::new(NONE),
+            epoch: Cell::new(0),
+            busy: Cell::new(false),
+            tid: Cell::new(0),
+            tid_epoch: Cell::new(0),
+        }
+    };
+}
+
+/// This thread's id, from memory.
+#[inline]
+pub fn id() -> u32 {
+    LOCAL.with(|local| {
+        if local.tid.get() == 0 || local.tid_epoch.get() != process::epoch() {
+            local.tid_epoch.set(process::epoch());
+            local.tid.set(real::thread_id());
+        }
+        local.tid.get()
+    })
+}
+
+/// Runs `body` with a context that nobody else uses meanwhile: the thread's own if possible.
+/// `body` should be short, and must not sleep.
+///
+/// # Errors
+/// `ENETDOWN` outside mtcp-run, or if the engine is gone.
+#[inline]
+pub fn with_thread<R>(body: impl FnOnce(&mut Thread) -> R) -> Result<R> {
+    LOCAL.with(|local| {
+        let process = process::process().ok_or(Errno(libc::ENETDOWN))?;
+        if local.busy.get() || !has_own(local) && !adopt(local, process) {
+            return with_spare(process, body);
+        }
+        local.busy.set(true);
+        compiler_fence(Ordering::SeqCst);
+        let _idle = Idle(local);
+        // SAFETY: this thread's own context, and nothing below it on the stack uses it.
+        let result = unsafe { process.contexts.with(local.context.get(), body) };
+        result.ok_or(Errno(libc::ENETDOWN))
+    })
+}
+
+/// Clears the busy flag, also when a panic passes.
+struct Idle<'a>(&'a Local);
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst);
+        self.0.busy.set(false);
+    }
+}
+
+#[inline]
+fn has_own(local: &Local) -> bool {
+    local.context.get() != NONE && local.epoch.get() == process::epoch()
+}
+
+/// Gets the thread a context of its own.
+#[cold]
+fn adopt(local: &Local, process: &'static Process) -> bool {
+    // The last spare stays for signal handlers.
+    let spares = process.contexts.spares.iter();
+    let have = spares.filter(|s| s.load(Ordering::Relaxed) != 0).count();
+    let spare = (have > 1).then(|| process.contexts.take_spare()).flatten();
+    let Some(context) = spare.or_else(|| request(process).ok()) else {
+        return false;
+    };
+    // SAFETY: the context is ours alone.
+    unsafe { process.contexts.with(context, |thread| thread.tid = id()) };
+    local.context.set(context);
+    local.epoch.set(process::epoch());
+    remember_to_free();
+    if have == 0
+        && let Ok(spare) = request(process)
+    {
+        process.contexts.put_spare(process, spare);
+    }
+    true
+}
+
+#[cold]
+fn with_spare<R>(process: &'static Process, body: impl FnOnce(&mut Thread) -> R) -> Result<R> {
+    let mut waited = Duration::ZERO;
+    let context = loop {
+        let spare = process.contexts.take_spare();
+        if let Some(context) = spare.or_else(|| request(process).ok()) {
+            break context;
+        }
+        if waited > PATIENCE {
+            log::line("no context of the engine is free: a call fails with ENETDOWN");
+            return Err(Errno(libc::ENETDOWN));
+        }
+        waited += Duration::from_micros(50);
+        real::sleep(Duration::from_micros(50));
+    };
+    let body = |thread: &mut Thread| {
+        thread.tid = id();
+        let result = body(thread);
+        // Nobody would ring for it later.
+        thread.before_sleep();
+        result
+    };
+    // SAFETY: the context was taken out of the spares, or is fresh: ours alone.
+    let result = unsafe { process.contexts.with(context, body) };
+    process.contexts.put_spare(process, context);
+    result.ok_or(Errno(libc::ENETDOWN))
+}
+
+/// Asks the engine for a fresh context.
+fn request(process: &'static Process) -> Result<u32> {
+    let tid = id();
+    let context = process.control(Request::NewContext { tid }, &[])?;
+    let workers = process.segment.geometry().workers as usize;
+    let mut cursors = [Cursors::default(); MAX_WORKERS];
+    for (worker, cursors) in cursors.iter_mut().enumerate().take(workers) {
+        let lane = process.segment.lane(context, worker);
+        let lane = lane.ok_or(Errno(libc::ENETDOWN))?;
+        *cursors = Cursors {
+            commands: lane.commands.tail(),
+            sockets: lane.sockets.head(),
+            chunks: [lane.small.head(), lane.medium.head(), lane.large.head()],
+        };
+    }
+    let place = process.contexts.threads.get(context as usize);
+    let place = place.ok_or(Errno(libc::ENETDOWN))?;
+    // SAFETY: the engine gave this context to us, so no other thread uses its place.
+    unsafe {
+        *place.get() = Some(Thread {
+            process,
+            context,
+            tid,
+            pushed: 0,
+            unrung: 0,
+            cursors,
+        });
+    }
+    Ok(context)
+}
+
+impl Contexts {
+    pub(crate) fn new(contexts: u32) -> Contexts {
+        Contexts {
+            threads: (0..contexts).map(|_| UnsafeCell::new(None)).collect(),
+            spares: [const { AtomicU32::new(0) }; SPARES],
+        }
+    }
+
+    /// # Safety
+    /// The caller holds the context, and nothing else uses its thread meanwhile.
+    #[inline]
+    unsafe fn with<R>(&self, context: u32, body: impl FnOnce(&mut Thread) -> R) -> Option<R> {
+        let place = self.threads.get(context as usize)?;
+        // SAFETY: the caller's promise.
+        unsafe { (*place.get()).as_mut() }.map(body)
+    }
+
+    fn take_spare(&self) -> Option<u32> {
+        let mut spares = self.spares.iter();
+        spares.find_map(|spare| spare.swap(0, Ordering::Acquire).checked_sub(1))
+    }
+
+    fn put_spare(&self, process: &Process, context: u32) {
+        let word = context + 1;
+        let put = self.spares.iter().any(|spare| {
+            let empty = spare.compare_exchange(0, word, Ordering::Release, Ordering::Relaxed);
+            empty.is_ok()
+        });
+        if !put {
+            // The engine frees what a dead process held in any case.
+            let _ = process.control(Request::FreeContext(context), &[]);
+        }
+    }
+
+    /// In the child of a fork: the contexts are the parent's.
+    pub(crate) fn forget(&self) {
+        for spare in &self.spares {
+            spare.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+static EXIT_KEY: AtomicI64 = AtomicI64::new(-1);
+
+/// Prepares for threads that exit.
+pub(crate) fn start() {
+    let mut key = 0;
+    // SAFETY: fills the key; the destructor stays loaded as long as the process lives.
+    if unsafe { libc::pthread_key_create(&raw mut key, Some(at_thread_exit)) } == 0 {
+        EXIT_KEY.store(key.into(), Ordering::Release);
+    }
+}
+
+fn remember_to_free() {
+    if let Ok(key) = libc::pthread_key_t::try_from(EXIT_KEY.load(Ordering::Acquire)) {
+        // SAFETY: the value only has to differ from null for the destructor to be called.
+        unsafe { libc::pthread_setspecific(key, std::ptr::without_provenance(1)) };
+    }
+}
+
+unsafe extern "C" fn at_thread_exit(_: *mut c_void) {
+    let Some(process) = process::process() else {
+        return;
+    };
+    LOCAL.with(|local| {
+        if has_own(local) && !local.busy.get() {
+            let context = local.context.replace(NONE);
+            // SAFETY: the thread's own context; it has just given it up.
+            unsafe { process.contexts.with(context, Thread::before_sleep) };
+            process.contexts.put_spare(process, context);
+        }
+    });
+}
+
+impl Thread {
+    /// The thread's id.
+    #[inline]
+    pub fn tid(&self) -> u32 {
+        self.tid
+    }
+
+    /// The context's number.
+    #[inline]
+    pub fn context(&self) -> u32 {
+        self.context
+    }
+
+    /// The worker whose sockets this thread prefers.
+    #[inline]
+    pub fn preferred_worker(&self) -> usize {
+        self.context as usize % self.workers()
+    }
+
+    /// Workers of the stack.
+    #[inline]
+    pub fn workers(&self) -> usize {
+        self.process.segment.geometry().workers as usize
+    }
+
+    /// Tells the socket's worker something. Waits while the ring is full, and never loses a command
+    /// unless the engine is gone.
+    #[inline]
+    pub fn command(&mut self, command: Command) {
+        let worker = self.process.segment.geometry().worker_of(command.socket);
+        self.command_to(worker, command);
+    }
+
+    /// As [`command`](Thread::command), for commands that concern no socket.
+    pub fn command_to(&mut self, worker: usize, command: Command) {
+        let Some(lane) = self.process.segment.lane(self.context, worker) else {
+            return;
+        };
+        let mut rounds = 0u32;
+        loop {
+            let tail = &mut self.cursors[worker].commands;
+            match lane.commands.push(tail, command.to_words()) {
+                Ok(true) => break,
+                Ok(false) if self.wait_for_engine(worker, &mut rounds) => {}
+                _ => return,
+            }
+        }
+        self.process.segment.worker(worker).announce(self.context);
+        self.pushed += 1;
+        self.unrung |= 1 << worker;
+        let waits = match command.op {
+            Op::Adopt | Op::Unwatch => true,
+            Op::Refill | Op::Info => false,
+            _ => self.process.segment.shared_core(),
+        };
+        if !waits || self.pushed >= BATCH {
+            self.before_sleep();
+        }
+    }
+
+    /// Tells a worker to look at this context, and gives it time. False if the engine is gone.
+    #[cold]
+    fn wait_for_engine(&mut self, worker: usize, rounds: &mut u32) -> bool {
+        self.process.segment.worker(worker).announce(self.context);
+        if self.process.segment.worker(worker).must_ring() {
+            self.process.ring_doorbell(worker);
+        }
+        *rounds += 1;
+        match *rounds {
+            0..100 if !self.process.segment.shared_core() => std::hint::spin_loop(),
+            n => {
+                real::sleep(Duration::from_micros(50));
+                if n.is_multiple_of(2000) {
+                    return self.process.is_engine_alive();
+                }
+            }
+        }
+        true
+    }
+
+    /// Rings the doorbells of workers that sleep although they were sent commands. Call it just
+    /// before this thread sleeps, or tells the program that it would have to.
+    #[inline]
+    pub fn before_sleep(&mut self) {
+        while self.unrung != 0 {
+            let worker = self.unrung.trailing_zeros() as usize;
+            self.unrung &= self.unrung - 1;
+            if self.process.segment.worker(worker).must_ring() {
+                self.process.ring_doorbell(worker);
+            }
+        }
+        self.pushed = 0;
+    }
+
+    /// A fresh chunk of a worker, of `class` if possible; `None` if none is granted at the moment.
+    #[inline]
+    pub fn chunk(&mut self, worker: usize, class: Class) -> Option<u32> {
+        let lane = self.process.segment.lane(self.context, worker)?;
+        let cursors = &mut self.cursors[worker].chunks;
+        let chunk = take_chunk(lane, cursors, class);
+        chunk.or_else(|| {
+            let mut others = Class::ALL.into_iter().filter(|other| *other != class);
+            others.find_map(|other| take_chunk(lane, cursors, other))
+        })
+    }
+
+    /// Asks a worker to fill this context's rings of grants.
+    pub fn refill(&mut self, worker: usize) {
+        self.command_to(
+            worker,
+            Command {
+                op: Op::Refill,
+                socket: NONE,
+                generation: 0,
+                arg: 0,
+            },
+        );
+    }
+
+    /// A fresh socket record, of the preferred worker if possible. Waits a moment for the engine;
+    /// `None` if it has none.
+    pub fn socket(&mut self) -> Option<u32> {
+        let preferred = self.preferred_worker();
+        let workers = self.workers();
+        let mut deadline = None;
+        loop {
+            for worker in (0..workers).map(|w| (preferred + w) % workers) {
+                let lane = self.process.segment.lane(self.context, worker)?;
+                if let Ok(Some([socket])) = lane.sockets.pop(&mut self.cursors[worker].sockets) {
+                    let socket = u32::try_from(socket).ok()?;
+                    return self.process.segment.socket(socket).map(|_| socket);
+                }
+            }
+            let now = Instant::now();
+            match deadline {
+                None => {
+                    deadline = Some(now + GRANT_PATIENCE);
+                    (0..workers).for_each(|worker| self.refill(worker));
+                }
+                Some(deadline) if now >= deadline => return None,
+                Some(_) => real::sleep(Duration::from_micros(50)),
+            }
+        }
+    }
+
+    /// What the engine knows of a socket (`struct tcp_info`); `None` if it does not answer.
+    pub fn info(&mut self, socket: u32) -> Option<[u64; REPLY_WORDS]> {
+        let context = self.process.segment.context(self.context)?;
+        let record = self.process.segment.socket(socket)?;
+        let before = context.reply_seq.load(Ordering::Acquire);
+        let seq = before.wrapping_add(1);
+        self.command(Command {
+            op: Op::Info,
+            socket,
+            generation: record.engine.generation.load(Ordering::Acquire) as u16,
+            arg: u64::from(seq),
+        });
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = context.reply_seq.load(Ordering::Acquire);
+            if seen == seq {
+                let words = context
+                    .reply
+                    .iter()
+                    .map(|word| word.load(Ordering::Relaxed));
+                let mut reply = [0; REPLY_WORDS];
+                reply
+                    .iter_mut()
+                    .zip(words)
+                    .for_each(|(to, from)| *to = from);
+                return Some(reply);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            futex::wait(&context.reply_seq, seen, Some(left));
+        }
+    }
+}
+
+fn take_chunk(lane: &ContextLane, cursors: &mut [u32; 3], class: Class) -> Option<u32> {
+    let cursor = &mut cursors[class.index()];
+    let taken = match class.index() {
+        0 => lane.small.pop(cursor),
+        1 => lane.medium.pop(cursor),
+        _ => lane.large.pop(cursor),
+    };
+    u32::try_from(taken.ok()??[0]).ok()
+}
