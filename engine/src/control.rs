@@ -13,10 +13,12 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc::{self, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a worker may take to answer before it counts as dead.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is asked meanwhile whether the worker has failed.
+const LOOK_UP: Duration = Duration::from_millis(50);
 /// Ports below this are for root (`ip_unprivileged_port_start`).
 const PRIVILEGED: u16 = 1024;
 
@@ -65,6 +67,9 @@ impl Control {
             fds.extend(self.processes.keys());
             let ready = sys::poll_readable(&fds);
             if ready.contains(&fds[0]) {
+                while let Some((_, process)) = self.processes.pop_first() {
+                    self.gone(process);
+                }
                 return;
             }
             for fd in ready {
@@ -163,11 +168,17 @@ impl Control {
             inbox.send(message(sender.clone()));
         }
         drop(sender);
-        self.shared
-            .inboxes
-            .iter()
-            .map(|_| receiver.recv_timeout(PATIENCE).map_err(|_| libc::EIO))
-            .collect()
+        let deadline = Instant::now() + PATIENCE;
+        let answer = || loop {
+            match receiver.recv_timeout(LOOK_UP) {
+                Ok(answer) => return Ok(answer),
+                Err(_) if self.shared.failed.load(SeqCst) || Instant::now() > deadline => {
+                    return Err(libc::EIO);
+                }
+                Err(_) => {}
+            }
+        };
+        self.shared.inboxes.iter().map(|_| answer()).collect()
     }
 
     fn new_context(&mut self, process: &mut Process, tid: u32) -> Result<u32, i32> {

@@ -63,7 +63,6 @@ pub struct Engine {
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     stop: OwnedFd,
-    failed: Arc<AtomicBool>,
 }
 
 impl Engine {
@@ -85,7 +84,6 @@ impl Engine {
         let segment = Segment::create(plan, client_settings, shared_core, spin_us)?;
         let cores = config.cores.clone();
         let shared = Arc::new(Shared::new(segment, config).map_err(io("eventfd"))?);
-        let failed = Arc::new(AtomicBool::new(false));
         let stop = sys::eventfd().map_err(io("eventfd"))?;
 
         let mut workers = Vec::new();
@@ -93,7 +91,7 @@ impl Engine {
             let queue = device.open_queue(index)?;
             let (mac, capabilities) = (device.mac(), device.capabilities());
             let mut worker = Worker::new(shared.clone(), index, queue, mac, capabilities)?;
-            let (core, failed) = (*core, failed.clone());
+            let (core, shared) = (*core, shared.clone());
             let (started, result) = mpsc::channel();
             let stop_control = stop.try_clone().map_err(io("dup"))?;
             let thread = std::thread::Builder::new()
@@ -105,7 +103,7 @@ impl Engine {
                     if !go_on {
                         return;
                     }
-                    let guard = FailureGuard(&failed, &stop_control);
+                    let guard = FailureGuard(&shared.failed, &stop_control);
                     match worker.run() {
                         Ok(()) => std::mem::forget(guard),
                         Err(error) => tracing::error!("worker {index} has failed: {error}"),
@@ -133,7 +131,6 @@ impl Engine {
             workers,
             control: Some(control),
             stop,
-            failed,
         })
     }
 
@@ -149,31 +146,37 @@ impl Engine {
 
     /// Whether a worker has ended by itself, after which no connection works any more.
     pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::SeqCst)
+        self.shared.failed.load(Ordering::SeqCst)
     }
 
-    fn count_busy(&self) -> usize {
+    fn busy(&self) -> Vec<String> {
         let (sender, receiver) = mpsc::channel();
         for inbox in &self.shared.inboxes {
-            inbox.send(Message::CountBusy(sender.clone()));
+            inbox.send(Message::ListBusy(sender.clone()));
         }
         drop(sender);
-        receiver.iter().sum()
+        receiver.iter().flatten().collect()
     }
 
     /// Waits at most `patience` until what applications wrote has reached their peers, then resets
     /// what is left and stops.
     pub fn stop(mut self, patience: Duration) -> EngineReport {
         let deadline = Instant::now() + patience;
-        let mut unfinished = 0;
-        if !self.has_failed() {
-            loop {
-                unfinished = self.count_busy();
-                if unfinished == 0 || Instant::now() >= deadline {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(5));
+        // Its processes are gone, or cut off now: their sockets are closed before the wait begins.
+        sys::ring(self.stop.as_raw_fd());
+        if let Some(control) = self.control.take() {
+            let _ = control.join();
+        }
+        let mut busy = Vec::new();
+        while !self.has_failed() {
+            busy = self.busy();
+            if busy.is_empty() || Instant::now() >= deadline {
+                break;
             }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for line in &busy {
+            tracing::info!("not finished in time: {line}");
         }
         for inbox in &self.shared.inboxes {
             inbox.send(Message::Stop);
@@ -181,11 +184,9 @@ impl Engine {
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
-        sys::ring(self.stop.as_raw_fd());
-        if let Some(control) = self.control.take() {
-            let _ = control.join();
+        EngineReport {
+            unfinished: busy.len(),
         }
-        EngineReport { unfinished }
     }
 }
 

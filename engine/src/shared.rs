@@ -137,8 +137,8 @@ pub enum Message {
         /// Told when it is done.
         done: Sender<()>,
     },
-    /// Say how many connections still have something to tell their peers.
-    CountBusy(Sender<usize>),
+    /// Say which connections still have something to tell their peers, a line each.
+    ListBusy(Sender<Vec<String>>),
     /// Reset what is left, and end.
     Stop,
 }
@@ -197,6 +197,8 @@ pub struct Shared {
     pub counters: Vec<Counters>,
     /// Secret of initial sequence numbers and source ports (RFC 6528, RFC 6056).
     pub secret: [u64; 2],
+    /// A worker has ended by itself: nothing works any more.
+    pub failed: AtomicBool,
 }
 
 impl Shared {
@@ -228,6 +230,7 @@ impl Shared {
             binds: Mutex::default(),
             counters: (0..workers).map(|_| Counters::default()).collect(),
             secret: [sys::random(), sys::random()].map(u64::from_ne_bytes),
+            failed: AtomicBool::new(false),
             segment,
         })
     }

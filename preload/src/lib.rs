@@ -7,6 +7,7 @@
 pub mod calls;
 pub mod descriptor;
 pub mod errno;
+mod exchange;
 pub mod files;
 pub mod interpose;
 pub mod log;

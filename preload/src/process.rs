@@ -4,15 +4,16 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{Errno, Result};
+use crate::exchange::{Descriptors, exchange};
 use crate::thread::Contexts;
 use crate::{log, readiness, real, thread, trace};
 use config::ClientSettings;
-use context::control::{self, MAX_FDS, REPLY_LEN, Reply, Request, SOCKET_VARIABLE};
+use context::control::{Request, SOCKET_VARIABLE};
 use context::lock::Lock;
 use context::{MAX_WORKERS, Segment};
 use fdmap::Entry;
 use std::ffi::CStr;
-use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 /// The library's own descriptors lie at this number at most: the kernel's table grows to it.
@@ -113,6 +114,7 @@ extern "C" fn in_child() {
     let Some(process) = process() else { return };
     process.lock.reset();
     process.contexts.forget();
+    fdmap::inherit_all();
     let control = process.control.swap(-1, Ordering::SeqCst);
     if control >= 0 {
         fdmap::take(control);
@@ -129,17 +131,15 @@ impl Process {
         };
         let control = connect(name).map_err(fail("control socket"))?;
         let (number, fds) = hello(control).map_err(fail("greeting"))?;
-        let mut fds = fds.into_iter();
-        let segment = fds.next().ok_or("no segment came")?;
+        let (segment, bells) = fds.as_slice().split_first().ok_or("no segment came")?;
         // The segment keeps its descriptor: it must be where it stays.
-        let segment = make_private(segment.into_raw_fd()).map_err(fail("descriptors"))?;
+        let segment = make_private(*segment).map_err(fail("descriptors"))?;
         // SAFETY: just made, and owned by nobody else.
-        let segment = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(segment) };
+        let segment = unsafe { OwnedFd::from_raw_fd(segment) };
         let segment = Segment::open(segment).map_err(|e| e.to_string())?;
         let mut doorbells = [-1; MAX_WORKERS];
-        for (worker, doorbell) in fds.take(MAX_WORKERS).enumerate() {
-            doorbells[worker] =
-                make_private(doorbell.into_raw_fd()).map_err(fail("descriptors"))?;
+        for (doorbell, bell) in doorbells.iter_mut().zip(bells) {
+            *doorbell = make_private(*bell).map_err(fail("descriptors"))?;
         }
         let settings =
             ClientSettings::from_bytes(segment.client_settings()).map_err(|e| e.to_string())?;
@@ -199,7 +199,7 @@ impl Process {
         let control = connect(&self.name)?;
         match hello(control) {
             Ok((number, fds)) => {
-                fds.into_iter().for_each(|fd| real::close(fd.into_raw_fd()));
+                fds.as_slice().iter().for_each(|fd| real::close(*fd));
                 self.number.store(number, Ordering::Relaxed);
                 self.control.store(control, Ordering::Relaxed);
                 Ok(control)
@@ -270,27 +270,12 @@ fn connect(name: &[u8]) -> Result<RawFd> {
     }
 }
 
-fn hello(fd: RawFd) -> Result<(u32, Vec<OwnedFd>)> {
+fn hello(fd: RawFd) -> Result<(u32, Descriptors)> {
     let pid = real::process_id();
     let (reply, fds) = exchange(fd, Request::Hello { pid }, &[])?;
     match reply.error {
         0 => Ok((reply.value, fds)),
         error => Err(Errno(error)),
-    }
-}
-
-fn exchange(fd: RawFd, request: Request, fds: &[RawFd]) -> Result<(Reply, Vec<OwnedFd>)> {
-    if fds.len() > MAX_FDS {
-        return Err(Errno(libc::EINVAL));
-    }
-    // SAFETY: the control descriptor is open as long as the process is attached.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    control::send(fd, &request.to_bytes(), fds)?;
-    let mut bytes = [0; REPLY_LEN];
-    let (n, fds) = control::receive(fd, &mut bytes)?;
-    match Reply::from_bytes(&bytes[..n]) {
-        Some(reply) => Ok((reply, fds)),
-        None => Err(Errno(libc::ECONNRESET)),
     }
 }
 
@@ -392,4 +377,39 @@ static AT_EXIT: extern "C" fn() = at_exit;
 pub(crate) fn start_for_test(name: &[u8]) {
     static ONCE: std::sync::OnceLock<()> = std::sync::OnceLock::new();
     ONCE.get_or_init(|| install(Process::attach(name).expect("the fake engine answers")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_descriptor_lies_high_and_is_known() {
+        let fd = make_private(real::eventfd().unwrap()).unwrap();
+        assert!(fd >= 256, "{fd}");
+        assert_eq!(fdmap::get(fd), Entry::Private);
+        assert_eq!(real::is_cloexec(fd), Ok(true));
+        fdmap::take(fd);
+        real::close(fd);
+    }
+
+    #[test]
+    fn nobody_behind_the_name_is_an_error() {
+        let nobody = Process::attach(b"mtcp-nobody-listens-here").err();
+        assert!(nobody.unwrap().contains("refused"));
+        assert!(Process::attach(&[b'x'; 200]).is_err());
+    }
+
+    #[test]
+    fn the_engines_refusal_comes_back() {
+        crate::testing::engine();
+        let request = Request::Bind {
+            socket: crate::testing::fresh().index,
+            to: "10.77.0.2:7301".parse().unwrap(),
+        };
+        let process = process().unwrap();
+        assert_eq!(process.control(request, &[]), Ok(0));
+        assert_eq!(process.control(request, &[]), Err(Errno(libc::EINVAL)));
+        assert!(process.is_engine_alive());
+    }
 }

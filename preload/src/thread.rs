@@ -16,6 +16,7 @@ use context::control::Request;
 use context::{MAX_WORKERS, NONE, futex};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering, compiler_fence};
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,8 @@ pub struct Thread {
 
 /// The contexts of a process.
 pub(crate) struct Contexts {
-    threads: Box<[UnsafeCell<Option<Thread>>]>,
+    /// A place is filled when its context is got. Untouched places take no memory.
+    threads: Box<[UnsafeCell<MaybeUninit<Thread>>]>,
     /// Context + 1 each; 0: none.
     spares: [AtomicU32; SPARES],
 }
@@ -199,7 +201,7 @@ fn request(process: &'static Process) -> Result<u32> {
     let place = place.ok_or(Errno(libc::ENETDOWN))?;
     // SAFETY: the engine gave this context to us, so no other thread uses its place.
     unsafe {
-        *place.get() = Some(Thread {
+        (*place.get()).write(Thread {
             process,
             context,
             tid,
@@ -214,18 +216,21 @@ fn request(process: &'static Process) -> Result<u32> {
 impl Contexts {
     pub(crate) fn new(contexts: u32) -> Contexts {
         Contexts {
-            threads: (0..contexts).map(|_| UnsafeCell::new(None)).collect(),
+            threads: (0..contexts)
+                .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
+                .collect(),
             spares: [const { AtomicU32::new(0) }; SPARES],
         }
     }
 
     /// # Safety
-    /// The caller holds the context, and nothing else uses its thread meanwhile.
+    /// The caller holds the context, which it got from [`request`] or from the spares, and nothing
+    /// else uses its thread meanwhile.
     #[inline]
     unsafe fn with<R>(&self, context: u32, body: impl FnOnce(&mut Thread) -> R) -> Option<R> {
         let place = self.threads.get(context as usize)?;
-        // SAFETY: the caller's promise.
-        unsafe { (*place.get()).as_mut() }.map(body)
+        // SAFETY: the caller's promise; `request` has filled the place.
+        Some(body(unsafe { (*place.get()).assume_init_mut() }))
     }
 
     fn take_spare(&self) -> Option<u32> {
@@ -474,4 +479,70 @@ fn take_chunk(lane: &ContextLane, cursors: &mut [u32; 3], class: Class) -> Optio
         _ => lane.large.pop(cursor),
     };
     u32::try_from(taken.ok()??[0]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{commands, engine, fresh};
+    use context::context::COMMANDS;
+
+    #[test]
+    fn a_full_ring_waits_and_loses_nothing() {
+        let socket = fresh();
+        commands();
+        let context = with_thread(|thread| thread.context()).unwrap();
+        let total = 3 * COMMANDS as u64;
+        std::thread::scope(|s| {
+            s.spawn(move || {
+                let lane = engine().segment.lane(context, socket.worker()).unwrap();
+                let (mut head, mut next) = (lane.commands.head(), 0);
+                while next < total {
+                    match lane.commands.pop(&mut head).unwrap() {
+                        Some(words) => {
+                            let command = Command::from_words(words).unwrap();
+                            assert_eq!(command, socket.command(Op::Watch, next));
+                            next += 1;
+                        }
+                        None => std::thread::yield_now(),
+                    }
+                }
+            });
+            for n in 0..total {
+                socket.tell(Op::Watch, n).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn an_answer_of_the_engine_is_waited_for() {
+        let socket = fresh();
+        commands();
+        let context = with_thread(|thread| thread.context()).unwrap();
+        let info = std::thread::scope(|s| {
+            s.spawn(move || {
+                let lane = engine().segment.lane(context, socket.worker()).unwrap();
+                let mut head = lane.commands.head();
+                let words = loop {
+                    if let Some(words) = lane.commands.pop(&mut head).unwrap() {
+                        break words;
+                    }
+                    std::thread::yield_now();
+                };
+                let command = Command::from_words(words).unwrap();
+                let place = engine().segment.context(context).unwrap();
+                place.answer(command.arg as u32, &[7, 8]);
+            });
+            with_thread(|thread| thread.info(socket.index)).unwrap()
+        });
+        assert_eq!(info.unwrap()[..2], [7, 8]);
+    }
+
+    #[test]
+    fn a_handler_in_the_midst_of_a_call_uses_another_context() {
+        fresh();
+        let outer = with_thread(|thread| thread.context()).unwrap();
+        let inner = with_thread(|_| with_thread(|thread| thread.context()).unwrap());
+        assert_ne!(inner.unwrap(), outer);
+    }
 }

@@ -54,12 +54,16 @@ impl ChunkPool {
         self.allocate(class, GRANTED.checked_add(process)?)
     }
 
-    /// Accepts a chunk that an application has put into a stream. False if it was not lent out:
-    /// then the application lies.
+    /// Accepts a chunk that an application has put into a stream. False if it was not lent to one of
+    /// `writers`: then the application lies.
     #[must_use]
-    pub fn accept(&mut self, chunk: u32) -> bool {
+    pub fn accept(&mut self, chunk: u32, writers: [u32; 2]) -> bool {
         match self.state_of(chunk) {
-            Some(state) if *state >= GRANTED => {
+            Some(state)
+                if writers
+                    .map(|w| w.checked_add(GRANTED))
+                    .contains(&Some(*state)) =>
+            {
                 *state = IN_USE;
                 true
             }
@@ -167,13 +171,14 @@ mod tests {
     fn only_lent_chunks_of_this_worker_are_accepted() {
         let mut pool = pool(1 << 20);
         let [small, ..] = Class::ALL;
-        let lent = pool.grant(small, 0).unwrap();
+        let lent = pool.grant(small, 5).unwrap();
         let own = pool.take(small).unwrap();
-        assert!(!pool.accept(own), "it holds a stream");
-        assert!(!pool.accept(0), "it is another worker's");
-        assert!(!pool.accept(u32::MAX));
-        assert!(pool.accept(lent));
-        assert!(!pool.accept(lent), "a second time it is in use");
+        assert!(!pool.accept(own, [5, 6]), "it holds a stream");
+        assert!(!pool.accept(0, [5, 6]), "it is another worker's");
+        assert!(!pool.accept(u32::MAX, [5, 6]));
+        assert!(!pool.accept(lent, [6, 7]), "it is lent to somebody else");
+        assert!(pool.accept(lent, [6, 5]));
+        assert!(!pool.accept(lent, [6, 5]), "a second time it is in use");
     }
 
     #[test]
@@ -186,6 +191,6 @@ mod tests {
         pool.take_back(kept, 7);
         pool.revoke(7);
         assert_eq!(pool.used(), 2048);
-        assert!(pool.accept(kept));
+        assert!(pool.accept(kept, [8, 8]));
     }
 }

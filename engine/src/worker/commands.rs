@@ -3,6 +3,7 @@
 use super::Stack;
 use super::connection::{Flow, Hop};
 use super::slots::Role;
+use super::streams::Bounds;
 use crate::net::Destination;
 use crate::shared::{Watch, Watches, lock};
 use crate::stats::Counter;
@@ -123,7 +124,7 @@ impl Stack {
         match (command.op, connection) {
             (Op::Send, Some(id)) => {
                 record.app.flags.fetch_and(!flag::TX_PENDING, SeqCst);
-                self.collect_writes(id);
+                self.collect_writes(id, process);
             }
             (Op::Consumed, Some(id)) => {
                 record.app.flags.fetch_and(!flag::RX_PENDING, SeqCst);
@@ -132,7 +133,7 @@ impl Stack {
             }
             (Op::Shutdown, Some(id)) => {
                 if command.arg == libc::SHUT_WR as u64 || command.arg == libc::SHUT_RDWR as u64 {
-                    self.collect_writes(id);
+                    self.collect_writes(id, process);
                     let now = self.now;
                     if let Some(connection) = self.connections.get(id) {
                         connection.tcb.shutdown_write(now);
@@ -182,7 +183,7 @@ impl Stack {
             return;
         }
         // After a failure it may try again; after a connection the record's cursors are used up.
-        if self.remains.get(&socket).is_some_and(|r| r.was_connected) {
+        if self.was_connected(socket) {
             self.count(Counter::bad_commands);
             return;
         }
@@ -353,25 +354,32 @@ impl Stack {
         }
     }
 
-    /// Most bytes that may stand unacknowledged in any connection. Its own limit may just have
-    /// shrunk (SO_SNDBUF): what was allowed before is allowed still.
-    pub fn send_bound(&self) -> u64 {
-        u64::from(self.shared.config.send_buffer_max.max(BUFFER_BOUNDS.1))
+    /// What `process`, or the holder, may do to a socket's send stream.
+    pub fn send_bounds(&mut self, socket: u32, process: u32) -> Bounds {
+        let holder = self.slots.get(socket).map_or(process, |slot| slot.holder);
+        Bounds {
+            // The socket's own limit may just have shrunk (SO_SNDBUF): what was allowed before is
+            // allowed still.
+            limit: u64::from(self.shared.config.send_buffer_max.max(BUFFER_BOUNDS.1)),
+            writers: [holder, process],
+        }
     }
 
-    /// Looks what the application has written.
-    pub fn collect_writes(&mut self, id: u32) {
+    /// Looks what `process` has written.
+    pub fn collect_writes(&mut self, id: u32, process: u32) {
         let shared = self.shared.clone();
-        let limit = self.send_bound();
-        let Some(connection) = self.connections.get(id) else {
+        let Some(socket) = self.connections.get(id).and_then(|c| c.socket) else {
             return;
         };
-        let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
+        let bounds = self.send_bounds(socket, process);
+        let (Some(connection), Some(record)) =
+            (self.connections.get(id), shared.segment.socket(socket))
+        else {
             return;
         };
         match connection
             .send
-            .collect(&shared.segment, record, &mut self.pool, limit)
+            .collect(&shared.segment, record, &mut self.pool, bounds)
         {
             Ok(end) => {
                 let more = record.app.flags.load(Relaxed) & flag::MORE != 0;
@@ -407,6 +415,13 @@ impl Stack {
 
     /// Ends a connection whose application broke the rules.
     fn punish(&mut self, id: u32) {
+        if self
+            .connections
+            .get(id)
+            .is_none_or(|c| c.tcb.state() == State::Closed)
+        {
+            return;
+        }
         tracing::warn!("an application wrote nonsense into its socket; the connection is reset");
         self.count(Counter::misbehaved);
         self.abort(id);

@@ -3,7 +3,7 @@
 use super::Stack;
 use super::commands::state_number;
 use super::slots::Role;
-use crate::shared::lock;
+use crate::shared::{NO_PROCESS, lock};
 use crate::stats::Counter;
 use crate::tcp::{Error, Events, Instant, SeqNum, State};
 use context::socket::{flag, state};
@@ -23,7 +23,7 @@ pub struct Remains {
     /// for anything else.
     send: SendChain,
     /// Whether it was established at some time.
-    pub was_connected: bool,
+    was_connected: bool,
 }
 
 impl Stack {
@@ -224,10 +224,10 @@ impl Stack {
         let holder = slot.holder;
         match slot.role.clone() {
             Role::Free => return,
-            Role::Open => self.clear_remains(socket),
+            Role::Open => {}
             Role::Listener(_) => self.stop_listening(socket),
             Role::Connection(id) => {
-                self.collect_writes(id);
+                self.collect_writes(id, holder);
                 self.collect_reads(id);
                 let now = self.now;
                 if let Some(connection) = self.connections.get(id) {
@@ -245,6 +245,7 @@ impl Stack {
                 }
             }
         }
+        self.clear_remains(socket);
         // A chunk that the application has attached to its stream without writing to it.
         let open = record.app.tx_open.load(SeqCst);
         self.pool.take_back(open, holder);
@@ -314,8 +315,8 @@ impl Stack {
                 recv.clear(&mut self.pool);
             }
             // On nonsense everything stays where it is until the socket is closed.
-            let limit = self.send_bound();
-            let _ = send.retire(&shared.segment, record, &mut self.pool, limit);
+            let bounds = self.send_bounds(socket, NO_PROCESS);
+            let _ = send.retire(&shared.segment, record, &mut self.pool, bounds);
             let remains = Remains {
                 recv,
                 send,
@@ -334,16 +335,21 @@ impl Stack {
             .set(Counter::connections, self.connections.len() as u64);
     }
 
+    /// Whether a socket has had a connection that is gone.
+    pub fn was_connected(&self, socket: u32) -> bool {
+        self.remains.get(&socket).is_some_and(|r| r.was_connected)
+    }
+
     /// Gives back what is left of a socket's last connection.
     pub fn clear_remains(&mut self, socket: u32) {
-        let limit = self.send_bound();
-        let segment = &self.shared.segment;
         if let Some(mut remains) = self.remains.remove(&socket) {
+            let bounds = self.send_bounds(socket, NO_PROCESS);
+            let segment = &self.shared.segment;
             // What was written since is taken over as well, or it would stay lent out.
             if let Some(record) = segment.socket(socket) {
                 let _ = remains
                     .send
-                    .collect(segment, record, &mut self.pool, limit);
+                    .collect(segment, record, &mut self.pool, bounds);
             }
             remains.send.clear(&mut self.pool);
             remains.recv.clear(&mut self.pool);
@@ -381,12 +387,31 @@ impl Stack {
         self.pool.revoke(process);
     }
 
-    /// Whether a connection still has something to tell its peer.
-    pub fn is_busy(connection: &Connection) -> bool {
-        !matches!(
-            connection.tcb.state(),
-            State::TimeWait | State::Closed | State::FinWait2 | State::SynSent
-        )
+    /// The connections that still have something to tell their peers, a line each.
+    pub fn busy(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for id in self.connections.ids() {
+            let Some(c) = self.connections.get(id).filter(|c| is_busy(c)) else {
+                continue;
+            };
+            let f = c.flow;
+            let (state, unsent, flight) = (c.tcb.state(), c.tcb.unsent(), c.tcb.in_flight());
+            lines.push(format!(
+                "{}:{} to {}:{}: {state:?}, {unsent} bytes unsent, {flight} unacknowledged",
+                f.local, f.local_port, f.remote, f.remote_port
+            ));
+        }
+        lines
+    }
+
+    /// Ends all connections with a RST, except those that have only to wait for old segments.
+    pub fn abort_all(&mut self) {
+        for id in self.connections.ids() {
+            let waits = |c: &mut Connection| c.tcb.state() == State::TimeWait;
+            if !self.connections.get(id).is_some_and(waits) {
+                self.abort(id);
+            }
+        }
     }
 
     /// Initial sequence number and timestamp offset of a flow.
@@ -399,6 +424,16 @@ impl Stack {
                 .timestamp_offset(flow.local.into(), flow.remote.into()),
         )
     }
+}
+
+/// Whether a connection still has something to tell its peer.
+fn is_busy(connection: &Connection) -> bool {
+    let state = connection.tcb.state();
+    connection.queued
+        || !matches!(
+            state,
+            State::TimeWait | State::Closed | State::FinWait2 | State::SynSent
+        )
 }
 
 /// The state word of a connection's record.

@@ -307,7 +307,6 @@ impl Stack {
 
     /// Publishes what only changes slowly.
     fn report(&mut self) {
-        if std::env::var_os("XDEBUG").is_some() { let now = self.now; for id in self.connections.ids() { let c = self.connections.get(id).unwrap(); eprintln!("XD {id} {:?} {:?} deadline {:?} armed {:?} now {:?} queued {} held {} acked {} sendtail {} orphan {}", c.flow, c.tcb.info(now), c.tcb.next_deadline(), c.armed, now, c.queued, c.held, c.tcb.acked(), c.send.tail(), c.tcb.is_orphan()); } }
         while let Some(token) = self.time_wait.front().copied() {
             if self.connections.get_stamped(token).is_some() {
                 break;
@@ -338,11 +337,14 @@ impl Stack {
                 let segment = &self.shared.segment;
                 // What the record says of its state is not to be relied on.
                 let free = match self.slots.get(listener.socket) {
-                    Some(slot) => matches!(slot.role, Role::Open),
+                    Some(slot) => {
+                        matches!(slot.role, Role::Open) && !self.was_connected(listener.socket)
+                    }
                     None => segment.geometry().worker_of(listener.socket) != self.index,
                 };
                 let added = free
-                    && self.listeners
+                    && self
+                        .listeners
                         .add(segment, &mut self.pool, self.index, listener.clone());
                 if added && let Some(slot) = self.slots.get(listener.socket) {
                     *lock(&listener.watches) = std::mem::take(&mut slot.watches);
@@ -384,15 +386,11 @@ impl Stack {
                 }
                 let _ = done.send(());
             }
-            Message::CountBusy(reply) => {
-                let ids = self.connections.ids();
-                let mut busy = |id| self.connections.get(id).is_some_and(|c| Self::is_busy(c));
-                let _ = reply.send(ids.into_iter().filter(|id| busy(*id)).count());
+            Message::ListBusy(reply) => {
+                let _ = reply.send(self.busy());
             }
             Message::Stop => {
-                for id in self.connections.ids() {
-                    self.abort(id);
-                }
+                self.abort_all();
                 return true;
             }
         }

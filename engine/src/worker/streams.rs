@@ -55,6 +55,16 @@ impl Chain {
     }
 }
 
+/// What an application may do to a send stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes that may stand unacknowledged.
+    pub limit: u64,
+    /// Processes that the stream's chunks may be lent to: who holds the socket, and who has just
+    /// written (a child of the holder has memory of its own).
+    pub writers: [u32; 2],
+}
+
 /// No chunk can be had, or the application's words make no sense.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the application's send stream makes no sense")]
@@ -207,8 +217,7 @@ impl SendChain {
         self.tail
     }
 
-    /// Looks what the application has written since and takes over its chunks. `limit` bounds what
-    /// may stand unacknowledged.
+    /// Looks what the application has written since and takes over its chunks.
     ///
     /// # Errors
     /// [`Nonsense`] if cursor, links or chunks cannot be.
@@ -217,10 +226,10 @@ impl SendChain {
         segment: &Segment,
         socket: &Socket,
         pool: &mut ChunkPool,
-        limit: u64,
+        bounds: Bounds,
     ) -> Result<u64, Nonsense> {
         let tail = socket.app.tx_tail.load(Acquire);
-        if tail < self.tail || tail - self.head > limit {
+        if tail < self.tail || tail - self.head > bounds.limit {
             return Err(Nonsense);
         }
         let seek = socket.app.tx_seek_pos.load(Relaxed);
@@ -246,7 +255,7 @@ impl SendChain {
                 .class(chunk)
                 .ok_or(Nonsense)?
                 .size() as u32;
-            if !pool.accept(chunk) {
+            if !pool.accept(chunk, bounds.writers) {
                 return Err(Nonsense);
             }
             if let Some(last) = self.chain.0.last_mut() {
@@ -323,9 +332,9 @@ impl SendChain {
         segment: &Segment,
         socket: &Socket,
         pool: &mut ChunkPool,
-        limit: u64,
+        bounds: Bounds,
     ) -> Result<(), Nonsense> {
-        let tail = self.collect(segment, socket, pool, limit)?;
+        let tail = self.collect(segment, socket, pool, bounds)?;
         self.release(tail, pool);
         self.reclaim(socket, pool);
         Ok(())
@@ -342,6 +351,11 @@ mod tests {
     use super::*;
     use context::layout::Plan;
     use context::stream::{Reader, Writer};
+
+    const BOUNDS: Bounds = Bounds {
+        limit: 300_000,
+        writers: [1, 1],
+    };
 
     fn setup() -> (Segment, ChunkPool) {
         let plan = Plan {
@@ -379,7 +393,7 @@ mod tests {
         let mut done = 0;
         Writer::lock(segment, socket, 1).unwrap().write(
             data.len() as u64,
-            |class| pool.grant(class, 0),
+            |class| pool.grant(class, 1),
             |to, n| {
                 // SAFETY: the piece is inside a chunk and nobody reads it now.
                 unsafe { std::ptr::copy_nonoverlapping(data[done..].as_ptr(), to, n) };
@@ -449,7 +463,7 @@ mod tests {
                 written += write(&segment, &mut pool, socket, &pattern(written, len));
             }
             assert_eq!(
-                chain.collect(&segment, socket, &mut pool, 300_000),
+                chain.collect(&segment, socket, &mut pool, BOUNDS),
                 Ok(written)
             );
             let mut out = vec![0; (written - acked) as usize];
@@ -480,7 +494,7 @@ mod tests {
             socket.app.tx_tail.store(tail, Relaxed);
             socket.app.tx_seek_chunk.store(chunk, Relaxed);
             assert_eq!(
-                send.collect(&segment, socket, &mut pool, 1 << 20),
+                send.collect(&segment, socket, &mut pool, BOUNDS),
                 Err(Nonsense),
                 "{tail} {chunk}"
             );

@@ -64,7 +64,10 @@ fn an_unresolved_neighbour_fails_connect_with_ehostunreach() {
 #[test]
 fn an_unresolved_neighbour_blocks_nobody_else() {
     let mut setup = Setup::host(1);
-    setup.config.neighbors.retain(|(prefix, _)| prefix.contains(address(2)));
+    setup
+        .config
+        .neighbors
+        .retain(|(prefix, _)| prefix.contains(address(2)));
     let (mut a, mut b) = (setup.build(), Setup::host(2).build());
     let mut app = a.app(9);
     for _ in 0..10 {
@@ -81,7 +84,12 @@ fn an_unresolved_neighbour_blocks_nobody_else() {
 fn a_destination_without_a_route_fails_connect_with_enetunreach() {
     let mut bed = Setup::host(1).build();
     let mut app = bed.app(1);
-    for to in [[192, 0, 2, 1], [255, 255, 255, 255], [224, 0, 0, 1], [10, 0, 0, 255]] {
+    for to in [
+        [192, 0, 2, 1],
+        [255, 255, 255, 255],
+        [224, 0, 0, 1],
+        [10, 0, 0, 255],
+    ] {
         let socket = app.socket().unwrap();
         app.connect(socket, SocketAddrV4::new(to.into(), 80));
         bed.settle();
@@ -111,7 +119,11 @@ fn loopback_connects_two_sockets_of_one_stack() {
         (PairConfig::plain(), Ipv4Addr::LOCALHOST),
         (PairConfig::default(), address(1)),
     ] {
-        let mut bed = Setup { pair, ..Setup::host(1) }.build();
+        let mut bed = Setup {
+            pair,
+            ..Setup::host(1)
+        }
+        .build();
         let (mut client, mut server) = (bed.app(1), bed.app(2));
         let listener = server.socket().unwrap();
         assert!(bed.listen(listener, 80, 10));
@@ -131,7 +143,11 @@ fn loopback_connects_two_sockets_of_one_stack() {
         client.close(socket);
         bed.settle();
         assert!(server.is_at_end(accepted));
-        assert_eq!(bed.sent(), Vec::<Vec<u8>>::new(), "nothing leaves the stack");
+        assert_eq!(
+            bed.sent(),
+            Vec::<Vec<u8>>::new(),
+            "nothing leaves the stack"
+        );
     }
 }
 
@@ -173,8 +189,13 @@ fn a_source_address_is_not_taken_from_shared_memory() {
     let mut app = bed.app(1);
     let socket = app.socket().unwrap();
     let record = bed.shared.segment.socket(socket).unwrap();
-    record.names.set((Ipv4Addr::new(203, 0, 113, 7), 22).into(), None);
-    record.engine.state.store(state::CLOSE | state::BOUND, SeqCst);
+    record
+        .names
+        .set((Ipv4Addr::new(203, 0, 113, 7), 22).into(), None);
+    record
+        .engine
+        .state
+        .store(state::CLOSE | state::BOUND, SeqCst);
     app.connect(socket, SocketAddrV4::new(address(2), 80));
     bed.settle();
     for syn in bed.sent_segments() {
@@ -197,7 +218,10 @@ fn options_set_before_connect_count() {
     let frame = bed.sent().remove(0);
     assert_eq!((frame[15], frame[22]), (0x10, 7), "IP_TOS and IP_TTL");
     let syn = crate::frames::TcpFrame::parse(&frame).unwrap();
-    assert_eq!(syn.options[..4], [2, 4, 700u16.to_be_bytes()[0], 700u16.to_be_bytes()[1]]);
+    assert_eq!(
+        syn.options[..4],
+        [2, 4, 700u16.to_be_bytes()[0], 700u16.to_be_bytes()[1]]
+    );
 }
 
 /// RFC 9293 section 3.5: both ends send a SYN at once.

@@ -65,7 +65,10 @@ impl Conversation {
         for _ in 0..1000 {
             if self.client.sent == self.server.received && self.server.sent == self.client.received
             {
-                assert_eq!(self.client.app.state(self.client.socket), state::ESTABLISHED);
+                assert_eq!(
+                    self.client.app.state(self.client.socket),
+                    state::ESTABLISHED
+                );
                 return;
             }
             a.now += 50_000;
@@ -92,7 +95,9 @@ impl Conversation {
 
 impl End {
     fn write(&mut self, client: bool, n: u64) {
-        let data: Vec<u8> = (self.sent..self.sent + n).map(|at| byte(client, at)).collect();
+        let data: Vec<u8> = (self.sent..self.sent + n)
+            .map(|at| byte(client, at))
+            .collect();
         self.sent += self.app.send(self.socket, &data) as u64;
     }
 
@@ -101,6 +106,19 @@ impl End {
         let data = self.app.recv(self.socket, n as usize);
         for (i, got) in data.iter().enumerate() {
             let at = self.received + i as u64;
+            if *got != byte(client, at) {
+                let bad: Vec<usize> = (0..data.len())
+                    .filter(|i| data[*i] != byte(client, self.received + *i as u64))
+                    .collect();
+                eprintln!(
+                    "XF client {client} first {} last {} n {} total {} {:x?}",
+                    bad[0],
+                    bad.last().unwrap(),
+                    bad.len(),
+                    data.len(),
+                    &data[bad[0]..(bad[0] + 300).min(data.len())]
+                );
+            }
             assert_eq!(*got, byte(client, at), "byte {at} of the stream");
         }
         self.received += data.len() as u64;

@@ -127,7 +127,9 @@ fn the_watches_of_one_socket_are_bounded() {
     let before = a.count(Counter::bad_commands);
     for round in 0..40 {
         for cookie in 0..100 {
-            talk.client.app.watch(SET, 1000 + round * 100 + cookie, talk.client.socket);
+            talk.client
+                .app
+                .watch(SET, 1000 + round * 100 + cookie, talk.client.socket);
         }
         a.settle();
     }
@@ -209,7 +211,12 @@ fn a_sleeper_is_woken_once_for_a_burst() {
     }
     assert_eq!(cookies(&talk.client.app, &mut head).len(), 10);
     let wakes = a.count(Counter::wakes);
-    let seen = a.shared.segment.ready_set(SET).unwrap().fall_asleep(ASLEEP_FUTEX);
+    let seen = a
+        .shared
+        .segment
+        .ready_set(SET)
+        .unwrap()
+        .fall_asleep(ASLEEP_FUTEX);
     for socket in more {
         talk.server.app.send(socket, b"x");
     }

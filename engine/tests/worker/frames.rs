@@ -133,9 +133,8 @@ pub fn fix_checksums(frame: &mut [u8]) {
     frame[IP + 10..IP + 12].fill(0);
     let sum = checksum::sum(&frame[IP..IP + header]).checksum();
     frame[IP + 10..IP + 12].copy_from_slice(&sum.to_be_bytes());
-    let ip = |frame: &[u8], at: usize| {
-        Ipv4Addr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap())
-    };
+    let ip =
+        |frame: &[u8], at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
     let (start, kind) = (IP + header, frame[IP + 9]);
     let (at, pseudo) = match kind {
         protocol::TCP => {

@@ -6,8 +6,7 @@ use crate::app::App;
 use crate::bed::Bed;
 use crate::dice::Dice;
 use context::command::{Command, Op};
-use context::layout::Geometry;
-use context::socket::{Socket, flag};
+use context::socket::Socket;
 use engine::shared::Message;
 use std::net::SocketAddrV4;
 use std::sync::atomic::AtomicU32;
@@ -27,12 +26,15 @@ const OPS: [Op; 11] = [
     Op::Refill,
 ];
 
-/// The process, with its threads.
+/// The process, with two threads: the first keeps its lane in order, the second spoils its own.
+///
+/// Even so, it must know what it writes to: bytes go only into streams that it has not spoilt, for
+/// a spoilt one may name the memory of others.
 pub struct Hostile {
     process: u32,
-    threads: Vec<App>,
-    /// Sockets that it holds, or held.
-    sockets: Vec<u32>,
+    honest: App,
+    liar: App,
+    sockets: Vec<Held>,
     /// Sockets of others.
     spared: Vec<u32>,
     /// Ready sets of its own.
@@ -41,17 +43,25 @@ pub struct Hostile {
     targets: Vec<SocketAddrV4>,
 }
 
+/// A socket that the process holds, or held.
+#[derive(Clone, Copy)]
+struct Held {
+    socket: u32,
+    spoilt: bool,
+}
+
 impl Hostile {
-    /// A process with two threads. It does not touch the sockets in `spared`.
+    /// A process that does not touch the sockets in `spared`.
     pub fn start(bed: &mut Bed, process: u32, spared: &[u32], targets: &[SocketAddrV4]) -> Self {
-        let threads = vec![bed.app(process), bed.app(process)];
+        let (honest, liar) = (bed.app(process), bed.app(process));
         let sets = [1, 2];
         for set in sets {
             bed.renew_set(set);
         }
         Hostile {
             process,
-            threads,
+            honest,
+            liar,
             sockets: Vec::new(),
             spared: spared.to_vec(),
             sets,
@@ -61,154 +71,157 @@ impl Hostile {
 
     /// Does one thing, sensible or not.
     pub fn go_on(&mut self, bed: &mut Bed, dice: &mut Dice<'_>) {
-        let thread = dice.index(self.threads.len());
-        let socket = match self.sockets.len() {
-            0 => None,
-            n => Some(self.sockets[dice.index(n)]),
-        };
-        match dice.below(24) {
-            0..=2 => {
-                if let Some(socket) = self.threads[thread].socket()
-                    && self.may_touch(bed, socket)
-                {
-                    self.sockets.push(socket);
-                    if self.sockets.len() > 16 {
-                        self.sockets.remove(0);
-                    }
-                }
+        if self.sockets.is_empty() || dice.below(8) == 0 {
+            if let Some(socket) = self.honest.socket() {
+                self.hold(socket);
             }
-            3 | 4 => {
+            return;
+        }
+        let i = dice.index(self.sockets.len());
+        let Held { socket, spoilt } = self.sockets[i];
+        let shared = bed.shared.clone();
+        let record = shared.segment.socket(socket).unwrap();
+        match dice.below(20) {
+            0 | 1 => {
                 let to = self.targets[dice.index(self.targets.len())];
-                if let Some(socket) = socket {
-                    self.threads[thread].connect(socket, to);
-                }
+                self.honest.connect(socket, to);
             }
-            5 => {
+            2 => {
                 let port = 5000 + dice.below(4) as u16;
-                if let Some(socket) = socket
-                    && bed.bind(socket, port)
-                {
+                if bed.bind(socket, port) {
                     bed.listen_bound(socket, port, dice.below(5) as u32);
                 }
             }
-            6 => {
-                if let Some(listener) = socket
-                    && let Some(accepted) = self.threads[thread].accept(listener)
-                    && self.may_touch(bed, accepted)
-                {
-                    self.sockets.push(accepted);
+            3 => {
+                if let Some(accepted) = self.honest.accept(socket) {
+                    self.hold(accepted);
                 }
             }
-            7..=9 => {
-                if let Some(socket) = socket {
-                    let data = vec![0xbd; 1 + dice.index(40_000)];
-                    self.write(thread, socket, &data);
-                }
+            4..=6 if !spoilt => {
+                let data = vec![0xbd; 1 + dice.index(40_000)];
+                self.honest.send(socket, &data);
             }
-            10 => {
-                if let Some(socket) = socket {
-                    self.threads[thread].recv(socket, 1 + dice.index(40_000));
-                }
+            7 if !spoilt => {
+                self.honest.recv(socket, 1 + dice.index(40_000));
             }
-            11..=13 => self.any_command(thread, socket, dice),
+            8 => {
+                self.honest.close(socket);
+                self.sockets[i].spoilt = true;
+            }
+            9..=11 => self.any_command(i, dice),
+            12 | 13 => {
+                self.sockets[i].spoilt = true;
+                scribble_stream(record, dice);
+            }
             14 => {
-                if let Some(socket) = socket {
-                    self.threads[thread].close(socket);
+                self.sockets[i].spoilt = true;
+                scribble(words(&record.engine), dice);
+                scribble(words(&record.app), dice);
+                scribble(words(&record.options), dice);
+                scribble(words(&record.names), dice);
+            }
+            15 if !spoilt => {
+                // A link of its own that leads anywhere.
+                self.sockets[i].spoilt = true;
+                let chunks = u64::from(shared.segment.geometry().chunks.total());
+                let open = record.app.tx_open.load(SeqCst);
+                if let Some(link) = shared.segment.link(open) {
+                    link.store(dice.below(chunks) as u32, SeqCst);
                 }
             }
-            15..=17 => {
-                if let Some(socket) = socket {
-                    let record = bed.shared.segment.socket(socket).unwrap();
-                    scribble_stream(record, dice);
+            16 => {
+                scribble(
+                    words(shared.segment.lane(self.liar.context, 0).unwrap()),
+                    dice,
+                );
+                self.liar.refill();
+            }
+            17 => {
+                let set = self.sets[dice.index(2)];
+                scribble(words(shared.segment.event_ring(set, 0).unwrap()), dice);
+                scribble(words(shared.segment.ready_set(set).unwrap()), dice);
+                if let Some(ring) = shared.segment.accept_ring(self.honest.accept_chunk(socket)) {
+                    scribble(words(ring), dice);
                 }
             }
             18 => {
-                if let Some(socket) = socket {
-                    let record = bed.shared.segment.socket(socket).unwrap();
-                    scribble(words(record), dice);
-                }
-            }
-            19 => {
-                let context = self.threads[thread].context;
-                scribble(words(bed.shared.segment.lane(context, 0).unwrap()), dice);
-            }
-            20 => {
-                let set = self.sets[dice.index(2)];
-                scribble(words(bed.shared.segment.event_ring(set, 0).unwrap()), dice);
-                scribble(words(bed.shared.segment.ready_set(set).unwrap()), dice);
-            }
-            21 => {
-                let link = dice.below(u64::from(bed.shared.segment.geometry().chunks.total()));
-                // A link of its own, if it knows one.
-                let chunk = socket
-                    .and_then(|s| bed.shared.segment.socket(s))
-                    .map(|record| record.app.tx_seek_chunk.load(SeqCst));
-                if let Some(word) = chunk.and_then(|c| bed.shared.segment.link(c)) {
-                    word.store(link as u32, SeqCst);
-                }
-                if let Some(socket) = socket {
-                    let chunk = self.threads[thread].accept_chunk(socket);
-                    if let Some(ring) = bed.shared.segment.accept_ring(chunk)
-                        && bed.shared.segment.socket(socket).unwrap().tcp_state()
-                            == context::socket::state::LISTEN
-                    {
-                        scribble(words(ring), dice);
-                    }
-                }
-            }
-            22 => {
-                let worker = bed.shared.segment.worker(0);
+                let worker = shared.segment.worker(0);
                 worker.announce(dice.word() as u32 % 5000);
                 let _ = worker.must_ring();
             }
-            _ => self.ask(bed, thread, socket, dice),
+            _ => self.ask(bed, socket, dice),
         }
     }
 
     /// The contexts of its threads.
     pub fn contexts(&self) -> Vec<u32> {
-        self.threads.iter().map(|thread| thread.context).collect()
+        vec![self.honest.context, self.liar.context]
     }
 
-    /// What a process can ask of the control thread, sensible or not.
-    fn ask(&mut self, bed: &mut Bed, thread: usize, socket: Option<u32>, dice: &mut Dice<'_>) {
-        match dice.below(4) {
-            0 => {
-                let context = self.threads[thread].context;
-                bed.ask(|done| Message::CloseContext { context, done });
-                self.threads[thread] = bed.open_context(context, self.process);
-            }
-            1 => bed.renew_set(self.sets[dice.index(2)]),
-            2 => {
-                let sockets = u64::from(bed.shared.segment.geometry().sockets());
-                let any = dice.below(sockets) as u32;
-                let socket = socket.filter(|_| dice.one_in(2)).unwrap_or(any);
-                if self.may_touch(bed, socket) {
-                    bed.listen_bound(socket, 5000 + dice.below(4) as u16, 5);
-                }
-            }
-            _ => {
-                if let Some(socket) = socket {
-                    bed.ask(|done| Message::SetBacklog {
-                        socket,
-                        backlog: dice.below(10) as u32,
-                        done,
-                    });
-                }
+    /// Takes a number into the list, unless it names what is not its own.
+    fn hold(&mut self, socket: u32) {
+        let sockets = self.honest.shared.segment.geometry().sockets();
+        if socket < sockets && !self.spared.contains(&socket) {
+            self.sockets.retain(|held| held.socket != socket);
+            self.sockets.push(Held {
+                socket,
+                spoilt: false,
+            });
+            if self.sockets.len() > 16 {
+                self.sockets.remove(0);
             }
         }
     }
 
-    fn any_command(&mut self, thread: usize, socket: Option<u32>, dice: &mut Dice<'_>) {
-        let app = &mut self.threads[thread];
+    /// What a process can ask of the control thread, sensible or not.
+    fn ask(&mut self, bed: &mut Bed, socket: u32, dice: &mut Dice<'_>) {
+        match dice.below(5) {
+            0 => {
+                let context = self.liar.context;
+                bed.ask(|done| Message::CloseContext { context, done });
+                self.liar = bed.open_context(context, self.process);
+            }
+            1 => {
+                let context = self.honest.context;
+                bed.ask(|done| Message::CloseContext { context, done });
+                self.honest = bed.open_context(context, self.process);
+            }
+            2 => bed.renew_set(self.sets[dice.index(2)]),
+            3 => {
+                let sockets = u64::from(bed.shared.segment.geometry().sockets());
+                let any = dice.below(sockets) as u32;
+                let socket = if dice.one_in(2) { socket } else { any };
+                if !self.spared.contains(&socket) {
+                    bed.listen_bound(socket, 5000 + dice.below(4) as u16, 5);
+                }
+            }
+            _ => bed.ask(|done| Message::SetBacklog {
+                socket,
+                backlog: dice.below(10) as u32,
+                done,
+            }),
+        }
+    }
+
+    fn any_command(&mut self, i: usize, dice: &mut Dice<'_>) {
         let op = OPS[dice.index(OPS.len())];
-        let socket = match socket {
-            Some(socket) if dice.below(8) != 0 => socket,
-            _ => dice.odd_word() as u32,
+        let socket = match dice.below(8) {
+            0 => dice.odd_word() as u32,
+            _ => self.sockets[i].socket,
         };
         if self.spared.contains(&socket) {
             return;
         }
+        if op == Op::Close {
+            for held in &mut self.sockets {
+                held.spoilt |= held.socket == socket;
+            }
+        }
+        let app = if dice.one_in(2) {
+            &mut self.honest
+        } else {
+            &mut self.liar
+        };
         let exists = app.shared.segment.socket(socket).is_some();
         let generation = match exists && dice.below(4) != 0 {
             true => app.generation(socket),
@@ -228,34 +241,6 @@ impl Hostile {
             arg,
         });
     }
-
-    /// Writes as a thread does, though with words that may have been spoilt before.
-    fn write(&mut self, thread: usize, socket: u32, data: &[u8]) {
-        let app = &mut self.threads[thread];
-        let record = app.shared.segment.socket(socket).unwrap();
-        let fresh = record.app.tx_open.load(SeqCst) == context::NONE;
-        // A chunk that it does not hold may be another's by now.
-        if fresh || sane(record, app.shared.segment.geometry()) {
-            record.app.flags.fetch_and(!flag::CLOSED, SeqCst);
-            record.app.tx_lock.reset();
-            if record.app.tx_tail.load(SeqCst) < 1 << 40 {
-                app.send(socket, data);
-            }
-        }
-    }
-
-    /// Whether a number that came out of shared memory names a socket of its own.
-    fn may_touch(&self, bed: &Bed, socket: u32) -> bool {
-        socket < bed.shared.segment.geometry().sockets() && !self.spared.contains(&socket)
-    }
-}
-
-/// Whether the open chunk is where the record says.
-fn sane(record: &Socket, geometry: &Geometry) -> bool {
-    let _ = geometry;
-    let start = record.app.tx_chunk_start.load(SeqCst);
-    let tail = record.app.tx_tail.load(SeqCst);
-    start <= tail && tail - start <= 1 << 16
 }
 
 /// Changes the words by which a stream is found, mostly to what might pass.

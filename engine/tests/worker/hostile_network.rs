@@ -203,7 +203,11 @@ impl Network {
 
     /// A frame that was on the wire, changed, and turned around if it came from the stack.
     fn mutant(&mut self, dice: &mut Dice<'_>) -> Vec<u8> {
-        let Some(mut frame) = self.templates.get(dice.index(self.templates.len())).cloned() else {
+        let Some(mut frame) = self
+            .templates
+            .get(dice.index(self.templates.len()))
+            .cloned()
+        else {
             return noise(dice, 100);
         };
         if let Some(mut segment) = TcpFrame::parse(&frame) {

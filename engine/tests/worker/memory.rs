@@ -190,7 +190,10 @@ fn a_socket_that_never_connected_keeps_no_chunk() {
     let mut head = lane.small.head();
     let [chunk] = lane.small.pop(&mut head).unwrap().unwrap();
     let record = bed.shared.segment.socket(socket).unwrap();
-    record.app.tx_open.store(chunk as u32, std::sync::atomic::Ordering::SeqCst);
+    record
+        .app
+        .tx_open
+        .store(chunk as u32, std::sync::atomic::Ordering::SeqCst);
     app.close(socket);
     let context = app.context;
     bed.ask(|done| Message::CloseContext { context, done });

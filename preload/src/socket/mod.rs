@@ -10,6 +10,8 @@ pub mod listen;
 pub mod message;
 pub mod names;
 pub mod options;
+#[cfg(test)]
+mod oracle;
 pub mod recv;
 pub mod send;
 

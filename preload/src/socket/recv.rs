@@ -25,7 +25,8 @@ pub fn receive(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int) -> Re
         return Err(Errno(libc::ENOTCONN));
     }
     if flags & libc::MSG_OOB != 0 {
-        return Err(Errno(no_urgent_data(socket)));
+        // The stack has no urgent data (RFC 6093 advises against it), so there is never any to get.
+        return Err(Errno(libc::EINVAL));
     }
     let len = buffers.left();
     let target = target(socket, len, flags);
@@ -134,14 +135,6 @@ fn wait_for_more(socket: SocketRef, known: u64) -> Result<bool> {
     let timeout = (timeout > 0).then(|| Duration::from_micros(timeout));
     let more = || (socket.record().readable() > known || is_ended(socket)).then_some(());
     Ok(wait::until(socket, timeout, more)?.is_some())
-}
-
-/// The stack has no urgent data (RFC 6093 advises against it), so there is never any to receive.
-fn no_urgent_data(socket: SocketRef) -> c_int {
-    match socket.tcp_state() {
-        state::CLOSE if socket.flags() & flag::CONNECTING == 0 => libc::ENOTCONN,
-        _ => libc::EINVAL,
-    }
 }
 
 #[cfg(test)]
