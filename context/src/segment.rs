@@ -288,16 +288,6 @@ impl Segment {
         unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
         true
     }
-
-    /// Gives the memory of whole pages of a chunk back to the system; they read as zero then.
-    pub fn discard(&self, chunk: u32) {
-        if let Some((at, size)) = self.geometry.chunks.locate(chunk)
-            && size >= 4096
-        {
-            // SAFETY: the range is inside the mapping and holds no reference.
-            unsafe { libc::madvise(self.base.add(at as usize).cast(), size, libc::MADV_REMOVE) };
-        }
-    }
 }
 
 impl Drop for Segment {

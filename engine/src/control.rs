@@ -5,7 +5,7 @@ use crate::binds::Bind;
 use crate::shared::{Listener, Message, Shared, lock};
 use crate::sys;
 use context::control::{self, REPLY_LEN, REQUEST_LEN, Reply, Request};
-use context::socket::{option, state};
+use context::socket::{AcceptRing, option, state};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -283,9 +283,16 @@ impl Control {
             reuse_port: bits & option::REUSEPORT != 0,
             listens: false,
         };
-        let seed = u16::from_ne_bytes(sys::random());
-        let port = lock(&self.shared.binds)
-            .bind(to.port(), bind, seed)
+        let claim = || {
+            let seed = u16::from_ne_bytes(sys::random());
+            lock(&self.shared.binds).bind(to.port(), bind, seed)
+        };
+        // Whoever has the port may have closed it, by a command that is still on its way.
+        let port = claim()
+            .or_else(|| {
+                self.ask(|done| Message::Sync { done }).ok()?;
+                claim()
+            })
             .ok_or(libc::EADDRINUSE)?;
         record.names.set((address, port).into(), None);
         record.engine.state.fetch_or(state::BOUND, SeqCst);
@@ -294,10 +301,9 @@ impl Control {
 
     fn listen(&self, socket: u32, backlog: u32) -> Result<(), i32> {
         let record = self.shared.segment.socket(socket).ok_or(libc::EBADF)?;
-        let backlog = (backlog as i32)
-            .clamp(0, self.shared.config.somaxconn as i32)
-            .cast_unsigned()
-            .min(4095);
+        let backlog = backlog
+            .min(self.shared.config.somaxconn)
+            .min(AcceptRing::CAPACITY - 1);
         match record.tcp_state() {
             state::CLOSE => {}
             state::LISTEN => {
@@ -308,17 +314,18 @@ impl Control {
         if record.engine.state.load(SeqCst) & state::BOUND == 0 {
             self.bind(0, socket, (Ipv4Addr::UNSPECIFIED, 0).into())?;
         }
-        if !lock(&self.shared.binds).listen(socket) {
-            return Err(libc::EADDRINUSE);
-        }
-        let local = record.names.local();
-        let IpAddr::V4(address) = local.ip() else {
-            return Err(libc::EADDRNOTAVAIL);
+        let (address, port) = {
+            let mut binds = lock(&self.shared.binds);
+            let claim = binds.claim(socket).ok_or(libc::EINVAL)?;
+            if !binds.listen(socket) {
+                return Err(libc::EADDRINUSE);
+            }
+            claim
         };
         let listener = Arc::new(Listener {
             socket,
             address,
-            port: local.port(),
+            port,
             backlog: backlog.into(),
             watches: Default::default(),
         });
@@ -332,7 +339,7 @@ impl Control {
             }
             return Err(libc::ENOBUFS);
         }
-        tracing::debug!(%local, backlog, "listening");
+        tracing::debug!(%address, port, backlog, "listening");
         Ok(())
     }
 

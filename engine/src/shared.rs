@@ -5,8 +5,9 @@ use crate::net::{InterfaceAddress, Route};
 use crate::stats::Counters;
 use crate::sys;
 use crate::tcp::TcpConfig;
+use crate::wire::arp::ArpPacket;
 use context::Segment;
-use psio::MacAddr;
+use psio::{MacAddr, RxMeta};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -14,6 +15,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Messages that may wait for a worker before frames for it are dropped.
+const OFFER_LIMIT: usize = 4096;
 
 /// No process holds the socket.
 pub const NO_PROCESS: u32 = 0;
@@ -130,6 +134,15 @@ pub enum Message {
         /// Told when it is done.
         done: Sender<()>,
     },
+    /// Do what applications have asked for so far.
+    Sync {
+        /// Told when it is done.
+        done: Sender<()>,
+    },
+    /// A frame that arrived at another worker's queue belongs to a connection of this one's.
+    Frame(Vec<u8>, RxMeta),
+    /// An ARP packet, which arrives at one worker and concerns all.
+    Arp(ArpPacket),
     /// A ready set changes hands: start its ring anew.
     RenewSet {
         /// The set.
@@ -157,6 +170,19 @@ impl Inbox {
         lock(&self.queue).push_back(message);
         self.waiting.store(true, Ordering::Release);
         sys::ring(self.doorbell.as_raw_fd());
+    }
+
+    /// Adds a message that may be lost, unless too many wait: then it is, and the answer is false.
+    pub fn offer(&self, message: Message) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.len() >= OFFER_LIMIT {
+            return false;
+        }
+        queue.push_back(message);
+        drop(queue);
+        self.waiting.store(true, Ordering::Release);
+        sys::ring(self.doorbell.as_raw_fd());
+        true
     }
 
     /// Whether a message waits.

@@ -50,6 +50,10 @@ counters! {
     bad_checksum,
     /// Segments that could not be parsed.
     bad_segment,
+    /// Segments handed to the worker that owns their connection.
+    redirected,
+    /// The same, dropped because too many waited for that worker.
+    redirect_full,
     /// Segments to no connection.
     no_connection,
     /// RSTs sent to segments that match nothing.

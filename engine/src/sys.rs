@@ -148,7 +148,7 @@ pub fn listen_abstract(name: &str) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Accepts a connection.
+/// Accepts a connection; it never blocks.
 ///
 /// # Errors
 /// What the system says.
@@ -159,7 +159,7 @@ pub fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
             listener.as_raw_fd(),
             std::ptr::null_mut(),
             std::ptr::null_mut(),
-            libc::SOCK_CLOEXEC,
+            libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
         );
         if fd < 0 {
             return Err(io::Error::last_os_error());

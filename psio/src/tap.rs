@@ -87,7 +87,10 @@ impl Tap {
         let interface = interface::create(name, config.queues)?;
         let control = Control::new()?;
         control.set_mtu(&interface.name, config.mtu)?;
-        control.set_queue_len(&interface.name, KERNEL_QUEUE)?;
+        if let Err(error) = control.set_queue_len(&interface.name, KERNEL_QUEUE) {
+            // Only root of the first user namespace may; the default length does, too.
+            tracing::info!("{error}");
+        }
         if let Some((address, prefix)) = config.host_addr {
             control.set_address(&interface.name, address, prefix)?;
         }

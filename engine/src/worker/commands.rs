@@ -259,6 +259,8 @@ impl Stack {
     fn choose_port(&mut self, flow: &Flow) -> Option<u16> {
         let binds = lock(&self.shared.binds);
         let connections = &self.connections;
+        // So that any worker can tell whose it is.
+        let (workers, index) = (self.shared.inboxes.len(), self.index);
         self.ports.select(
             flow.local.into(),
             (flow.remote, flow.remote_port).into(),
@@ -267,7 +269,9 @@ impl Stack {
                     local_port: port,
                     ..*flow
                 };
-                !binds.is_claimed(port) && connections.find(&candidate).is_none()
+                usize::from(port) % workers == index
+                    && !binds.is_claimed(port)
+                    && connections.find(&candidate).is_none()
             },
         )
     }

@@ -59,6 +59,8 @@ pub struct Connection {
     pub stamp: u32,
     /// The deadline for which the timer wheel holds an entry.
     pub armed: Instant,
+    /// A later entry that the wheel holds, too; `NEVER` if there is none.
+    pub armed_later: Instant,
     /// Whether it is in the list of those that may have something to send.
     pub queued: bool,
     /// Whether it waits for its neighbour's address.
@@ -106,6 +108,11 @@ impl Connections {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Adds a connection (its stamp is set) and returns its number.

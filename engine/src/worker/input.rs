@@ -3,7 +3,9 @@
 use super::Stack;
 use super::connection::{Flow, Hop};
 use super::streams::RecvChain;
+use crate::binds::EPHEMERAL;
 use crate::net::{Destination, icmp};
+use crate::shared::Message;
 use crate::stats::Counter;
 use crate::tcp::{self, NoRoom, RecvStream, Segment as TcpSegment};
 use crate::wire::arp::ArpPacket;
@@ -43,19 +45,50 @@ impl Stack {
         }
     }
 
-    fn try_frame(&mut self, frame: &[u8], meta: RxMeta) -> Result<(), DropReason> {
-        let frame = EthernetFrame::parse(frame)?;
+    fn try_frame(&mut self, bytes: &[u8], meta: RxMeta) -> Result<(), DropReason> {
+        let frame = EthernetFrame::parse(bytes)?;
         let link = frame.accept(self.mac)?;
         match frame.ethertype {
             ethertype::IPV4 => {
                 let packet = Ipv4Packet::parse(frame.payload)?;
                 let to = self.addresses.accept(&packet, link)?;
+                if let Some(owner) = self.other_owner(&packet) {
+                    let message = Message::Frame(bytes.to_vec(), meta);
+                    self.count(match self.shared.inboxes[owner].offer(message) {
+                        true => Counter::redirected,
+                        false => Counter::redirect_full,
+                    });
+                    return Ok(());
+                }
                 self.on_packet(&packet, to, meta, false)
             }
             ethertype::ARP => self.on_arp(&ArpPacket::parse(frame.payload)?),
             ethertype::IPV6 => Err(DropReason::Ipv6Unsupported),
             _ => Err(DropReason::EthernetUnknownType),
         }
+    }
+
+    /// The worker whose connection a segment belongs to, if that is another one: a device that
+    /// spreads by hash may deliver the first answer to an active open anywhere. Source ports name
+    /// their worker; see `choose_port`.
+    fn other_owner(&self, packet: &Ipv4Packet<'_>) -> Option<usize> {
+        let workers = self.shared.inboxes.len();
+        if workers == 1 || packet.protocol != protocol::TCP {
+            return None;
+        }
+        let segment = TcpSegment::parse(packet.payload()).ok()?;
+        let owner = usize::from(segment.dst_port) % workers;
+        let flow = Flow {
+            local: packet.dst,
+            remote: packet.src,
+            local_port: segment.dst_port,
+            remote_port: segment.src_port,
+        };
+        (owner != self.index
+            && EPHEMERAL.contains(&segment.dst_port)
+            && self.connections.find(&flow).is_none()
+            && self.listeners.find(&flow).is_none())
+        .then_some(owner)
     }
 
     /// Takes a datagram that this stack has sent to itself.
@@ -87,7 +120,21 @@ impl Stack {
         for token in action.released {
             self.release_held(token);
         }
+        for (index, inbox) in self.shared.inboxes.iter().enumerate() {
+            if index != self.index && !inbox.offer(Message::Arp(*packet)) {
+                self.count(Counter::redirect_full);
+            }
+        }
         Ok(())
+    }
+
+    /// Learns from an ARP packet that another worker has answered.
+    pub fn overhear_arp(&mut self, packet: &ArpPacket) {
+        if let Ok(action) = self.neighbors.on_arp(self.now.as_micros(), packet) {
+            for token in action.released {
+                self.release_held(token);
+            }
+        }
     }
 
     fn on_packet(

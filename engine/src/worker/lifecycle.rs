@@ -144,6 +144,12 @@ impl Stack {
             && let Some(deadline) = connection.tcb.next_deadline()
             && deadline < connection.armed
         {
+            if connection.armed_later <= deadline {
+                connection.armed = connection.armed_later;
+                connection.armed_later = Instant::NEVER;
+                return;
+            }
+            connection.armed_later = connection.armed_later.min(connection.armed);
             connection.armed = deadline;
             let token = (id, connection.stamp);
             self.wheel.set(deadline.as_micros(), token);
@@ -160,6 +166,13 @@ impl Stack {
             let Some(connection) = self.connections.get_stamped(token) else {
                 continue;
             };
+            if connection.armed > now {
+                // An entry from before a nearer one was made.
+                if connection.armed_later <= now {
+                    connection.armed_later = Instant::NEVER;
+                }
+                continue;
+            }
             connection.armed = Instant::NEVER;
             let events = connection.tcb.on_timer(now);
             self.after(token.0, events);

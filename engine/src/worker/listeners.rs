@@ -80,7 +80,7 @@ impl Listeners {
 
     /// The listener for a flow: one bound to the address goes before one for any address; among
     /// several (`SO_REUSEPORT`) the flow's hash decides.
-    fn find(&self, flow: &Flow) -> Option<&Arc<Listener>> {
+    pub fn find(&self, flow: &Flow) -> Option<&Arc<Listener>> {
         let locals = self.by_port.get(&flow.local_port)?;
         let matching = |address: Ipv4Addr| {
             locals
@@ -174,6 +174,7 @@ impl Stack {
             tos_ttl,
             stamp: 0,
             armed: Instant::NEVER,
+            armed_later: Instant::NEVER,
             queued: false,
             held: false,
             swept: false,

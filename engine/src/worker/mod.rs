@@ -259,7 +259,7 @@ impl Worker {
         if quiet && self.queue.arm() {
             let now = stack.now.as_micros();
             let mut until = stack.next_deadline();
-            if shared.segment.shared_core() && stack.connections.len() > 0 {
+            if shared.segment.shared_core() && !stack.connections.is_empty() {
                 let active = stack.now.since(worked_at).as_micros() < SHARED_CORE_ACTIVE;
                 let bound = SHARED_CORE_SLEEP * if active { 1 } else { 10 };
                 until = until.min(now + bound);
@@ -379,6 +379,12 @@ impl Stack {
                 self.process_gone(process, &contexts);
                 let _ = done.send(());
             }
+            Message::Sync { done } => {
+                self.take_commands();
+                let _ = done.send(());
+            }
+            Message::Frame(frame, meta) => self.on_frame(&frame, meta),
+            Message::Arp(packet) => self.overhear_arp(&packet),
             Message::RenewSet { set, done } => {
                 self.reset_set_cursor(set);
                 if let Some(ring) = self.shared.segment.event_ring(set, self.index) {

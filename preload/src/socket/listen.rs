@@ -117,9 +117,6 @@ pub fn listen(fd: RawFd, mut socket: SocketRef, backlog: c_int) -> Result<()> {
             None => return demote::kernel_listen(fd, backlog),
         }
     }
-    if socket.flags() & flag::BOTH != 0 {
-        demote::kernel_listen(fd, backlog)?;
-    }
     let flags = &socket.record().app.flags;
     flags.fetch_or(flag::KNOWN, Ordering::SeqCst);
     let request = Request::Listen {
@@ -127,7 +124,15 @@ pub fn listen(fd: RawFd, mut socket: SocketRef, backlog: c_int) -> Result<()> {
         // As the kernel: a negative number is a very large one.
         backlog: backlog as u32,
     };
-    socket.process().control(request, &[]).map(drop)
+    socket.process().control(request, &[])?;
+    // The kernel's side comes second: who sees it listen may rely on the stack's.
+    if socket.flags() & flag::BOTH != 0
+        && let Err(error) = demote::kernel_listen(fd, backlog)
+    {
+        stop(socket)?;
+        return Err(error);
+    }
+    Ok(())
 }
 
 /// shutdown(2) of a listener: it stops listening, and may listen again.

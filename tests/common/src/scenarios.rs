@@ -297,7 +297,7 @@ pub fn asyncio_serves_asyncio(bed: &Testbed) {
 
 /// iperf3 carries 128 MB up, down, and over four streams at once.
 pub fn iperf3_serves_iperf3(bed: &Testbed) {
-    let server = servers::iperf3(bed);
+    let mut server = servers::iperf3(bed);
     let host = bed.address.to_string();
     for direction in [&[][..], &["-R"], &["-P", "4"]] {
         let arguments = [
@@ -310,6 +310,8 @@ pub fn iperf3_serves_iperf3(bed: &Testbed) {
             .run("iperf3", &arguments)
             .expect_success("iperf3");
         assert!(output.stdout.contains("iperf Done."), "{output}");
+        // After each test it closes its listener and opens another.
+        server.wait_until_it_listens(bed);
     }
     end(bed, server);
 }

@@ -31,6 +31,11 @@ impl Server {
         Server { program, port }
     }
 
+    /// Waits until it listens (again).
+    pub fn wait_until_it_listens(&mut self, bed: &Testbed) {
+        bed.wait_for_server(&mut self.program, self.port);
+    }
+
     /// The running program, for whoever wants to wait for its end.
     pub fn into_program(self) -> Program {
         self.program
