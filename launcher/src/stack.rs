@@ -196,6 +196,7 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
         recv_buffer_max: bytes(t.recv_buffer_max),
         rto_min: micros(t.rto_min),
         delayed_ack: micros(t.delayed_ack),
+        quick_ack_delay: tcp::Duration::from_millis(1),
         time_wait: micros(t.time_wait),
         keepalive_idle: micros(t.keepalive_time),
         keepalive_interval: micros(t.keepalive_interval),

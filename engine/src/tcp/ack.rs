@@ -32,6 +32,8 @@ pub(super) struct AckPolicy {
 pub(super) enum Answer {
     /// An ACK now.
     Now,
+    /// An ACK now, unless an answer is worth waiting for a moment.
+    Soon,
     /// An ACK after the delay, unless one goes out before.
     Later,
 }
@@ -70,7 +72,7 @@ impl AckPolicy {
             return Answer::Now;
         }
         if self.quick > 0 && !self.interactive {
-            return Answer::Now;
+            return Answer::Soon;
         }
         Answer::Later
     }
@@ -161,7 +163,7 @@ mod tests {
         for n in 1..=2u64 {
             assert_eq!(
                 policy.on_data(Instant::ZERO, 1 + n, 1, MSS, RTO),
-                Answer::Now
+                Answer::Soon
             );
             policy.due = true;
             policy.on_sent(1 + n);
@@ -184,7 +186,7 @@ mod tests {
         policy.on_sent(3);
         assert_eq!(
             policy.on_data(Instant::from_millis(50), 4, 1, MSS, RTO),
-            Answer::Now
+            Answer::Soon
         );
     }
 }

@@ -48,6 +48,9 @@ pub struct TcpConfig {
     pub rto_max: Duration,
     /// Longest delay of an ACK.
     pub delayed_ack: Duration,
+    /// How long an ACK that is due at once (one of the quick ACKs, or of a FIN) waits for an answer
+    /// to ride on; zero: not at all.
+    pub quick_ack_delay: Duration,
     /// Longest time that a corked partial segment waits.
     pub cork: Duration,
     /// Length of TIME-WAIT.
@@ -81,6 +84,7 @@ impl Default for TcpConfig {
             rto_min: Duration::from_millis(200),
             rto_max: Duration::from_secs(120),
             delayed_ack: Duration::from_millis(40),
+            quick_ack_delay: Duration::ZERO,
             cork: Duration::from_millis(200),
             time_wait: Duration::from_secs(60),
             fin_wait2_timeout: Duration::from_secs(60),

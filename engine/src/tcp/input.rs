@@ -307,6 +307,7 @@ impl Tcb {
         let (nxt, rto, mss) = (self.rcv.nxt, self.rtt.rto(), self.mss.into());
         match self.ack.on_data(now, nxt, segment.wire_payload(), mss, rto) {
             Answer::Now => self.ack.due = true,
+            Answer::Soon => self.acknowledge_soon(now),
             Answer::Later if self.set.quickack => self.ack.due = true,
             Answer::Later => {
                 let at = now + self.set.delayed_ack.get();
@@ -314,6 +315,16 @@ impl Tcb {
             }
         }
         Events::READABLE
+    }
+
+    /// An ACK is due at once, but for the moment in which an answer may come that carries it.
+    fn acknowledge_soon(&mut self, now: Instant) {
+        if self.set.quick_ack_delay == 0 || self.set.quickack {
+            self.ack.due = true;
+        } else {
+            let at = now + Duration::from_millis(self.set.quick_ack_delay.into());
+            self.timers.delayed_ack = self.timers.delayed_ack.min(at);
+        }
     }
 
     /// Data for an application that has closed: the peer must learn that nobody takes it.
@@ -325,9 +336,14 @@ impl Tcb {
     /// The peer's FIN is next in order.
     fn on_fin(&mut self, now: Instant) -> Events {
         self.rcv.nxt += 1;
+        if self.state == State::Established {
+            // The application's own FIN often follows at once.
+            self.state = State::CloseWait;
+            self.acknowledge_soon(now);
+            return Events::PEER_CLOSED | Events::SEND;
+        }
         self.ack.due = true;
         match self.state {
-            State::Established => self.state = State::CloseWait,
             State::FinWait1 => self.state = State::Closing,
             State::FinWait2 => self.enter_time_wait(now),
             _ => {}

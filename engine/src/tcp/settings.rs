@@ -31,6 +31,8 @@ pub(super) struct Settings {
     pub(super) data_retries: u8,
     pub(super) orphan_retries: u8,
     pub(super) synack_retries: u8,
+    /// In milliseconds, 255 at most.
+    pub(super) quick_ack_delay: u8,
     pub(super) recv_buffer_max: u32,
     pub(super) delayed_ack: Millis,
     pub(super) cork_limit: Millis,
@@ -93,6 +95,7 @@ impl Settings {
             synack_retries: cfg.synack_retries,
             recv_buffer_max: cfg.recv_buffer_max,
             delayed_ack: Millis::new(cfg.delayed_ack),
+            quick_ack_delay: cfg.quick_ack_delay.as_millis().min(255) as u8,
             cork_limit: Millis::new(cfg.cork),
             time_wait: Millis::new(cfg.time_wait),
             nodelay: false,

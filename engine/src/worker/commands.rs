@@ -183,7 +183,7 @@ impl Stack {
             return;
         }
         // After a failure it may try again; after a connection the record's cursors are used up.
-        if self.was_connected(socket) {
+        if self.is_used_up(socket) {
             self.count(Counter::bad_commands);
             return;
         }

@@ -6,14 +6,14 @@ use super::slots::Role;
 use crate::shared::{NO_PROCESS, lock};
 use crate::stats::Counter;
 use crate::tcp::{Error, Events, Instant, SeqNum, State};
-use context::socket::{flag, state};
+use context::socket::{Socket, flag, state};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::connection::{Connection, Flow};
 use super::streams::{RecvChain, SendChain};
 
 /// How long after its last data a connection gives back half-filled chunks, microseconds.
-const IDLE: u64 = 200_000;
+const IDLE: u64 = 10_000;
 
 /// What is left of a connection until its socket is closed.
 pub struct Remains {
@@ -348,9 +348,15 @@ impl Stack {
             .set(Counter::connections, self.connections.len() as u64);
     }
 
-    /// Whether a socket has had a connection that is gone.
-    pub fn was_connected(&self, socket: u32) -> bool {
-        self.remains.get(&socket).is_some_and(|r| r.was_connected)
+    /// Whether a socket's streams have been used for a connection that is gone: there cannot be
+    /// another one then.
+    pub fn is_used_up(&self, socket: u32) -> bool {
+        let written = |record: &Socket| record.app.tx_tail.load(SeqCst) != 0;
+        self.remains.get(&socket).is_some_and(|r| {
+            r.was_connected
+                || !r.send.is_empty()
+                || self.shared.segment.socket(socket).is_some_and(written)
+        })
     }
 
     /// Gives back what is left of a socket's last connection.

@@ -338,7 +338,7 @@ impl Stack {
                 // What the record says of its state is not to be relied on.
                 let free = match self.slots.get(listener.socket) {
                     Some(slot) => {
-                        matches!(slot.role, Role::Open) && !self.was_connected(listener.socket)
+                        matches!(slot.role, Role::Open) && !self.is_used_up(listener.socket)
                     }
                     None => segment.geometry().worker_of(listener.socket) != self.index,
                 };

@@ -325,6 +325,11 @@ impl SendChain {
         !self.chain.0.is_empty()
     }
 
+    /// Whether it holds no chunks.
+    pub fn is_empty(&self) -> bool {
+        self.chain.0.is_empty()
+    }
+
     /// Nothing of the stream will be sent any more: gives back all that no thread can be writing to
     /// at this moment.
     pub fn retire(

@@ -57,10 +57,10 @@ impl App {
         })
     }
 
-    /// The low bits of a record's generation.
+    /// The low bits of a record's generation; 0 if there is no such record.
     pub fn generation(&self, socket: u32) -> u16 {
-        let record = self.segment().socket(socket).unwrap();
-        record.engine.generation.load(SeqCst) as u16
+        let record = self.segment().socket(socket);
+        record.map_or(0, |r| r.engine.generation.load(SeqCst) as u16)
     }
 
     /// `socket(2)`: takes a granted record. `None` if there is none now.

@@ -53,7 +53,7 @@ impl Setup {
             plan: Plan {
                 workers: 1,
                 sockets: 1024,
-                contexts: 8,
+                contexts: 64,
                 ready_sets: 8,
                 memory: 64 << 20,
             },

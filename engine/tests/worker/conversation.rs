@@ -77,10 +77,6 @@ impl Conversation {
             self.client.read(false, u64::MAX);
             self.server.read(true, u64::MAX);
         }
-        for bed in [a, b] {
-            eprintln!("XE {:?}", bed.count(engine::stats::Counter::connections));
-            eprintln!("XE {:?}", bed.shared.counters[0].nonzero());
-        }
         panic!(
             "the conversation has stopped: {} of {} bytes, and {} of {}",
             self.server.received, self.client.sent, self.client.received, self.server.sent
@@ -106,19 +102,6 @@ impl End {
         let data = self.app.recv(self.socket, n as usize);
         for (i, got) in data.iter().enumerate() {
             let at = self.received + i as u64;
-            if *got != byte(client, at) {
-                let bad: Vec<usize> = (0..data.len())
-                    .filter(|i| data[*i] != byte(client, self.received + *i as u64))
-                    .collect();
-                eprintln!(
-                    "XF client {client} first {} last {} n {} total {} {:x?}",
-                    bad[0],
-                    bad.last().unwrap(),
-                    bad.len(),
-                    data.len(),
-                    &data[bad[0]..(bad[0] + 300).min(data.len())]
-                );
-            }
             assert_eq!(*got, byte(client, at), "byte {at} of the stream");
         }
         self.received += data.len() as u64;

@@ -28,26 +28,21 @@ const OPS: [Op; 11] = [
 
 /// The process, with two threads: the first keeps its lane in order, the second spoils its own.
 ///
-/// Even so, it must know what it writes to: bytes go only into streams that it has not spoilt, for
-/// a spoilt one may name the memory of others.
+/// Once it has begun to spoil things it writes no more data: the memory that it believes to hold may
+/// be another's by then, because of what it has said itself.
 pub struct Hostile {
     process: u32,
     honest: App,
     liar: App,
-    sockets: Vec<Held>,
+    sockets: Vec<u32>,
+    /// Whether it has begun to spoil things.
+    turned: bool,
     /// Sockets of others.
     spared: Vec<u32>,
     /// Ready sets of its own.
     sets: [u32; 2],
     /// Where it may connect to.
     targets: Vec<SocketAddrV4>,
-}
-
-/// A socket that the process holds, or held.
-#[derive(Clone, Copy)]
-struct Held {
-    socket: u32,
-    spoilt: bool,
 }
 
 impl Hostile {
@@ -63,6 +58,7 @@ impl Hostile {
             honest,
             liar,
             sockets: Vec::new(),
+            turned: false,
             spared: spared.to_vec(),
             sets,
             targets: targets.to_vec(),
@@ -77,11 +73,17 @@ impl Hostile {
             }
             return;
         }
-        let i = dice.index(self.sockets.len());
-        let Held { socket, spoilt } = self.sockets[i];
+        let socket = self.sockets[dice.index(self.sockets.len())];
         let shared = bed.shared.clone();
         let record = shared.segment.socket(socket).unwrap();
-        match dice.below(20) {
+        let what = dice.below(20);
+        if (8..17).contains(&what) && !self.turned {
+            if dice.below(8) != 0 {
+                return;
+            }
+            self.turned = true;
+        }
+        match what {
             0 | 1 => {
                 let to = self.targets[dice.index(self.targets.len())];
                 self.honest.connect(socket, to);
@@ -97,37 +99,29 @@ impl Hostile {
                     self.hold(accepted);
                 }
             }
-            4..=6 if !spoilt => {
+            4..=6 if !self.turned => {
                 let data = vec![0xbd; 1 + dice.index(40_000)];
                 self.honest.send(socket, &data);
             }
-            7 if !spoilt => {
+            7 if !self.turned => {
                 self.honest.recv(socket, 1 + dice.index(40_000));
             }
             8 => {
                 self.honest.close(socket);
-                self.sockets[i].spoilt = true;
             }
-            9..=11 => self.any_command(i, dice),
-            12 | 13 => {
-                self.sockets[i].spoilt = true;
-                scribble_stream(record, dice);
-            }
+            9..=11 => self.any_command(socket, dice),
+            12 | 13 => scribble_stream(record, dice),
             14 => {
-                self.sockets[i].spoilt = true;
                 scribble(words(&record.engine), dice);
                 scribble(words(&record.app), dice);
                 scribble(words(&record.options), dice);
                 scribble(words(&record.names), dice);
             }
-            15 if !spoilt => {
-                // A link of its own that leads anywhere.
-                self.sockets[i].spoilt = true;
-                let chunks = u64::from(shared.segment.geometry().chunks.total());
-                let open = record.app.tx_open.load(SeqCst);
-                if let Some(link) = shared.segment.link(open) {
-                    link.store(dice.below(chunks) as u32, SeqCst);
-                }
+            // A stream that goes on where a link leads anywhere.
+            15 => {
+                let app = &record.app;
+                app.tx_tail.fetch_add(1 << dice.below(17), SeqCst);
+                app.tx_seek_chunk.store(dice.odd_word() as u32, SeqCst);
             }
             16 => {
                 scribble(
@@ -153,20 +147,17 @@ impl Hostile {
         }
     }
 
-    /// The contexts of its threads.
-    pub fn contexts(&self) -> Vec<u32> {
-        vec![self.honest.context, self.liar.context]
+    /// Its death.
+    pub fn end(self, bed: &mut Bed) {
+        bed.process_gone(self.process, &[self.honest.context, self.liar.context]);
     }
 
     /// Takes a number into the list, unless it names what is not its own.
     fn hold(&mut self, socket: u32) {
         let sockets = self.honest.shared.segment.geometry().sockets();
         if socket < sockets && !self.spared.contains(&socket) {
-            self.sockets.retain(|held| held.socket != socket);
-            self.sockets.push(Held {
-                socket,
-                spoilt: false,
-            });
+            self.sockets.retain(|held| *held != socket);
+            self.sockets.push(socket);
             if self.sockets.len() > 16 {
                 self.sockets.remove(0);
             }
@@ -203,29 +194,23 @@ impl Hostile {
         }
     }
 
-    fn any_command(&mut self, i: usize, dice: &mut Dice<'_>) {
+    fn any_command(&mut self, held: u32, dice: &mut Dice<'_>) {
         let op = OPS[dice.index(OPS.len())];
         let socket = match dice.below(8) {
             0 => dice.odd_word() as u32,
-            _ => self.sockets[i].socket,
+            _ => held,
         };
         if self.spared.contains(&socket) {
             return;
-        }
-        if op == Op::Close {
-            for held in &mut self.sockets {
-                held.spoilt |= held.socket == socket;
-            }
         }
         let app = if dice.one_in(2) {
             &mut self.honest
         } else {
             &mut self.liar
         };
-        let exists = app.shared.segment.socket(socket).is_some();
-        let generation = match exists && dice.below(4) != 0 {
-            true => app.generation(socket),
-            false => dice.word() as u16,
+        let generation = match dice.below(4) {
+            0 => dice.word() as u16,
+            _ => app.generation(socket),
         };
         let arg = match op {
             Op::Watch | Op::Unwatch => {
