@@ -125,6 +125,11 @@ impl Stack {
             (Op::Send, Some(id)) => {
                 record.app.flags.fetch_and(!flag::TX_PENDING, SeqCst);
                 self.collect_writes(id, process);
+                // A writer that found room but no chunk: there are some after this.
+                if record.app.flags.load(SeqCst) & flag::NOSPACE != 0 && record.has_room() {
+                    record.app.flags.fetch_and(!flag::NOSPACE, SeqCst);
+                    self.raise(command.socket);
+                }
             }
             (Op::Consumed, Some(id)) => {
                 record.app.flags.fetch_and(!flag::RX_PENDING, SeqCst);

@@ -20,8 +20,10 @@ pub struct ContextState {
 }
 
 /// First and largest numbers of grants: sockets, then chunks by class.
-const FIRST: [u32; 4] = [16, 16, 4, 2];
+const FIRST: [u32; 4] = [32, 128, 8, 4];
 const MOST: [u32; 4] = [256, 512, 64, 64];
+/// Numbers of grants when memory is scarce.
+const SCARCE: [u32; 4] = [256, 8, 2, 1];
 
 impl Default for ContextState {
     fn default() -> Self {
@@ -64,17 +66,23 @@ impl Stack {
         if process == NO_PROCESS {
             return;
         }
+        // With half of the memory gone, threads keep little in stock: it is for those that send.
+        let scarce = self.pool.used() > self.pool.budget() / 2;
         let slots = &mut self.slots;
-        fill(&lane.sockets, state, 0, short, || {
+        fill(&lane.sockets, state, 0, short, false, || {
             slots.allocate(&shared.segment, process)
         });
         let pool = &mut self.pool;
         let [small, medium, large] = Class::ALL;
-        fill(&lane.small, state, 1, short, || pool.grant(small, process));
-        fill(&lane.medium, state, 2, short, || {
+        fill(&lane.small, state, 1, short, scarce, || {
+            pool.grant(small, process)
+        });
+        fill(&lane.medium, state, 2, short, scarce, || {
             pool.grant(medium, process)
         });
-        fill(&lane.large, state, 3, short, || pool.grant(large, process));
+        fill(&lane.large, state, 3, short, scarce, || {
+            pool.grant(large, process)
+        });
     }
 
     /// Takes back what a thread has left in its rings. What it has taken out stays its process's.
@@ -113,13 +121,17 @@ fn fill<const N: usize>(
     state: &mut ContextState,
     kind: usize,
     short: bool,
+    scarce: bool,
     mut take: impl FnMut() -> Option<u32>,
 ) {
     let waiting = state.tails[kind].wrapping_sub(ring.head());
     if short && waiting == 0 {
         state.targets[kind] = (state.targets[kind] * 2).min(MOST[kind]);
     }
-    let target = state.targets[kind];
+    let target = match scarce {
+        true => state.targets[kind].min(SCARCE[kind]),
+        false => state.targets[kind],
+    };
     if waiting > target / 2 {
         return;
     }

@@ -8,6 +8,7 @@ mod dice;
 mod frames;
 mod hostile_application;
 mod hostile_network;
+mod scripts;
 
 mod closing;
 mod connecting;

@@ -8,6 +8,7 @@ use crate::dice::Dice;
 use crate::frames::TcpFrame;
 use crate::hostile_application::Hostile;
 use crate::hostile_network::{HOST, Network, Server};
+use crate::scripts;
 use engine::stats::Counter;
 use psio::pair::PairConfig;
 
@@ -122,5 +123,32 @@ fn a_hostile_application_disturbs_no_other_process() {
         hostile.end(&mut a);
         talk.finish(&mut a, &mut b);
         assert_nothing_leaks(&mut a, &mut b, &[1]);
+    }
+}
+
+/// What the fuzzer has kept, and some of what it starts from.
+#[test]
+fn the_fuzz_corpus_is_harmless() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let targets: [(&str, fn(&[u8])); 4] = [
+        ("frame", scripts::frame),
+        ("tcp_options", scripts::tcp_options),
+        ("on_segment", scripts::on_segment),
+        ("commands", scripts::commands),
+    ];
+    for (name, target) in targets {
+        let mut files = 0;
+        for file in std::fs::read_dir(corpus.join(name)).unwrap() {
+            let path = file.unwrap().path();
+            eprintln!("{}", path.display());
+            target(&std::fs::read(path).unwrap());
+            files += 1;
+        }
+        assert!(files > 0, "no corpus for {name}");
+        for seed in 0..20 {
+            let mut bytes = vec![0; 400];
+            Dice::seeded(seed).fill(&mut bytes);
+            target(&bytes);
+        }
     }
 }

@@ -17,7 +17,7 @@ pub mod stack;
 pub(crate) mod testing;
 
 use fdmap::Entry;
-use stack::SocketId;
+pub use stack::SocketId;
 use std::os::fd::RawFd;
 
 /// The number `fd` is about to be closed, or replaced: call it while the descriptor table still

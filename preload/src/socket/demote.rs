@@ -23,10 +23,13 @@ pub fn to_kernel(fd: RawFd, socket: SocketRef) -> Result<()> {
     let kernel = kernel_socket(socket)?;
     let flags = socket.record().app.file_flags.load(Ordering::Relaxed);
     real::fcntl(kernel, libc::F_SETFL, flags as usize)?;
+    let fds = close::descriptors_of(fd, socket);
     let result = replace(fd, socket, kernel, Entry::Kernel);
     real::close(kernel);
     result?;
-    readiness::hand_over(fd, socket.index, socket.generation);
+    for fd in fds {
+        readiness::hand_over(fd, socket.index, socket.generation);
+    }
     close::abandon(socket, false)
 }
 
@@ -39,8 +42,8 @@ pub fn leave_to_kernel(fd: RawFd, socket: SocketRef) -> Result<()> {
     real::fcntl(fd, libc::F_SETFL, flags as usize)?;
     for fd in close::descriptors_of(fd, socket) {
         fdmap::replace(fd, socket.entry(), Entry::Kernel);
+        readiness::hand_over(fd, socket.index, socket.generation);
     }
-    readiness::hand_over(fd, socket.index, socket.generation);
     close::abandon(socket, false)
 }
 
@@ -51,7 +54,11 @@ pub fn leave_to_kernel(fd: RawFd, socket: SocketRef) -> Result<()> {
 pub fn to_both(fd: RawFd, socket: SocketRef, kernel: RawFd) -> Result<()> {
     let flags = &socket.record().app.flags;
     flags.fetch_or(flag::BOTH, Ordering::SeqCst);
-    replace(fd, socket, kernel, socket.entry())
+    replace(fd, socket, kernel, socket.entry())?;
+    for fd in close::descriptors_of(fd, socket) {
+        readiness::share(fd, socket.index, socket.generation);
+    }
+    Ok(())
 }
 
 /// Takes the kernel socket away from under a socket that both served.
@@ -163,9 +170,16 @@ pub fn renew(fd: RawFd, socket: SocketRef, reset: bool) -> Result<SocketRef> {
     for _ in 1..moved {
         fdmap::retain(fresh.index);
     }
-    readiness::forget_socket(socket.index);
+    readiness::renew(id(socket), id(fresh));
     close::abandon(socket, reset)?;
     Ok(fresh)
+}
+
+fn id(socket: SocketRef) -> readiness::SocketId {
+    readiness::SocketId {
+        index: socket.index,
+        generation: socket.generation,
+    }
 }
 
 fn copy_defer_accept(from: &Options, to: &Options) {

@@ -96,6 +96,8 @@ fn send_all(
             }
             if is_nonblocking {
                 want_room(socket)?;
+                // No acknowledgement may come to raise the edge: the engine does when it has looked.
+                socket.tell(Op::Send, 0)?;
                 return would_block(libc::EAGAIN);
             }
             pause(socket, &deadline)?;
