@@ -17,6 +17,7 @@ pub mod ring;
 pub mod segment;
 pub mod socket;
 pub mod stream;
+mod sync;
 pub mod sys;
 pub mod worker;
 

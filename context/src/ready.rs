@@ -8,7 +8,7 @@
 
 use crate::futex;
 use crate::ring::{CacheLine, Ring};
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, fence};
 
 /// Events that fit into one worker's ring of one set.
 pub const EVENTS: usize = 1024;
@@ -36,6 +36,7 @@ pub struct Event {
 
 /// The shared record of a ready set. `R` rings follow, one per worker.
 #[repr(C, align(64))]
+#[derive(Default)]
 pub struct ReadySet {
     /// Sleepers wait while this holds what they saw; the engine adds 1 for each wake-up.
     word: CacheLine<AtomicU32>,
@@ -89,6 +90,8 @@ impl ReadySet {
         let seen = self.word.0.load(Ordering::SeqCst);
         // With several sleepers of both kinds the eventfd must win: it wakes futex sleepers, too.
         self.sleeping.0.fetch_max(kind, Ordering::SeqCst);
+        // The other half of the fence in `wake`: one of the two sees what the other has written.
+        fence(Ordering::SeqCst);
         seen
     }
 
@@ -105,7 +108,7 @@ impl ReadySet {
     /// Engine, after it has published events: wakes whoever sleeps. `ring_eventfd` is called when
     /// a sleeper waits in the kernel. Returns whether anybody slept.
     pub fn wake(&self, ring_eventfd: impl FnOnce()) -> bool {
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if self.sleeping.0.load(Ordering::Relaxed) == AWAKE {
             return false;
         }
@@ -133,11 +136,7 @@ mod tests {
     use super::*;
 
     fn set() -> ReadySet {
-        ReadySet {
-            word: CacheLine::default(),
-            sleeping: CacheLine::default(),
-            overflow: AtomicU32::new(0),
-        }
+        ReadySet::default()
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! cause undefined behaviour. Each side keeps its own cursor in private memory and reads only the
 //! other's from the ring, checked.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A value on a cache line of its own.
 #[repr(C, align(64))]

@@ -6,9 +6,10 @@
 
 use crate::lock::Lock;
 use crate::ring::Ring;
+use crate::sync::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
 use crate::{MAX_WORKERS, NONE};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
 
 /// TCP states by Linux's numbers (`include/net/tcp_states.h`), as in `tcp_info.tcpi_state`.
 pub mod state {
@@ -75,6 +76,7 @@ pub mod flag {
 
 /// Words that only the engine writes.
 #[repr(C, align(64))]
+#[derive(Default)]
 pub struct EngineHalf {
     /// TCP state and the bits of [`state`].
     pub state: AtomicU32,
@@ -100,6 +102,7 @@ pub struct EngineHalf {
 
 /// Words that the application writes.
 #[repr(C, align(64))]
+#[derive(Default)]
 pub struct AppHalf {
     /// Bits of [`flag`].
     pub flags: AtomicU32,
@@ -136,6 +139,7 @@ pub struct AppHalf {
 /// Socket options as the application set them; the engine reads them after `Options`, `Connect`
 /// and `listen`. Zero is each option's default.
 #[repr(C, align(64))]
+#[derive(Default)]
 pub struct Options {
     /// Bits of [`option`].
     pub bits: AtomicU32,
@@ -193,6 +197,7 @@ pub mod option {
 
 /// Addresses: written by the engine, except the request.
 #[repr(C, align(64))]
+#[derive(Default)]
 pub struct Names {
     local: [AtomicU64; 2],
     remote: [AtomicU64; 2],
@@ -203,6 +208,7 @@ pub struct Names {
 
 /// One socket.
 #[repr(C)]
+#[derive(Default)]
 pub struct Socket {
     /// Written by the engine.
     pub engine: EngineHalf,
@@ -329,7 +335,7 @@ impl Socket {
         for ring in &self.accept_rings {
             ring.store(0, Ordering::Relaxed);
         }
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         generation
     }
 
@@ -400,6 +406,8 @@ impl Socket {
     /// returns the word's value to sleep on.
     pub fn announce_waiter(&self) -> u32 {
         self.app.waiters.fetch_add(1, Ordering::SeqCst);
+        // The other half of the fence in `wake_waiters`.
+        fence(Ordering::SeqCst);
         self.engine.wake.load(Ordering::SeqCst)
     }
 
@@ -410,7 +418,7 @@ impl Socket {
 
     /// Wakes all threads that block on this socket. Returns whether there were any.
     pub fn wake_waiters(&self) -> bool {
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if self.app.waiters.load(Ordering::Relaxed) == 0 {
             return false;
         }

@@ -10,7 +10,8 @@ use crate::chunk::Class;
 use crate::lock::Guard;
 use crate::socket::{Socket, flag};
 use crate::{NONE, Segment};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::sync::fence;
 
 /// Reads the receive stream, with the reading lock held.
 pub struct Reader<'a> {
@@ -89,8 +90,9 @@ impl<'a> Reader<'a> {
     /// Whether the engine waits to be told of what was read: send `Consumed` if so.
     pub fn must_notify(&self) -> bool {
         let app = &self.socket.app;
+        // These loads must not be done before the store of the cursor.
         app.rx_head.load(Relaxed) >= self.socket.engine.rx_notify_at.load(SeqCst)
-            && app.flags.load(Relaxed) & flag::RX_PENDING == 0
+            && app.flags.load(SeqCst) & flag::RX_PENDING == 0
             && app.flags.fetch_or(flag::RX_PENDING, SeqCst) & flag::RX_PENDING == 0
     }
 }
@@ -168,7 +170,8 @@ impl<'a> Writer<'a> {
     /// Whether the engine does not know yet that there is something to send: send `Send` if so.
     pub fn must_notify(&self) -> bool {
         let flags = &self.socket.app.flags;
-        flags.load(Relaxed) & flag::TX_PENDING == 0
+        // The load must not be done before the store of the cursor.
+        flags.load(SeqCst) & flag::TX_PENDING == 0
             && flags.fetch_or(flag::TX_PENDING, SeqCst) & flag::TX_PENDING == 0
     }
 
@@ -186,6 +189,7 @@ impl<'a> Writer<'a> {
     /// The caller looks at the room once more afterwards.
     pub fn want_room(&self) {
         self.socket.app.flags.fetch_or(flag::NOSPACE, SeqCst);
+        fence(SeqCst);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a worker shows to applications: whether it sleeps, and which contexts have work for it.
 
 use crate::ring::CacheLine;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Words of 64 contexts each; one bit of the summary stands for each word.
 pub const PENDING_WORDS: usize = 64;
@@ -12,6 +12,16 @@ pub struct WorkerShared {
     sleeping: CacheLine<AtomicU32>,
     summary: CacheLine<AtomicU64>,
     pending: [AtomicU64; PENDING_WORDS],
+}
+
+impl Default for WorkerShared {
+    fn default() -> Self {
+        WorkerShared {
+            sleeping: CacheLine::default(),
+            summary: CacheLine::default(),
+            pending: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
 }
 
 impl WorkerShared {
@@ -76,11 +86,7 @@ mod tests {
     use super::*;
 
     fn record() -> WorkerShared {
-        WorkerShared {
-            sleeping: CacheLine::default(),
-            summary: CacheLine::default(),
-            pending: std::array::from_fn(|_| AtomicU64::new(0)),
-        }
+        WorkerShared::default()
     }
 
     #[test]

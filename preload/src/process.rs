@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{Errno, Result};
-use crate::exchange::{Descriptors, exchange};
+use crate::exchange::exchange;
 use crate::thread::Contexts;
 use crate::{log, readiness, real, thread, trace};
 use config::ClientSettings;
@@ -270,7 +270,7 @@ fn connect(name: &[u8]) -> Result<RawFd> {
     }
 }
 
-fn hello(fd: RawFd) -> Result<(u32, Descriptors)> {
+fn hello(fd: RawFd) -> Result<(u32, Vec<RawFd>)> {
     let pid = real::process_id();
     let (reply, fds) = exchange(fd, Request::Hello { pid }, &[])?;
     match reply.error {

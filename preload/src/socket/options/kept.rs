@@ -2,16 +2,15 @@
 //! in the process, to be read back and to be set on a kernel socket that takes over.
 
 use crate::errno::{Errno, Result};
-use std::collections::BTreeMap;
+use dashmap::DashMap;
+use once_cell::sync::Lazy;
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Most options kept in one process.
 const MOST: usize = 1 << 16;
 
 /// A socket in one of its lives.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Key {
     /// Number of the record.
     pub index: u32,
@@ -19,20 +18,13 @@ pub struct Key {
     pub generation: u16,
 }
 
-type Kept = BTreeMap<(Key, c_int, c_int), i32>;
+type Kept = DashMap<(Key, c_int, c_int), i32>;
 
-static KEPT: Mutex<Kept> = Mutex::new(BTreeMap::new());
-/// How many there are, so that a process that keeps none takes no lock.
-static COUNT: AtomicUsize = AtomicUsize::new(0);
-
-fn kept() -> Option<MutexGuard<'static, Kept>> {
-    let is_any = COUNT.load(Ordering::Relaxed) != 0;
-    is_any.then(|| KEPT.lock().unwrap_or_else(PoisonError::into_inner))
-}
+static KEPT: Lazy<Kept> = Lazy::new(DashMap::new);
 
 /// What is kept of an option.
 pub fn get(key: Key, level: c_int, name: c_int) -> Option<i32> {
-    kept()?.get(&(key, level, name)).copied()
+    Lazy::get(&KEPT)?.get(&(key, level, name)).map(|kept| *kept)
 }
 
 /// Keeps an option.
@@ -40,20 +32,18 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Option<i32> {
 /// # Errors
 /// `ENOBUFS` if too many are kept.
 pub fn set(key: Key, level: c_int, name: c_int, value: i32) -> Result<()> {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let at = (key, level, name);
-    if kept.len() >= MOST && !kept.contains_key(&at) {
+    if KEPT.len() >= MOST && !KEPT.contains_key(&at) {
         return Err(Errno(libc::ENOBUFS));
     }
-    kept.insert(at, value);
-    COUNT.store(kept.len(), Ordering::Relaxed);
+    KEPT.insert(at, value);
     Ok(())
 }
 
 /// Forgets all options of one socket.
 pub fn forget(key: Key) {
-    if let Some(mut kept) = kept() {
+    // A process that keeps none, as most do, has no table to look through.
+    if let Some(kept) = Lazy::get(&KEPT).filter(|kept| !kept.is_empty()) {
         kept.retain(|(of, ..), _| *of != key);
-        COUNT.store(kept.len(), Ordering::Relaxed);
     }
 }
