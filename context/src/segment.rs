@@ -315,13 +315,6 @@ fn map(fd: &OwnedFd, len: u64) -> Result<*mut u8, Error> {
     Ok(base.cast())
 }
 
-/// A boxed record of zeroed atomics, for tests.
-#[cfg(test)]
-pub(crate) fn zeroed_box<T>() -> Box<T> {
-    // SAFETY: used with records that consist of atomics only.
-    unsafe { Box::<T>::new_zeroed().assume_init() }
-}
-
 const _: () = assert!(NONE == u32::MAX);
 
 #[cfg(test)]

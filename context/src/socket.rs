@@ -10,7 +10,6 @@ use crate::sync::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
 use crate::{MAX_WORKERS, NONE};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-
 /// TCP states by Linux's numbers (`include/net/tcp_states.h`), as in `tcp_info.tcpi_state`.
 pub mod state {
     /// ESTABLISHED
@@ -433,7 +432,7 @@ mod tests {
     use super::*;
 
     fn record() -> Box<Socket> {
-        crate::segment::zeroed_box()
+        Box::default()
     }
 
     #[test]

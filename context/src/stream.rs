@@ -9,9 +9,9 @@
 use crate::chunk::Class;
 use crate::lock::Guard;
 use crate::socket::{Socket, flag};
-use crate::{NONE, Segment};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::sync::fence;
+use crate::{NONE, Segment};
 
 /// Reads the receive stream, with the reading lock held.
 pub struct Reader<'a> {

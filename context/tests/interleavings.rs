@@ -3,11 +3,11 @@
 //! Loom runs each test in every order with a few interruptions; more find nothing new here and take
 //! long. A thread that sleeps for ever is reported.
 
+use interleavings::futex;
 use interleavings::ready::{ASLEEP_EVENTFD, ASLEEP_FUTEX, Event, ReadySet};
 use interleavings::ring::Ring;
 use interleavings::socket::{Socket, state};
 use interleavings::worker::WorkerShared;
-use interleavings::futex;
 use loom::sync::atomic::Ordering::{Acquire, SeqCst};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
@@ -90,7 +90,13 @@ fn worker_takes(record: &WorkerShared, lanes: &[Ring<1, 2>], doorbell: &Doorbell
 }
 
 /// Pushes a command and rings if the worker sleeps.
-fn command(record: &WorkerShared, lane: &Ring<1, 2>, context: u32, tail: &mut u32, bell: &Doorbell) {
+fn command(
+    record: &WorkerShared,
+    lane: &Ring<1, 2>,
+    context: u32,
+    tail: &mut u32,
+    bell: &Doorbell,
+) {
     assert_eq!(lane.push(tail, [7]), Ok(true));
     record.announce(context);
     if record.must_ring() {

@@ -12,6 +12,7 @@ mod stack;
 mod supervise;
 mod sys;
 
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -122,6 +123,11 @@ fn on_the_kernel(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Erro
 }
 
 fn on_the_stack(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Error> {
+    // The library in the program could only fall back to standard error.
+    if let Some(file) = &settings.trace_file {
+        let opened = OpenOptions::new().create(true).append(true).open(file);
+        opened.map_err(Error::system("opening the trace's file"))?;
+    }
     refuse_if_missing(preflight::stack(settings))?;
     let preload = locate::preload(cli.preload_library().as_deref())?;
     if let Some(obstacle) = program::obstacle(path) {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
+use std::net::UdpSocket;
 
 use config::{Device, Settings};
 
@@ -67,10 +68,36 @@ pub fn stack(settings: &Settings) -> Vec<Finding> {
     if matches!(settings.device, Device::Tap(_)) {
         findings.push(tun());
         findings.push(net_admin());
+        findings.extend(addresses(settings));
     }
+    findings.extend(faults(settings));
     findings.extend(memory(settings));
     findings.extend(huge_pages());
     findings
+}
+
+/// Both addresses of a TAP's network have to be new to the kernel: with another TAP's it would send
+/// this stack's answers there.
+fn addresses(settings: &Settings) -> Option<Finding> {
+    let kernel = settings.kernel_address().map(|net| net.address());
+    let taken = [kernel, Some(settings.address.address())]
+        .into_iter()
+        .flatten()
+        .find(|address| UdpSocket::bind((*address, 0)).is_ok())?;
+    let text = format!(
+        "{taken} is the kernel's already (another mtcp-run's TAP?): choose another network with \
+         --address, or run it in a network namespace of its own"
+    );
+    Some(Finding::new("address", Grade::Missing, text))
+}
+
+fn faults(settings: &Settings) -> Option<Finding> {
+    let parsed = settings
+        .faults
+        .as_ref()?
+        .parse::<psio::fault::FaultConfig>();
+    let error = parsed.err()?;
+    Some(Finding::new("faults", Grade::Missing, error.to_string()))
 }
 
 /// Looks at the cores that the settings name.

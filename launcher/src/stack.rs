@@ -110,9 +110,7 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
     };
     let mut device = psio::open(&describe(&settings.device), &options)?;
     if let Some(faults) = &settings.faults {
-        let faults: FaultConfig = faults
-            .parse()
-            .map_err(|error| psio::Error::Description(format!("faults: {error}")))?;
+        let faults: FaultConfig = faults.parse()?;
         device = Box::new(FaultyDevice::new(device, faults));
     }
     if !device.capabilities().tx_segmentation {

@@ -57,6 +57,11 @@ pub fn supervise(program: Pid, signals: &HeldSignals) -> Result<Outcome, Error> 
         let Some(received) = received.filter(|r| r.signal != libc::SIGCHLD) else {
             continue;
         };
+        // A process of the program has signalled its whole group, as apache does when it ends: that
+        // reached whom it concerns, and nobody asked mtcp-run for anything.
+        if sys::is_in_our_group(received.sender) && is_descendant(received.sender) {
+            continue;
+        }
         // Signals are read in the order of their numbers: the program's end may still be unread.
         family.reap()?;
         if matches!(received.signal, libc::SIGINT | libc::SIGTERM) {
@@ -133,6 +138,15 @@ fn children() -> Vec<Pid> {
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &Pid| parent(*pid).as_ref() == Some(&own))
         .collect()
+}
+
+fn is_descendant(pid: Pid) -> bool {
+    let own = std::process::id() as Pid;
+    let ancestors = std::iter::successors(Some(pid), |pid| parent(*pid)?.parse().ok());
+    ancestors
+        .take_while(|pid| *pid > 1)
+        .skip(1)
+        .any(|pid| pid == own)
 }
 
 fn parent(pid: Pid) -> Option<String> {

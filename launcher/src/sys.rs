@@ -193,6 +193,8 @@ pub struct Received {
     pub signal: Signal,
     /// The kernel itself sent it: a key on the terminal, a change of its size, a hang-up.
     pub is_from_kernel: bool,
+    /// The process that sent it, as far as a process did.
+    pub sender: Pid,
 }
 
 impl HeldSignals {
@@ -244,6 +246,7 @@ impl HeldSignals {
         Ok(Some(Received {
             signal: info.ssi_signo as Signal,
             is_from_kernel: info.ssi_code == libc::SI_KERNEL,
+            sender: info.ssi_pid as Pid,
         }))
     }
 

@@ -409,16 +409,22 @@ impl Stack {
         let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
             return;
         };
-        let before = connection.recv.head();
-        match connection.recv.collect(record, &mut self.pool) {
-            Some(head) => {
-                if head != before {
-                    connection.tcb.consumed(now, head);
-                }
-                let due = connection.tcb.window_update_at();
-                record.engine.rx_notify_at.store(due, SeqCst);
+        loop {
+            let before = connection.recv.head();
+            let Some(head) = connection.recv.collect(record, &mut self.pool) else {
+                self.punish(id);
+                return;
+            };
+            if head != before {
+                connection.tcb.consumed(now, head);
             }
-            None => self.punish(id),
+            let due = connection.tcb.window_update_at();
+            record.engine.rx_notify_at.store(due, SeqCst);
+            // If the application has read that far meanwhile, it has compared with the old word.
+            let read = record.app.rx_head.load(SeqCst);
+            if read < due || read == head {
+                return;
+            }
         }
     }
 

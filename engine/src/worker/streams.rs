@@ -176,7 +176,7 @@ impl RecvChain {
     /// Looks how far the application has read and gives back what lies behind. `None` if the
     /// application's word is impossible.
     pub fn collect(&mut self, socket: &Socket, pool: &mut ChunkPool) -> Option<u64> {
-        let head = socket.app.rx_head.load(Acquire);
+        let head = socket.app.rx_head.load(SeqCst);
         if head < self.head || head > self.tail {
             return None;
         }
@@ -228,7 +228,8 @@ impl SendChain {
         pool: &mut ChunkPool,
         bounds: Bounds,
     ) -> Result<u64, Nonsense> {
-        let tail = socket.app.tx_tail.load(Acquire);
+        // Not to be done before the pending flag was cleared.
+        let tail = socket.app.tx_tail.load(SeqCst);
         if tail < self.tail || tail - self.head > bounds.limit {
             return Err(Nonsense);
         }

@@ -15,18 +15,21 @@ pub struct App {
     pub process: u32,
     pub context: u32,
     pub shared: Arc<Shared>,
+    /// The worker whose lane this is.
+    worker: usize,
     command_tail: u32,
     /// Cursors in the grant rings: sockets, then chunks by class.
     heads: [u32; 4],
 }
 
 impl App {
-    /// The thread that a fresh context belongs to.
-    pub fn new(shared: Arc<Shared>, context: u32, process: u32) -> App {
+    /// The thread that a fresh context belongs to, as far as it deals with one worker.
+    pub fn new(shared: Arc<Shared>, worker: usize, context: u32, process: u32) -> App {
         App {
             process,
             context,
             shared,
+            worker,
             command_tail: 0,
             heads: [0; 4],
         }
@@ -38,11 +41,14 @@ impl App {
 
     /// Pushes a command. False if the ring is full.
     pub fn push(&mut self, command: Command) -> bool {
-        let lane = self.shared.segment.lane(self.context, 0).unwrap();
+        let lane = self.shared.segment.lane(self.context, self.worker).unwrap();
         let pushed = lane
             .commands
             .push(&mut self.command_tail, command.to_words());
-        self.shared.segment.worker(0).announce(self.context);
+        self.shared
+            .segment
+            .worker(self.worker)
+            .announce(self.context);
         pushed == Ok(true)
     }
 
@@ -65,7 +71,7 @@ impl App {
 
     /// `socket(2)`: takes a granted record. `None` if there is none now.
     pub fn socket(&mut self) -> Option<u32> {
-        let lane = self.shared.segment.lane(self.context, 0).unwrap();
+        let lane = self.shared.segment.lane(self.context, self.worker).unwrap();
         match lane.sockets.pop(&mut self.heads[0]) {
             Ok(Some([socket])) => Some(socket as u32),
             _ => {
@@ -99,7 +105,7 @@ impl App {
     /// `accept(2)`: the next connection that waits at a listener.
     pub fn accept(&mut self, listener: u32) -> Option<u32> {
         let record = self.segment().socket(listener)?;
-        let chunk = record.accept_rings[0].load(SeqCst);
+        let chunk = record.accept_rings[self.worker].load(SeqCst);
         let ring = (chunk != 0).then(|| self.segment().accept_ring(chunk))??;
         let mut head = ring.head();
         let [socket] = ring.pop(&mut head).ok()??;
@@ -111,7 +117,7 @@ impl App {
     pub fn send(&mut self, socket: u32, data: &[u8]) -> usize {
         let shared = self.shared.clone();
         let segment = &shared.segment;
-        let lane = segment.lane(self.context, 0).unwrap();
+        let lane = segment.lane(self.context, self.worker).unwrap();
         let record = segment.socket(socket).unwrap();
         let Some(mut writer) = Writer::lock(segment, record, 1) else {
             return 0;
@@ -225,7 +231,7 @@ impl App {
 
     /// Takes the events of a ready set; `head` is the reader's cursor.
     pub fn events(&self, set: u32, head: &mut u32) -> Vec<Event> {
-        let ring = self.segment().event_ring(set, 0).unwrap();
+        let ring = self.segment().event_ring(set, self.worker).unwrap();
         let mut events = Vec::new();
         while let Ok(Some(words)) = ring.pop(head) {
             let event = Event::from_words(words);
@@ -246,7 +252,7 @@ impl App {
 
     /// The accept ring's chunk of a listener; 0 if there is none.
     pub fn accept_chunk(&self, listener: u32) -> u32 {
-        self.segment().socket(listener).unwrap().accept_rings[0].load(Relaxed)
+        self.segment().socket(listener).unwrap().accept_rings[self.worker].load(Relaxed)
     }
 }
 

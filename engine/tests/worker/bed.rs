@@ -2,7 +2,7 @@
 //! and its clock.
 
 use crate::app::App;
-use crate::frames::TcpFrame;
+use crate::frames::{TCP, TcpFrame};
 use context::Segment;
 use context::layout::Plan;
 use engine::binds::Bind;
@@ -13,7 +13,7 @@ use engine::tcp::{Duration, TcpConfig};
 use engine::worker::Worker;
 use engine::{EngineConfig, tcp};
 use psio::pair::{PairConfig, pair};
-use psio::{Device, MacAddr, Queue, RxMeta, TxMeta};
+use psio::{ChecksumOffload, Device, Gso, GsoKind, MacAddr, Queue, RxChecksum, RxMeta, TxMeta};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -79,6 +79,8 @@ impl Setup {
             // Beyond whatever the clock of the machine says.
             now: 1 << 50,
             host,
+            index: 0,
+            offloads: self.pair.capabilities.rx_coalescing,
             next_context: 0,
         }
     }
@@ -102,10 +104,30 @@ pub struct Bed {
     /// Microseconds.
     pub now: u64,
     host: u8,
+    index: usize,
+    offloads: bool,
     next_context: u32,
 }
 
 impl Bed {
+    /// Another worker of the same stack, with a queue of its own.
+    pub fn another_worker(&self, index: usize) -> Bed {
+        let (mut near, mut far) = pair(PairConfig::plain()).unwrap();
+        let (queue, wire) = (near.open_queue(0).unwrap(), far.open_queue(0).unwrap());
+        let (shared, capabilities) = (self.shared.clone(), near.capabilities());
+        let worker = Worker::new(shared, index, queue, mac(self.host), capabilities).unwrap();
+        Bed {
+            shared: self.shared.clone(),
+            worker,
+            wire,
+            now: self.now,
+            host: self.host,
+            index,
+            offloads: false,
+            next_context: self.next_context,
+        }
+    }
+
     /// Rounds until the worker finds nothing to do. Returns whether it ever did.
     ///
     /// # Panics
@@ -131,17 +153,37 @@ impl Bed {
 
     /// Puts a frame on the wire, for the worker to receive.
     pub fn inject(&mut self, frame: &[u8]) {
+        self.inject_with(frame, RxMeta::default());
+    }
+
+    /// The same with what the device says of it, as far as it has the offloads for that.
+    pub fn inject_with(&mut self, frame: &[u8], about: RxMeta) {
+        let good = self.offloads && about.checksum == RxChecksum::Good;
+        let checksum = good.then_some(ChecksumOffload {
+            start: TCP as u16,
+            offset: 16,
+        });
+        let gso = (good && about.gso_size > 0).then_some(Gso {
+            kind: GsoKind::TcpV4,
+            size: about.gso_size,
+            header_len: TCP as u16 + 20,
+        });
         if let Some(room) = self.wire.reserve(frame.len()) {
             room.copy_from_slice(frame);
-            self.wire.commit(frame.len(), TxMeta::default());
+            self.wire.commit(frame.len(), TxMeta { checksum, gso });
         }
         self.wire.flush().unwrap();
     }
 
     /// Frames that the worker has sent since the last call.
     pub fn sent(&mut self) -> Vec<Vec<u8>> {
+        self.sent_with().into_iter().map(|sent| sent.0).collect()
+    }
+
+    /// The same with what the device says of them.
+    pub fn sent_with(&mut self) -> Vec<(Vec<u8>, RxMeta)> {
         let mut frames = Vec::new();
-        let mut keep = |frame: &[u8], _: RxMeta| frames.push(frame.to_vec());
+        let mut keep = |frame: &[u8], about: RxMeta| frames.push((frame.to_vec(), about));
         while self.wire.receive(64, &mut keep).unwrap() > 0 {}
         frames
     }
@@ -178,7 +220,7 @@ impl Bed {
     /// Sends the worker a message as the control thread does, and returns the answer.
     pub fn ask<T>(&mut self, message: impl FnOnce(Sender<T>) -> Message) -> T {
         let (done, answer) = mpsc::channel();
-        self.shared.inboxes[0].send(message(done));
+        self.shared.inboxes[self.index].send(message(done));
         self.settle();
         answer.try_recv().expect("the worker answers")
     }
@@ -197,7 +239,7 @@ impl Bed {
             process,
             done,
         });
-        App::new(self.shared.clone(), context, process)
+        App::new(self.shared.clone(), self.index, context, process)
     }
 
     /// `bind(2)` and `listen(2)` as the control thread serves them. False if refused.
@@ -239,7 +281,7 @@ impl Bed {
         });
         let added = self.ask(|done| Message::Listen { listener, done });
         if !added {
-            self.shared.inboxes[0].send(Message::Unlisten(socket));
+            self.shared.inboxes[self.index].send(Message::Unlisten(socket));
             self.settle();
         }
         added
@@ -275,12 +317,12 @@ impl Bed {
     /// A counter.
     pub fn count(&mut self, counter: Counter) -> u64 {
         self.worker.report();
-        self.shared.counters[0].get(counter)
+        self.shared.counters[self.index].get(counter)
     }
 
     /// A counter by name, dropped frames and segments included; 0 if it never counted.
     pub fn count_of(&self, name: &str) -> u64 {
-        let counters = self.shared.counters[0].nonzero();
+        let counters = self.shared.counters[self.index].nonzero();
         counters.iter().find(|c| c.0 == name).map_or(0, |c| c.1)
     }
 
@@ -290,21 +332,21 @@ impl Bed {
     }
 }
 
-/// Carries frames between two beds until neither has anything to do. `pass_on` sees each frame on
+/// Carries frames between two beds with the same offloads until neither has anything to do. `pass_on` sees each frame on
 /// its way (`true`: from `a`) and says whether it arrives.
 pub fn exchange(a: &mut Bed, b: &mut Bed, mut pass_on: impl FnMut(bool, &[u8]) -> bool) {
     for _ in 0..10_000 {
         let mut busy = a.settle() | b.settle();
-        for frame in a.sent() {
+        for (frame, about) in a.sent_with() {
             busy = true;
             if pass_on(true, &frame) {
-                b.inject(&frame);
+                b.inject_with(&frame, about);
             }
         }
-        for frame in b.sent() {
+        for (frame, about) in b.sent_with() {
             busy = true;
             if pass_on(false, &frame) {
-                a.inject(&frame);
+                a.inject_with(&frame, about);
             }
         }
         if !busy {

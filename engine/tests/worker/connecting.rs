@@ -4,6 +4,8 @@ use crate::bed::{Bed, Setup, address, exchange, mac, pass_together};
 use crate::conversation::Conversation;
 use crate::dice::Dice;
 use context::socket::{option, state};
+use engine::net::InterfaceAddress;
+use engine::stats::Counter;
 use engine::tcp::Flags;
 use psio::pair::PairConfig;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -11,15 +13,21 @@ use std::sync::atomic::Ordering::SeqCst;
 
 #[test]
 fn two_stacks_carry_a_connection() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
-    let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
-    let mut dice = Dice::seeded(1);
-    for _ in 0..200 {
-        talk.go_on(&mut dice);
-        exchange(&mut a, &mut b, |_, _| true);
+    for pair in [PairConfig::plain(), PairConfig::default()] {
+        let setup = |host| Setup {
+            pair,
+            ..Setup::host(host)
+        };
+        let (mut a, mut b) = (setup(1).build(), setup(2).build());
+        let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+        let mut dice = Dice::seeded(1);
+        for _ in 0..200 {
+            talk.go_on(&mut dice);
+            exchange(&mut a, &mut b, |_, _| true);
+        }
+        talk.finish(&mut a, &mut b);
+        assert!(talk.bytes() > 1_000_000);
     }
-    talk.finish(&mut a, &mut b);
-    assert!(talk.bytes() > 1_000_000);
 }
 
 #[test]
@@ -78,6 +86,38 @@ fn an_unresolved_neighbour_blocks_nobody_else() {
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     talk.go_on(&mut Dice::seeded(1));
     talk.finish(&mut a, &mut b);
+}
+
+/// The neighbour table is bounded: whoever waits for an entry that gave way is told.
+#[test]
+fn no_attempt_hangs_when_more_neighbours_are_silent_than_the_table_holds() {
+    let mut setup = Setup::host(1);
+    setup.config.neighbors.clear();
+    setup.config.addresses = vec![InterfaceAddress::new(address(1), 16).unwrap()];
+    setup.plan.sockets = 4096;
+    let mut bed = setup.build();
+    let mut app = bed.app(1);
+    let mut sockets = Vec::new();
+    for i in 0..1500u16 {
+        let [high, low] = (i + 256).to_be_bytes();
+        let socket = app.socket().or_else(|| {
+            bed.settle();
+            app.socket()
+        });
+        let to = Ipv4Addr::new(10, 0, high, low);
+        app.connect(socket.unwrap(), SocketAddrV4::new(to, 80));
+        sockets.push(socket.unwrap());
+        bed.settle();
+        bed.sent();
+    }
+    for _ in 0..100 {
+        bed.pass(100_000);
+        bed.sent();
+    }
+    for socket in sockets {
+        assert_eq!(app.take_error(socket), libc::EHOSTUNREACH);
+    }
+    assert_eq!(bed.count(Counter::connections), 0);
 }
 
 #[test]

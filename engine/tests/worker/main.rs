@@ -16,3 +16,4 @@ mod events;
 mod listening;
 mod memory;
 mod robustness;
+mod workers;

@@ -11,6 +11,7 @@ use crate::hostile_network::{HOST, Network, Server};
 use crate::scripts;
 use engine::stats::Counter;
 use psio::pair::PairConfig;
+use psio::{RxChecksum, RxMeta};
 
 /// Says which seed it was, if the test fails.
 struct Seed(u64);
@@ -23,10 +24,13 @@ impl Drop for Seed {
     }
 }
 
-fn joined() -> (Bed, Bed) {
-    let (mut a, b) = (Setup::host(1), Setup::host(2));
-    // The stack under attack takes super-segments, too.
-    a.pair = PairConfig::plain();
+/// Two stacks, of every second seed with all offloads, super-segments among them.
+fn joined(seed: u64) -> (Bed, Bed) {
+    let (mut a, mut b) = (Setup::host(1), Setup::host(2));
+    if seed % 2 == 1 {
+        a.pair = PairConfig::default();
+        b.pair = PairConfig::default();
+    }
     (a.build(), b.build())
 }
 
@@ -59,13 +63,18 @@ fn a_hostile_network_disturbs_no_other_connection() {
     for seed in 0..60 {
         let _seed = Seed(seed);
         let mut dice = Dice::seeded(seed);
-        let (mut a, mut b) = joined();
+        let (mut a, mut b) = joined(seed);
         let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
         let mut server = Server::start(&mut a, 2);
         let mut network = Network::new(1);
         for _ in 0..100 {
             for _ in 0..dice.below(20) {
-                a.inject(&network.frame(&mut dice));
+                let frame = network.frame(&mut dice);
+                let about = RxMeta {
+                    checksum: [RxChecksum::Unknown, RxChecksum::Good][dice.index(2)],
+                    gso_size: dice.odd_word() as u16,
+                };
+                a.inject_with(&frame, about);
             }
             server.go_on(&mut dice);
             talk.go_on(&mut dice);
@@ -91,7 +100,7 @@ fn a_hostile_application_disturbs_no_other_process() {
     for seed in 0..60 {
         let _seed = Seed(seed);
         let mut dice = Dice::seeded(seed);
-        let (mut a, mut b) = joined();
+        let (mut a, mut b) = joined(seed);
         let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
         let targets = [b.at(80), b.at(9), a.at(5000), a.at(5001)];
         let spared = [talk.client.socket];
@@ -130,7 +139,8 @@ fn a_hostile_application_disturbs_no_other_process() {
 #[test]
 fn the_fuzz_corpus_is_harmless() {
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let targets: [(&str, fn(&[u8])); 4] = [
+    type Target = (&'static str, fn(&[u8]));
+    let targets: [Target; 4] = [
         ("frame", scripts::frame),
         ("tcp_options", scripts::tcp_options),
         ("on_segment", scripts::on_segment),

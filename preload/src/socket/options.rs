@@ -126,7 +126,10 @@ fn is_inet6(socket: SocketRef) -> bool {
 /// does not have.
 pub fn set(socket: SocketRef, level: c_int, name: c_int, value: &[u8]) -> Result<()> {
     let Some(row) = table::find(socket, level, name) else {
-        log_once(level, name, value);
+        // On a socket of IPv4 the kernel has none of IPv6's options either.
+        if level != libc::IPPROTO_IPV6 || is_inet6(socket) {
+            log_once(level, name, value);
+        }
         let too_short = matches!(level, libc::SOL_SOCKET | libc::IPPROTO_TCP) && value.len() < 4;
         let errno = if too_short {
             libc::EINVAL

@@ -1,0 +1,149 @@
+//! Several workers of one stack: each accepts for every listener, and what arrives at the wrong one
+//! finds its way.
+
+use crate::app::App;
+use crate::bed::{Bed, Setup, address, mac};
+use crate::frames::ethernet;
+use context::socket::state;
+use engine::binds::Bind;
+use engine::shared::{Listener, Message, lock};
+use engine::stats::Counter;
+use engine::tcp::Flags;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+
+/// Two workers, and a thread of process 1 with a lane to each.
+fn two_workers(change: impl FnOnce(&mut Setup)) -> [(Bed, App); 2] {
+    let mut setup = Setup::host(1);
+    setup.plan.workers = 2;
+    setup.config.cores = vec![None, None];
+    change(&mut setup);
+    let mut first = setup.build();
+    let mut second = first.another_worker(1);
+    let apps = [first.open_context(0, 1), second.open_context(0, 1)];
+    let [a, b] = apps;
+    [(first, a), (second, b)]
+}
+
+/// A listener on port 80 that belongs to the first worker.
+fn listen(workers: &mut [(Bed, App); 2]) -> u32 {
+    let socket = workers[0].1.socket().unwrap();
+    let bind = Bind {
+        socket,
+        address: Ipv4Addr::UNSPECIFIED,
+        reuse_address: false,
+        reuse_port: false,
+        listens: true,
+    };
+    assert_eq!(lock(&workers[0].0.shared.binds).bind(80, bind, 1), Some(80));
+    let listener = Arc::new(Listener {
+        socket,
+        address: Ipv4Addr::UNSPECIFIED,
+        port: 80,
+        backlog: 10.into(),
+        watches: Default::default(),
+    });
+    for (bed, _) in workers {
+        let listener = listener.clone();
+        assert!(bed.ask(|done| Message::Listen { listener, done }));
+    }
+    socket
+}
+
+/// A peer's handshake with the stack, at one worker.
+fn open(bed: &mut Bed, port: u16) {
+    let reply = bed
+        .answer(&bed.segment_from(2, (port, 80), Flags::SYN))
+        .remove(0);
+    let mut ack = bed.segment_from(2, (port, 80), Flags::ACK);
+    (ack.seq, ack.ack) = (1001, reply.seq.wrapping_add(1));
+    bed.answer(&ack);
+}
+
+#[test]
+fn each_worker_accepts_for_a_listener_and_tells_its_watches() {
+    let mut workers = two_workers(|_| ());
+    let listener = listen(&mut workers);
+    workers[0].0.renew_set(1);
+    workers[1].0.renew_set(1);
+    // Generations are odd while a set is in use: two workers have counted twice.
+    workers[0].0.shared.sets[1]
+        .generation
+        .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    workers[0].1.watch(1, 5, listener);
+    workers[0].0.settle();
+    for (i, (bed, app)) in workers.iter_mut().enumerate() {
+        let mut head = 0;
+        app.events(1, &mut head);
+        open(bed, 1000);
+        assert_eq!(app.events(1, &mut head)[0].cookie, 5, "worker {i}");
+        let socket = app.accept(listener).unwrap();
+        assert_eq!(bed.shared.segment.geometry().worker_of(socket), i);
+        app.send(socket, b"hello");
+        bed.settle();
+        assert_eq!(bed.sent_segments()[0].payload, b"hello");
+    }
+}
+
+#[test]
+fn closing_a_listener_resets_what_waits_at_every_worker() {
+    let mut workers = two_workers(|_| ());
+    let listener = listen(&mut workers);
+    for (bed, _) in &mut workers {
+        open(bed, 1000);
+    }
+    workers[0].1.close(listener);
+    for (bed, app) in &mut workers {
+        bed.settle();
+        assert!(bed.sent_segments()[0].has(Flags::RST));
+        assert_eq!(app.accept_chunk(listener), 0);
+        bed.process_gone(1, &[0]);
+        assert_eq!(bed.memory(), 0);
+    }
+}
+
+#[test]
+fn an_answer_that_arrives_at_the_wrong_worker_finds_its_connection() {
+    let mut workers = two_workers(|_| ());
+    let (first, second) = workers.split_at_mut(1);
+    let ((wrong, _), (right, app)) = (&mut first[0], &mut second[0]);
+    let socket = app.socket().unwrap();
+    app.connect(socket, SocketAddrV4::new(address(2), 80));
+    right.settle();
+    let syn = right.sent_segments().remove(0);
+    let mut reply = right.segment_from(2, (80, syn.src.1), Flags::SYN | Flags::ACK);
+    reply.ack = syn.seq.wrapping_add(1);
+    wrong.inject(&reply.bytes());
+    wrong.settle();
+    assert!(wrong.sent().is_empty(), "no reset");
+    assert_eq!(wrong.count(Counter::redirected), 1);
+    right.settle();
+    assert!(app.is_connected(socket));
+}
+
+#[test]
+fn an_arp_reply_helps_all_workers() {
+    let mut workers = two_workers(|setup| setup.config.neighbors.clear());
+    let mut sockets = Vec::new();
+    for (bed, app) in &mut workers {
+        let socket = app.socket().unwrap();
+        app.connect(socket, SocketAddrV4::new(address(2), 80));
+        bed.settle();
+        assert_eq!(app.state(socket), state::SYN_SENT);
+        bed.sent();
+        sockets.push(socket);
+    }
+    let mut reply = vec![0, 1, 8, 0, 6, 4, 0, 2];
+    for host in [2, 1] {
+        reply.extend(mac(host).0);
+        reply.extend(address(host).octets());
+    }
+    workers[1]
+        .0
+        .inject(&ethernet(mac(1), mac(2), 0x0806, &reply));
+    for (bed, _) in workers.iter_mut().rev() {
+        bed.settle();
+        let syn = bed.sent_segments().remove(0);
+        assert_eq!((syn.flags, syn.dst_mac), (Flags::SYN, mac(2)));
+    }
+}
