@@ -17,7 +17,8 @@ use fdmap::Entry;
 use instance::Instance;
 use std::ffi::c_int;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 pub use watches::NumberHasher;
 use watches::Watch;
 
@@ -43,7 +44,7 @@ static END: AtomicU32 = AtomicU32::new(0);
 static WATCHERS: [AtomicU32; fdmap::SOCKETS] = [const { AtomicU32::new(NOBODY) }; fdmap::SOCKETS];
 
 struct Place {
-    instance: AtomicPtr<Instance>,
+    instance: OnceLock<Box<Instance>>,
     /// Descriptors; 0: the place is free.
     references: AtomicU32,
 }
@@ -51,7 +52,7 @@ struct Place {
 impl Place {
     const fn new() -> Place {
         Place {
-            instance: AtomicPtr::new(std::ptr::null_mut()),
+            instance: OnceLock::new(),
             references: AtomicU32::new(0),
         }
     }
@@ -79,21 +80,16 @@ fn adopt(epfd: RawFd) -> Option<u32> {
         free.is_ok()
     })? as u32;
     let place = &TABLE[slot as usize];
-    if place.instance.load(Ordering::Acquire).is_null() {
-        let instance = Box::into_raw(Box::<Instance>::default());
-        place.instance.store(instance, Ordering::Release);
-    }
+    place.instance.get_or_init(Box::default);
     END.fetch_max(slot + 1, Ordering::AcqRel);
     fdmap::set(epfd, Entry::Epoll { slot });
     Some(slot)
 }
 
 /// The instance at a place. Instances are used again but never freed.
-#[allow(unsafe_code)]
 fn instance(slot: u32) -> Option<&'static Instance> {
-    let instance = TABLE.get(slot as usize)?.instance.load(Ordering::Acquire);
-    // SAFETY: null, or leaked in `adopt` and never freed.
-    unsafe { instance.as_ref() }
+    let instance = TABLE.get(slot as usize)?.instance.get()?;
+    Some(instance)
 }
 
 fn instances() -> impl Iterator<Item = &'static Instance> {
