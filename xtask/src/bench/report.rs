@@ -303,11 +303,14 @@ impl Report {
         })
     }
 
-    /// Writes results.md and results.json.
+    /// Writes results.md, with notes.md of the same directory at its end, and results.json.
     pub fn write(&self, directory: &Path) -> Result<(), Error> {
         fs::create_dir_all(directory).map_err(at(directory))?;
         let markdown = directory.join("results.md");
-        fs::write(&markdown, self.to_markdown()).map_err(at(markdown))?;
+        // What a person has to say of the figures stays with them.
+        let notes = fs::read_to_string(directory.join("notes.md")).unwrap_or_default();
+        let text = format!("{}\n{notes}", self.to_markdown());
+        fs::write(&markdown, text).map_err(at(markdown))?;
         let json = directory.join("results.json");
         fs::write(&json, format!("{:#}\n", self.to_json())).map_err(at(json))
     }
