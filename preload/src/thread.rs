@@ -357,12 +357,15 @@ impl Thread {
         if self.process.segment.worker(worker).must_ring() {
             self.process.ring_doorbell(worker);
         }
+        if self.process.is_engine_gone() {
+            return false;
+        }
         *rounds += 1;
         match *rounds {
             0..100 if !self.process.segment.shared_core() => std::hint::spin_loop(),
             n => {
                 real::sleep(Duration::from_micros(50));
-                if n.is_multiple_of(2000) {
+                if n.is_multiple_of(200) {
                     return self.process.is_engine_alive();
                 }
             }

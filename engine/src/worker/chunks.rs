@@ -50,7 +50,12 @@ impl ChunkPool {
     }
 
     /// Takes a chunk to be lent to a thread of `process`.
+    ///
+    /// Writers leave an eighth of the budget to receivers and to new connections.
     pub fn grant(&mut self, class: Class, process: u32) -> Option<u32> {
+        if self.used + class.size() as u64 > self.budget - self.budget / 8 {
+            return None;
+        }
         self.allocate(class, GRANTED.checked_add(process)?)
     }
 
@@ -165,6 +170,18 @@ mod tests {
         pool.release(a);
         assert_eq!(pool.used(), 2048);
         assert_eq!(pool.take(small), Some(a), "the one used last is warm");
+    }
+
+    #[test]
+    fn writers_leave_an_eighth_to_receivers() {
+        let mut pool = pool(8 * 2048);
+        let [small, ..] = Class::ALL;
+        for _ in 0..3 {
+            assert!(pool.grant(small, 1).is_some());
+        }
+        let mut pool = self::pool(4 * 2048);
+        while pool.grant(small, 1).is_some() {}
+        assert!(pool.take(small).is_some());
     }
 
     #[test]

@@ -446,6 +446,9 @@ impl Stack {
     /// twice the congestion window within the configured bounds.
     pub fn set_send_limit(&mut self, id: u32) {
         let shared = self.shared.clone();
+        // With little memory left, no connection may take much of it.
+        let free = self.pool.budget().saturating_sub(self.pool.used());
+        let share = u32::try_from(free / 8).unwrap_or(u32::MAX);
         let Some(connection) = self.connections.get(id) else {
             return;
         };
@@ -453,7 +456,11 @@ impl Stack {
             return;
         };
         let limit = match record.options.send_buffer.load(Relaxed) {
-            0 => (2 * connection.tcb.cwnd())
+            0 => connection
+                .tcb
+                .cwnd()
+                .saturating_mul(2)
+                .min(share)
                 .clamp(
                     shared.config.send_buffer,
                     shared.config.send_buffer_max.max(shared.config.send_buffer),

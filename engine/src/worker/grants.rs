@@ -21,7 +21,7 @@ pub struct ContextState {
 
 /// First and largest numbers of grants: sockets, then chunks by class.
 const FIRST: [u32; 4] = [32, 128, 8, 4];
-const MOST: [u32; 4] = [256, 512, 64, 64];
+const MOST: [u32; 4] = [256, 512, 64, 16];
 /// Numbers of grants when memory is scarce.
 const SCARCE: [u32; 4] = [256, 8, 2, 1];
 

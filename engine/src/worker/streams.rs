@@ -94,6 +94,11 @@ impl RecvChain {
         pos: u64,
         data: &[u8],
     ) -> bool {
+        // Bytes out of order also take the memory of the hole before them: only from what is
+        // plentiful. The last quarter is for what comes in order; the peer repeats the rest.
+        if pos > self.tail && pool.used() > pool.budget() / 4 * 3 {
+            return false;
+        }
         let end = pos + data.len() as u64;
         while self.chain.end().unwrap_or(self.tail) < end {
             if !self.append(segment, pool, socket, end) {

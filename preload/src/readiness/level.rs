@@ -39,7 +39,16 @@ pub mod bit {
 }
 
 /// What a socket whose engine is gone says: every call returns at once, and fails.
-pub const GONE: u32 = bit::ALWAYS | bit::RDHUP | READABLE | WRITABLE;
+const GONE: u32 = bit::ALWAYS | bit::RDHUP | READABLE | WRITABLE;
+
+/// The level of `socket` once its engine is gone. A listener says nothing more: most programs only
+/// log an accept(2) that fails, and would do so without end; the kernel's half may go on.
+pub fn gone_level(socket: Option<&Socket>) -> u32 {
+    match socket {
+        Some(socket) if socket.tcp_state() == state::LISTEN => 0,
+        _ => GONE,
+    }
+}
 
 const READABLE: u32 = bit::IN | bit::RDNORM;
 const WRITABLE: u32 = bit::OUT | bit::WRNORM;

@@ -45,6 +45,9 @@ pub fn accept(fd: RawFd, listener: SocketRef, flags: c_int) -> Result<Accepted> 
             return Ok(accepted);
         }
         if listener.is_nonblocking(0) {
+            if listener.flags() & flag::BOTH == 0 && listener.process().is_engine_gone() {
+                return Err(Errno(libc::ENETDOWN));
+            }
             return would_block(libc::EAGAIN);
         }
         let is_ready = if listener.flags() & flag::BOTH == 0 {

@@ -10,7 +10,7 @@ use super::{EXCLUSIVE, PRIVATE_BITS};
 use crate::errno::{Errno, Result};
 use crate::readiness::channel::Channel;
 use crate::readiness::kernel;
-use crate::readiness::level::{GONE, Seen, bit, level};
+use crate::readiness::level::{Seen, bit, gone_level, level};
 use crate::readiness::stack::{SocketId, Stack};
 use context::socket::flag;
 use std::os::fd::RawFd;
@@ -391,7 +391,7 @@ impl Set {
         let record = watch.socket.record(segment);
         let open = record.filter(|s| s.app.flags.load(Ordering::Acquire) & flag::CLOSED == 0);
         match open {
-            _ if self.gone => GONE & wanted,
+            record if self.gone => gone_level(record) & wanted,
             Some(record) => level(segment, record, wanted) & wanted,
             None => {
                 self.watches.remove(index);

@@ -8,7 +8,7 @@ use super::channel::{self, Channel, LIVENESS};
 use super::deadline::Deadline;
 use super::epoll;
 use super::kernel::{self, SignalMask};
-use super::level::{GONE, bit, level};
+use super::level::{bit, gone_level, level};
 use super::stack::{SocketId, Stack};
 use crate::errno::{Errno, Result};
 use context::futex;
@@ -136,7 +136,7 @@ impl<'a> Poll<'a> {
             let entry = &mut self.fds[*at];
             let wanted = u32::from(entry.events as u16) | bit::ALWAYS;
             let level = match socket.record(self.stack.segment()) {
-                _ if self.gone => GONE & wanted,
+                record if self.gone => gone_level(record) & wanted,
                 Some(record) => level(self.stack.segment(), record, wanted) & wanted,
                 None => bit::NVAL,
             };
