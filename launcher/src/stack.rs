@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::{Congestion, Device, Loopback, Settings};
+use config::{Congestion, Loopback, Settings};
 use context::control::SOCKET_VARIABLE;
 use context::layout::Plan;
 use engine::net::{InterfaceAddress, Prefix, Route};
@@ -108,7 +108,7 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
         host_addr: kernel.map(|net| (net.address(), net.prefix())),
         ..OpenOptions::default()
     };
-    let mut device = psio::open(&describe(&settings.device), &options)?;
+    let mut device = psio::open(&settings.device.to_string(), &options)?;
     if let Some(faults) = &settings.faults {
         let faults: FaultConfig = faults.parse()?;
         device = Box::new(FaultyDevice::new(device, faults));
@@ -120,10 +120,6 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
         device = Box::new(CaptureDevice::new(device, CaptureFile::create(path)?));
     }
     Ok(device)
-}
-
-fn describe(device: &Device) -> String {
-    device.to_string()
 }
 
 fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {

@@ -8,9 +8,6 @@ use std::ffi::{c_int, c_long};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-compile_error!("the preload library makes system calls as Linux on x86-64 wants them");
-
 /// Makes system call `number`.
 ///
 /// # Safety
@@ -20,27 +17,10 @@ compile_error!("the preload library makes system calls as Linux on x86-64 wants 
 /// What the kernel says.
 #[inline]
 pub unsafe fn syscall(number: c_long, args: [usize; 6]) -> Result<usize> {
-    let result: isize;
-    // SAFETY: the kernel's convention (syscall(2)): rcx and r11 are lost, memory is what the call
-    // makes of it, for which the caller answers.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            inlateout("rax") number as isize => result,
-            in("rdi") args[0],
-            in("rsi") args[1],
-            in("rdx") args[2],
-            in("r10") args[3],
-            in("r8") args[4],
-            in("r9") args[5],
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    match result {
-        -4095..=-1 => Err(Errno(-result as c_int)),
-        _ => Ok(result as usize),
+    // SAFETY: the caller answers for the call.
+    match unsafe { context::sys::syscall(number, args) } {
+        error @ -4095..=-1 => Err(Errno(-error as c_int)),
+        result => Ok(result as usize),
     }
 }
 
