@@ -1,7 +1,7 @@
 //! Fifth of RFC 9293 3.10.7.4: the ACK field, and what it means for window, loss recovery,
 //! round-trip time and state.
 
-use super::congestion::AckSample;
+use super::congestion::{AckSample, Cause};
 use super::event::{Drop, Events};
 use super::recovery::Phase;
 use super::segment::{Flags, Segment};
@@ -145,10 +145,18 @@ impl Tcb {
         } else if phase != Phase::Fast {
             let sample = AckSample {
                 now,
+                una: self.snd.una,
+                nxt: self.snd.nxt,
                 acked: clamp_u32(acked),
+                delivered: clamp_u32(acked),
+                lost: 0,
+                marked: 0,
+                flight_before: clamp_u32(flight_before),
                 in_flight: clamp_u32(self.pipe()),
                 rtt,
+                rate: None,
                 window_limited: window_limited || phase == Phase::Loss,
+                phase: self.recovery.phase(),
             };
             self.cc.get_mut().on_ack(&sample, mss);
         }
@@ -200,7 +208,7 @@ impl Tcb {
         let mss = self.send_mss();
         self.cc
             .get_mut()
-            .on_loss(now, clamp_u32(self.snd.flight()), mss);
+            .on_congestion(now, Cause::Loss, clamp_u32(self.snd.flight()), mss);
         self.recovery
             .enter_fast(self.snd.una, self.snd.nxt, mss.into());
         self.counters.fast_recoveries = self.counters.fast_recoveries.saturating_add(1);

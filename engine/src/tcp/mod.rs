@@ -37,13 +37,14 @@ mod window;
 mod tests;
 
 pub use config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
-pub use congestion::{AckSample, Algorithm, CongestionControl, NewReno};
+pub use congestion::{AckSample, Algorithm, Cause, CongestionControl, NewReno, RateSample};
 pub use event::{Drop, Error, Events};
 pub use icmp::IcmpError;
 pub use info::Info;
 pub use isn::IsnGenerator;
 pub use options::{MAX_SACK_BLOCKS, Options, SackBlocks};
 pub use ports::PortSelector;
+pub use recovery::Phase;
 pub use reset::reset_for;
 pub use segment::{Flags, MIN_HEADER_LEN, Outgoing, ParseError, Segment};
 pub use seq::SeqNum;

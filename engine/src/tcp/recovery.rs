@@ -10,7 +10,7 @@ const DUP_THRESH: u32 = 3;
 
 /// Where a connection stands in loss recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Phase {
+pub enum Phase {
     /// Nothing is known to be lost.
     Open,
     /// Fast recovery.

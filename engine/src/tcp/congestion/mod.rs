@@ -5,6 +5,7 @@ mod newreno;
 
 pub use newreno::NewReno;
 
+use super::recovery::Phase;
 use super::time::{Duration, Instant};
 
 /// Which congestion control a connection uses.
@@ -15,22 +16,71 @@ pub enum Algorithm {
     NewReno,
 }
 
-/// What one ACK of new data told.
+/// What one ACK told. Sizes are in bytes, positions those of the send direction.
 #[derive(Clone, Copy, Debug)]
 pub struct AckSample {
     /// When it came.
     pub now: Instant,
-    /// Bytes that left the network with it.
+    /// SND.UNA and SND.NXT after it: they mark the rounds of an algorithm that counts them.
+    pub una: u64,
+    /// See `una`.
+    pub nxt: u64,
+    /// By how much SND.UNA advanced.
     pub acked: u32,
-    /// Bytes still in flight.
+    /// What is newly known to have arrived: acknowledged, or reported by SACK for the first time.
+    pub delivered: u32,
+    /// What was newly found lost with it.
+    pub lost: u32,
+    /// Of `delivered`, what the peer says was marked as having met congestion (RFC 3168, RFC 8257).
+    pub marked: u32,
+    /// In flight before it.
+    pub flight_before: u32,
+    /// In flight after it.
     pub in_flight: u32,
-    /// Round-trip time measured with it.
+    /// Round-trip time measured with it, never of something sent twice.
     pub rtt: Option<Duration>,
+    /// Delivery rate measured with it.
+    pub rate: Option<RateSample>,
     /// Whether the window, rather than the application, limited the flight that it answers.
     pub window_limited: bool,
+    /// Where loss recovery stands after it.
+    pub phase: Phase,
+}
+
+/// A measurement of the delivery rate (draft-ietf-ccwg-bbr section 4.1): from when the most recently
+/// sent of the segments just delivered left, until now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RateSample {
+    /// Bytes delivered over `interval`.
+    pub delivered: u64,
+    /// The longer of the time that sending them and that acknowledging them took.
+    pub interval: Duration,
+    /// Total delivered on the connection when that segment left.
+    pub prior_delivered: u64,
+    /// Total delivered now.
+    pub total_delivered: u64,
+    /// Bytes found lost since that segment left.
+    pub lost: u64,
+    /// Bytes in flight when it left, itself included.
+    pub tx_in_flight: u32,
+    /// The application, not a window, limited the sending of that segment.
+    pub app_limited: bool,
+}
+
+/// Why the window is to shrink.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// A loss was seen: fast recovery begins.
+    Loss,
+    /// The peer echoed a congestion mark (RFC 3168); nothing needs repeating.
+    Mark,
 }
 
 /// A congestion control algorithm. Windows are in bytes; `mss` is the payload of a full segment.
+///
+/// It is told of each ACK, and once of each round trip's first sign of congestion. While fast
+/// recovery lasts, proportional rate reduction (RFC 6937) sets the window towards `ssthresh` by
+/// [`set_cwnd`](Self::set_cwnd), unless the algorithm [governs recovery](Self::governs_recovery).
 pub trait CongestionControl {
     /// Congestion window in bytes, at least one `mss`.
     fn cwnd(&self) -> u32;
@@ -38,11 +88,26 @@ pub trait CongestionControl {
     /// Slow start threshold in bytes.
     fn ssthresh(&self) -> u32;
 
-    /// New data was acknowledged, outside fast recovery.
+    /// Bytes a second at which data is to leave; `None` for as fast as the window lets it.
+    fn pacing_rate(&self) -> Option<u64> {
+        None
+    }
+
+    /// An ACK came, in whatever phase of recovery.
     fn on_ack(&mut self, sample: &AckSample, mss: u32);
 
-    /// Fast recovery begins: a loss was seen while `flight` bytes were outstanding.
-    fn on_loss(&mut self, now: Instant, flight: u32, mss: u32);
+    /// `bytes` that were sent when `tx_in_flight` bytes were in flight are found lost; `delivered` and
+    /// `lost` count since they left, these included.
+    fn on_lost(&mut self, bytes: u32, tx_in_flight: u32, delivered: u64, lost: u64) {
+        let _ = (bytes, tx_in_flight, delivered, lost);
+    }
+
+    /// The first sign of congestion in a round trip, with `flight` bytes outstanding. What is needed
+    /// for [`on_undo`](Self::on_undo) is kept here and in [`on_timeout`](Self::on_timeout).
+    fn on_congestion(&mut self, now: Instant, cause: Cause, flight: u32, mss: u32);
+
+    /// Recovery brings the window to `cwnd` bytes.
+    fn set_cwnd(&mut self, cwnd: u32);
 
     /// Fast recovery ended with `flight` bytes outstanding.
     fn on_recovered(&mut self, now: Instant, flight: u32, mss: u32);
@@ -51,11 +116,26 @@ pub trait CongestionControl {
     /// it did so before for the same data.
     fn on_timeout(&mut self, now: Instant, flight: u32, mss: u32, repeated: bool);
 
+    /// The last [`on_congestion`](Self::on_congestion) or [`on_timeout`](Self::on_timeout) was for
+    /// nothing: no segment was lost (RFC 3522, RFC 4015).
+    fn on_undo(&mut self, now: Instant);
+
+    /// Data is sent, `in_flight` bytes being outstanding before it. `app_limited` says that the
+    /// connection had run out of data to send.
+    fn on_sent(&mut self, now: Instant, in_flight: u32, app_limited: bool) {
+        let _ = (now, in_flight, app_limited);
+    }
+
     /// Data is sent again after nothing was in flight for longer than a retransmission timeout.
     fn on_idle(&mut self, now: Instant, initial_window: u32);
 
     /// The segment size changed from `old` to `mss`.
     fn on_mss_change(&mut self, old: u32, mss: u32);
+
+    /// The algorithm sets its own window during fast recovery.
+    fn governs_recovery(&self) -> bool {
+        false
+    }
 }
 
 /// The algorithm of one connection, held inline.

@@ -1,6 +1,7 @@
 //! NewReno: slow start and congestion avoidance (RFC 5681), windows of RFC 6582.
 
-use super::{AckSample, CongestionControl};
+use super::{AckSample, Cause, CongestionControl};
+use crate::tcp::recovery::Phase;
 use crate::tcp::time::Instant;
 
 /// Largest window: what 31 bits of sequence space can hold in flight.
@@ -13,6 +14,8 @@ pub struct NewReno {
     ssthresh: u32,
     /// Bytes acknowledged towards the next increase in congestion avoidance (RFC 3465).
     credit: u32,
+    /// cwnd and ssthresh before the last reduction.
+    undo: (u32, u32),
 }
 
 impl NewReno {
@@ -22,10 +25,12 @@ impl NewReno {
             cwnd: initial_window,
             ssthresh: u32::MAX,
             credit: 0,
+            undo: (0, 0),
         }
     }
 
     fn halve(&mut self, flight: u32, mss: u32) {
+        self.undo = (self.cwnd, self.ssthresh);
         self.ssthresh = (flight / 2).max(mss.saturating_mul(2));
         self.credit = 0;
     }
@@ -45,7 +50,7 @@ impl CongestionControl for NewReno {
     }
 
     fn on_ack(&mut self, sample: &AckSample, mss: u32) {
-        if !sample.window_limited {
+        if sample.phase == Phase::Fast || !sample.window_limited {
             return;
         }
         let mut acked = sample.acked;
@@ -62,9 +67,13 @@ impl CongestionControl for NewReno {
         }
     }
 
-    fn on_loss(&mut self, _now: Instant, flight: u32, mss: u32) {
+    fn on_congestion(&mut self, _now: Instant, _cause: Cause, flight: u32, mss: u32) {
         self.halve(flight, mss);
         self.cwnd = self.ssthresh;
+    }
+
+    fn set_cwnd(&mut self, cwnd: u32) {
+        self.cwnd = cwnd;
     }
 
     fn on_recovered(&mut self, _now: Instant, flight: u32, mss: u32) {
@@ -81,6 +90,12 @@ impl CongestionControl for NewReno {
         }
         self.cwnd = mss;
         self.credit = 0;
+    }
+
+    fn on_undo(&mut self, _now: Instant) {
+        let (cwnd, ssthresh) = self.undo;
+        self.cwnd = self.cwnd.max(cwnd);
+        self.ssthresh = self.ssthresh.max(ssthresh);
     }
 
     fn on_idle(&mut self, _now: Instant, initial_window: u32) {
@@ -104,10 +119,18 @@ mod tests {
     fn ack(acked: u32) -> AckSample {
         AckSample {
             now: Instant::ZERO,
+            una: 0,
+            nxt: 0,
             acked,
+            delivered: acked,
+            lost: 0,
+            marked: 0,
+            flight_before: acked,
             in_flight: 0,
             rtt: None,
+            rate: None,
             window_limited: true,
+            phase: Phase::Open,
         }
     }
 
@@ -116,7 +139,7 @@ mod tests {
         let mut cc = NewReno::new(10 * MSS);
         cc.on_ack(&ack(10 * MSS), MSS);
         assert_eq!(cc.cwnd(), 20 * MSS);
-        cc.on_loss(Instant::ZERO, 20 * MSS, MSS);
+        cc.on_congestion(Instant::ZERO, Cause::Loss, 20 * MSS, MSS);
         assert_eq!((cc.cwnd(), cc.ssthresh()), (10 * MSS, 10 * MSS));
         for _ in 0..9 {
             cc.on_ack(&ack(MSS), MSS);
@@ -138,7 +161,7 @@ mod tests {
     #[test]
     fn the_threshold_never_falls_below_two_segments() {
         let mut cc = NewReno::new(10 * MSS);
-        cc.on_loss(Instant::ZERO, MSS, MSS);
+        cc.on_congestion(Instant::ZERO, Cause::Loss, MSS, MSS);
         assert_eq!(cc.ssthresh(), 2 * MSS);
     }
 
