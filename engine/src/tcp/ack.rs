@@ -52,6 +52,11 @@ impl AckPolicy {
         }
     }
 
+    /// Whether `len` bytes of payload are a full segment, as far as the peer has shown its size.
+    pub(super) fn is_full(&self, len: usize) -> bool {
+        len as u64 >= u64::from(self.segment)
+    }
+
     /// In-order data came, in wire segments of `segment` bytes at most `mss`; RCV.NXT is now `nxt`.
     pub(super) fn on_data(
         &mut self,

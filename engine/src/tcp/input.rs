@@ -300,9 +300,10 @@ impl Tcb {
             return Events::READABLE;
         }
         if let Some((_, echo)) = segment.options.timestamps
+            && self.ack.is_full(data.len())
             && let Some(rtt) = self.ts.echoed(now, echo)
         {
-            self.rcv.measure(echo, rtt);
+            self.rcv.rate.measure(echo, rtt);
         }
         let (nxt, rto, mss) = (self.rcv.nxt, self.rtt.rto(), self.mss.into());
         match self.ack.on_data(now, nxt, segment.wire_payload(), mss, rto) {

@@ -31,6 +31,7 @@ mod tcb;
 mod time;
 mod timers;
 mod timestamps;
+mod tuning;
 mod window;
 
 #[cfg(test)]

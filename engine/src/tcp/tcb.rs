@@ -144,7 +144,9 @@ impl Tcb {
     ) -> Tcb {
         let set = Settings::new(cfg, opts);
         let buffer = opts.recv_buffer.unwrap_or(cfg.recv_buffer);
-        let mut rcv = RecvSpace::new(now, buffer, cfg.recv_buffer_max, cfg.window_scaling);
+        let first = u32::from(set.own_mss) * u32::from(set.initial_window);
+        let (max, scaling) = (cfg.recv_buffer_max, cfg.window_scaling);
+        let mut rcv = RecvSpace::new(now, buffer, max, scaling, first);
         rcv.set_buffer(opts.recv_buffer, cfg.recv_buffer_max, opts.window_clamp);
         let mut tcb = Tcb {
             state: State::Closed,
@@ -284,6 +286,12 @@ impl Tcb {
         {
             self.ack.due = true;
         }
+    }
+
+    /// Says whether memory for received bytes is scarce: while it is, the receive buffer does not
+    /// grow and the window opens by a few segments at a time. What was offered stays offered.
+    pub fn set_scarce(&mut self, scarce: bool) {
+        self.rcv.set_scarce(scarce, self.set.own_mss.into());
     }
 
     /// The application will write no more: FIN after all that it has written.

@@ -2,17 +2,19 @@
 //!
 //! Positions count from the SYN, which is 0; the first byte of the stream is 1.
 
+use core::num::NonZeroU32;
+
 use super::time::{Duration, Instant};
+use super::tuning::ReadRate;
 
 /// Largest shift count (RFC 7323 section 2.3).
 const MAX_SHIFT: u8 = 14;
 
+/// Segments that are offered of any buffer while memory is scarce.
+const SCARCE_SEGMENTS: u32 = 4;
+
 /// A position that is never reached.
 pub(super) const NO_FIN: u64 = u64::MAX;
-
-/// Round trips shorter than this count as this long when the receive buffer is tuned: a reader is
-/// not scheduled any finer.
-const TUNING_FLOOR: Duration = Duration::from_millis(2);
 
 /// Shift count between a window in bytes and the field of the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -121,17 +123,20 @@ pub(super) struct RecvSpace {
     /// Upper bound of the window in bytes.
     clamp: u32,
     pub(super) scale: WindowScale,
-    /// Tuning: round trip as the receiver sees it, in microseconds; 0 is not known.
-    rtt: u32,
-    /// Tuning: timestamp whose echo was measured last.
-    echo: u32,
-    /// Tuning: where and when the application began to read the current window's worth.
-    tuning_read: u64,
-    tuning_since: Instant,
+    /// Bytes that are offered of the buffer while memory is scarce; the buffer does not grow then.
+    scarce: Option<NonZeroU32>,
+    pub(super) rate: ReadRate,
 }
 
 impl RecvSpace {
-    pub(super) fn new(now: Instant, buffer: u32, buffer_max: u32, scaling: bool) -> Self {
+    /// `first` bytes are what a sender may begin with, and no reason to grow.
+    pub(super) fn new(
+        now: Instant,
+        buffer: u32,
+        buffer_max: u32,
+        scaling: bool,
+        first: u32,
+    ) -> Self {
         let buffer_max = buffer_max.max(buffer);
         let scale = if scaling {
             WindowScale::for_buffer(buffer_max)
@@ -147,10 +152,8 @@ impl RecvSpace {
             buffer_max,
             clamp: u32::MAX,
             scale,
-            rtt: 0,
-            echo: 0,
-            tuning_read: 1,
-            tuning_since: now,
+            scarce: None,
+            rate: ReadRate::new(now, 1, first.min(buffer)),
         }
     }
 
@@ -180,7 +183,8 @@ impl RecvSpace {
 
     /// Where the right edge could stand: the buffer, as far as the field can name it.
     fn target(&self) -> u64 {
-        let bytes = self.buffer.min(self.clamp);
+        let offered = self.scarce.map_or(u32::MAX, NonZeroU32::get);
+        let bytes = self.buffer.min(self.clamp).min(offered);
         (self.read + u64::from(bytes)).min(self.nxt + u64::from(self.scale.largest()))
     }
 
@@ -216,8 +220,8 @@ impl RecvSpace {
         field
     }
 
-    /// The application has read up to `read`. Grows the buffer when a buffer's worth was read within
-    /// about a round trip. Says whether the peer should hear of the window now.
+    /// The application has read up to `read`. Grows the buffer if the rate asks for it. Says whether
+    /// the peer should hear of the window now.
     pub(super) fn consumed(
         &mut self,
         now: Instant,
@@ -226,7 +230,7 @@ impl RecvSpace {
         mss: u32,
     ) -> bool {
         self.read = read;
-        self.tune(now, rtt);
+        self.tune(now, rtt, mss);
         self.target() >= self.edge + self.update_step(mss)
     }
 
@@ -248,37 +252,21 @@ impl RecvSpace {
         self.read + missing
     }
 
-    /// Data came that echoes our timestamp `echo`, sent a time of `rtt` ago: a round trip unless the
-    /// sender had paused, and the only measure where this side sends nothing itself.
-    pub(super) fn measure(&mut self, echo: u32, rtt: Duration) {
-        if echo == self.echo {
-            return;
-        }
-        self.echo = echo;
-        let sample = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
-        self.rtt = match self.rtt {
-            0 => sample,
-            old => old - old / 8 + sample / 8,
-        };
+    /// Says whether memory is scarce. While it is, the window opens by no more than a few segments
+    /// beyond what was read; what was offered before stays offered.
+    pub(super) fn set_scarce(&mut self, scarce: bool, mss: u32) {
+        self.scarce = NonZeroU32::new(mss * SCARCE_SEGMENTS).filter(|_| scarce);
     }
 
-    fn tune(&mut self, now: Instant, rtt: Option<Duration>) {
+    fn tune(&mut self, now: Instant, rtt: Option<Duration>, mss: u32) {
         if self.buffer >= self.buffer_max {
             return;
         }
-        let rtt = rtt
-            .unwrap_or(Duration::ZERO)
-            .max(Duration::from_micros(self.rtt.into()));
-        let within = rtt.max(TUNING_FLOOR) * 2;
-        let fast = now.since(self.tuning_since) <= within;
-        if fast && self.read - self.tuning_read < u64::from(self.buffer) {
-            return;
+        if let Some(wanted) = self.rate.wanted(now, self.read, rtt, mss)
+            && self.scarce.is_none()
+        {
+            self.buffer = wanted.min(self.buffer_max).max(self.buffer);
         }
-        if fast {
-            self.buffer = self.buffer.saturating_mul(2).min(self.buffer_max);
-        }
-        self.tuning_read = self.read;
-        self.tuning_since = now;
     }
 }
 
@@ -289,7 +277,7 @@ mod tests {
     const MSS: u32 = 1000;
 
     fn space(buffer: u32, max: u32) -> RecvSpace {
-        let mut rcv = RecvSpace::new(Instant::ZERO, buffer, max, true);
+        let mut rcv = RecvSpace::new(Instant::ZERO, buffer, max, true, 10 * MSS);
         rcv.nxt = 1;
         rcv.advertise_in_syn();
         rcv
@@ -347,40 +335,35 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_doubles_while_the_reader_keeps_up() {
+    fn the_buffer_grows_with_the_reader_up_to_its_maximum() {
         let mut rcv = space(64 << 10, 200 << 10);
         let rtt = Some(Duration::from_millis(100));
-        rcv.nxt += 64 << 10;
+        rcv.nxt += 20_000;
         rcv.consumed(Instant::from_millis(100), rcv.nxt, rtt, MSS);
-        assert_eq!(rcv.buffer(), 128 << 10);
-        rcv.nxt += 128 << 10;
-        rcv.consumed(Instant::from_millis(500), rcv.nxt, rtt, MSS);
-        assert_eq!(
-            rcv.buffer(),
-            128 << 10,
-            "four round trips for one window is not keeping up"
-        );
-        rcv.nxt += 128 << 10;
-        rcv.consumed(Instant::from_millis(600), rcv.nxt, rtt, MSS);
+        assert_eq!(rcv.buffer(), (2 * 20_000 + 16_000) * 3);
+        rcv.nxt += 160_000;
+        rcv.consumed(Instant::from_millis(200), rcv.nxt, rtt, MSS);
         assert_eq!(rcv.buffer(), 200 << 10);
     }
 
     #[test]
-    fn a_pure_receiver_measures_the_round_trip_by_echoes() {
-        let mut rcv = space(64 << 10, 1 << 20);
-        rcv.measure(1, Duration::from_millis(100));
-        rcv.nxt += 64 << 10;
-        rcv.consumed(
-            Instant::from_millis(150),
-            rcv.nxt,
-            Some(Duration::from_millis(1)),
-            MSS,
-        );
-        assert_eq!(
-            rcv.buffer(),
-            128 << 10,
-            "the handshake's round trip is long past"
-        );
+    fn while_memory_is_scarce_little_is_offered_and_nothing_is_taken_back() {
+        let mut rcv = space(64 << 10, 200 << 10);
+        rcv.advertise(MSS);
+        let edge = rcv.edge;
+        rcv.set_scarce(true, MSS);
+        rcv.nxt += 40_000;
+        let rtt = Some(Duration::from_millis(10));
+        rcv.consumed(Instant::from_millis(100), rcv.nxt, rtt, MSS);
+        rcv.advertise(MSS);
+        assert_eq!((rcv.buffer(), rcv.edge), (64 << 10, edge));
+        rcv.nxt = edge;
+        assert!(rcv.consumed(Instant::from_millis(200), rcv.nxt, rtt, MSS));
+        rcv.advertise(MSS);
+        assert_eq!(rcv.edge, edge + 4 * u64::from(MSS));
+        rcv.set_scarce(false, MSS);
+        rcv.advertise(MSS);
+        assert_eq!(rcv.edge, edge + (64 << 10));
     }
 
     #[test]

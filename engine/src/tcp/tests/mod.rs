@@ -1,5 +1,6 @@
 //! The core driven as a whole: a fake clock, a fake wire, real segments in bytes.
 
+mod capacity;
 mod close;
 mod flow;
 mod handshake;
