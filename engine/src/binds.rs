@@ -5,7 +5,7 @@
 //! have `SO_REUSEADDR` and neither listens, or if both have `SO_REUSEPORT`.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// Ports that are chosen for a socket which asks for none (`ip_local_port_range`).
 pub const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
@@ -15,8 +15,11 @@ pub const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
 pub struct Bind {
     /// The socket.
     pub socket: u32,
-    /// Its address; unspecified for any.
-    pub address: Ipv4Addr,
+    /// Its address; unspecified for any. The any-address of IPv6 means IPv4, too, unless
+    /// `only_v6`.
+    pub address: IpAddr,
+    /// `IPV6_V6ONLY` at the time of the bind.
+    pub only_v6: bool,
     /// `SO_REUSEADDR` at the time of the bind.
     pub reuse_address: bool,
     /// `SO_REUSEPORT` at the time of the bind.
@@ -26,10 +29,15 @@ pub struct Bind {
 }
 
 impl Bind {
+    /// Whether it is for any address of the other's family.
+    fn covers(&self, other: &Bind) -> bool {
+        let family = self.address.is_ipv4() == other.address.is_ipv4();
+        self.address.is_unspecified() && (family || self.address.is_ipv6() && !self.only_v6)
+    }
+
     fn conflicts(&self, other: &Bind) -> bool {
-        let same_address = self.address == other.address
-            || self.address.is_unspecified()
-            || other.address.is_unspecified();
+        let same_address =
+            self.address == other.address || self.covers(other) || other.covers(self);
         let address_shared =
             self.reuse_address && other.reuse_address && !self.listens && !other.listens;
         let port_shared = self.reuse_port && other.reuse_port;
@@ -116,7 +124,7 @@ impl Binds {
     }
 
     /// What a socket is bound to.
-    pub fn claim(&self, socket: u32) -> Option<(Ipv4Addr, u16)> {
+    pub fn claim(&self, socket: u32) -> Option<(IpAddr, u16)> {
         let port = *self.by_socket.get(&socket)?;
         let bind = self.ports.get(&port)?.iter().find(|b| b.socket == socket)?;
         Some((bind.address, port))
@@ -136,6 +144,7 @@ mod tests {
         Bind {
             socket,
             address: address.into(),
+            only_v6: false,
             reuse_address: false,
             reuse_port: false,
             listens: false,
@@ -152,6 +161,27 @@ mod tests {
         binds.release(1);
         binds.release(2);
         assert_eq!(binds.bind(80, bind(3, [0, 0, 0, 0]), 0), Some(80));
+    }
+
+    #[test]
+    fn the_any_address_of_ipv6_takes_ipv4_too_unless_v6only() {
+        let mut binds = Binds::default();
+        let v6 = |socket, address: &str, only_v6| Bind {
+            address: address.parse().unwrap(),
+            only_v6,
+            ..bind(socket, [0; 4])
+        };
+        assert!(binds.bind(80, v6(1, "::", false), 0).is_some());
+        assert!(binds.bind(80, bind(2, [0; 4]), 0).is_none());
+        assert!(binds.bind(80, bind(2, [10, 0, 0, 1]), 0).is_none());
+        assert!(binds.bind(80, v6(2, "fd77::2", false), 0).is_none());
+        binds.release(1);
+        assert!(binds.bind(80, v6(1, "::", true), 0).is_some());
+        assert!(binds.bind(80, bind(2, [0; 4]), 0).is_some());
+        assert!(binds.bind(80, v6(3, "::", true), 0).is_none());
+        assert!(binds.bind(81, bind(4, [0; 4]), 0).is_some());
+        assert!(binds.bind(81, v6(5, "fd77::2", false), 0).is_some());
+        assert!(binds.bind(81, v6(6, "::", false), 0).is_none());
     }
 
     #[test]
@@ -175,7 +205,7 @@ mod tests {
         assert_eq!(binds.claim(1), None);
         assert_eq!(binds.bind(80, bind(1, [10, 0, 0, 1]), 0), Some(80));
         assert_eq!(binds.bind(81, bind(1, [10, 0, 0, 1]), 0), None);
-        assert_eq!(binds.claim(1), Some(([10, 0, 0, 1].into(), 80)));
+        assert_eq!(binds.claim(1), Some((IpAddr::from([10, 0, 0, 1]), 80)));
         binds.release(1);
         assert!(!binds.is_claimed(80) && !binds.is_claimed(81));
     }

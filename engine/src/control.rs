@@ -262,14 +262,17 @@ impl Control {
         if record.engine.state.load(SeqCst) & state::BOUND != 0 {
             return Err(libc::EINVAL);
         }
-        let IpAddr::V4(address) = to.ip() else {
-            return Err(libc::EADDRNOTAVAIL);
-        };
+        let address = to.ip();
         let bits = record.options.bits.load(Relaxed);
         let config = &self.shared.config;
-        let ours = address.is_unspecified()
-            || config.addresses.iter().any(|a| a.address == address)
-            || (config.loopback && address.is_loopback());
+        let ours = match address {
+            any if any.is_unspecified() => true,
+            IpAddr::V4(v4) => {
+                config.addresses.iter().any(|a| a.address == v4)
+                    || (config.loopback && v4.is_loopback())
+            }
+            IpAddr::V6(_) => false,
+        };
         if !ours && bits & option::FREEBIND == 0 {
             return Err(libc::EADDRNOTAVAIL);
         }
@@ -279,6 +282,7 @@ impl Control {
         let bind = Bind {
             socket,
             address,
+            only_v6: bits & option::V6ONLY != 0,
             reuse_address: bits & option::REUSEADDR != 0,
             reuse_port: bits & option::REUSEPORT != 0,
             listens: false,
@@ -314,6 +318,7 @@ impl Control {
         if record.engine.state.load(SeqCst) & state::BOUND == 0 {
             self.bind(0, socket, (Ipv4Addr::UNSPECIFIED, 0).into())?;
         }
+        let only_v6 = record.options.bits.load(Relaxed) & option::V6ONLY != 0;
         let (address, port) = {
             let mut binds = lock(&self.shared.binds);
             let claim = binds.claim(socket).ok_or(libc::EINVAL)?;
@@ -325,6 +330,7 @@ impl Control {
         let listener = Arc::new(Listener {
             socket,
             address,
+            only_v6,
             port,
             backlog: backlog.into(),
             watches: Default::default(),

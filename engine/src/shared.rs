@@ -10,7 +10,7 @@ use context::Segment;
 use psio::{MacAddr, RxMeta};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
@@ -71,8 +71,11 @@ pub type Watches = SmallVec<[Option<Watch>; 1]>;
 pub struct Listener {
     /// The socket's number.
     pub socket: u32,
-    /// Address to accept for; unspecified for any.
-    pub address: Ipv4Addr,
+    /// Address to accept for; unspecified for any. The any-address of IPv6 means IPv4, too,
+    /// unless `only_v6`.
+    pub address: IpAddr,
+    /// `IPV6_V6ONLY`.
+    pub only_v6: bool,
     /// Port.
     pub port: u16,
     /// Connections that may wait, half-open ones included.

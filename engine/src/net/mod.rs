@@ -4,6 +4,7 @@
 //! Nothing here reads a clock or a socket: the time is a parameter, in microseconds since an
 //! arbitrary start.
 
+mod address;
 pub mod icmp;
 pub mod ipv4;
 pub mod neighbor;
@@ -12,6 +13,7 @@ mod rate_limit;
 pub mod route;
 pub mod rss;
 
+pub use address::Address;
 pub use ipv4::{Destination, Identifications, LocalAddresses};
 pub use neighbor::{Lookup, NeighborConfig, NeighborTable};
 pub use prefix::{InterfaceAddress, Prefix};

@@ -17,7 +17,7 @@ pub use drop::DropReason;
 pub use ethernet::{EthernetFrame, EthernetHeader, LinkDestination};
 pub use icmpv4::IcmpMessage;
 pub use ipv4::{Ipv4Header, Ipv4Packet};
-pub use ipv6::Ipv6Packet;
+pub use ipv6::{Ipv6Header, Ipv6Packet};
 pub use psio::MacAddr;
 pub use udp::UdpDatagram;
 

@@ -1,16 +1,15 @@
 //! What applications ask for through their command rings.
 
 use super::Stack;
-use super::connection::{Flow, Hop};
+use super::connection::Flow;
 use super::slots::Role;
 use super::streams::Bounds;
-use crate::net::Destination;
 use crate::shared::{Watch, Watches, lock};
 use crate::stats::Counter;
 use crate::tcp::{self, Duration, SocketOptions, State, Tcb};
 use context::command::{Command, Op};
 use context::socket::{Socket, flag, option, state};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Commands taken from one context in a row, before others have their turn.
@@ -205,35 +204,16 @@ impl Stack {
 
     fn try_open(&mut self, socket: u32, record: &Socket) -> Result<(), i32> {
         let to = record.names.requested();
-        let (IpAddr::V4(remote), remote_port) = (to.ip(), to.port()) else {
-            return Err(libc::ENETUNREACH);
-        };
         // The record is no witness of what the socket is bound to: the application can write there.
         let claim = lock(&self.shared.binds).claim(socket);
-        let (mut local, local_port) = claim.unwrap_or((Ipv4Addr::UNSPECIFIED, 0));
-        let to = self.addresses.classify(remote);
-        let hop = if self.is_local(remote) {
-            if local.is_unspecified() {
-                local = remote;
-            }
-            Hop::Loopback
-        } else if to != Destination::Elsewhere || remote.is_unspecified() {
-            return Err(libc::ENETUNREACH);
-        } else {
-            let hop = self.routes.lookup(remote).ok_or(libc::ENETUNREACH)?;
-            if local.is_unspecified() {
-                local = hop
-                    .source
-                    .or_else(|| self.addresses.source_for(hop.neighbor))
-                    .ok_or(libc::ENETUNREACH)?;
-            }
-            Hop::Unknown
-        };
+        let (bound, local_port) = claim.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+        let remote = to.ip().into();
+        let (local, hop) = self.source_for(bound, remote)?;
         let mut flow = Flow {
             local,
             remote,
             local_port,
-            remote_port,
+            remote_port: to.port(),
         };
         if local_port == 0 {
             flow.local_port = self.choose_port(&flow).ok_or(libc::EADDRNOTAVAIL)?;
@@ -250,10 +230,9 @@ impl Stack {
         if let Some(slot) = self.slots.get(socket) {
             slot.role = Role::Connection(id);
         }
-        record.names.set(
-            (flow.local, flow.local_port).into(),
-            Some((flow.remote, flow.remote_port).into()),
-        );
+        record
+            .names
+            .set(flow.local_name(), Some(flow.remote_name()));
         self.set_send_limit(id);
         self.count(Counter::connects);
         self.after(id, tcp::Events::SEND);
@@ -266,10 +245,8 @@ impl Stack {
         let connections = &self.connections;
         // So that any worker can tell whose it is.
         let (workers, index) = (self.shared.inboxes.len(), self.index);
-        self.ports.select(
-            flow.local.into(),
-            (flow.remote, flow.remote_port).into(),
-            |port| {
+        self.ports
+            .select(flow.local.ip(), flow.remote_name(), |port| {
                 let candidate = Flow {
                     local_port: port,
                     ..*flow
@@ -277,8 +254,7 @@ impl Stack {
                 usize::from(port) % workers == index
                     && !binds.is_claimed(port)
                     && connections.find(&candidate).is_none()
-            },
-        )
+            })
     }
 
     fn watch(&mut self, socket: u32, arg: u64) {

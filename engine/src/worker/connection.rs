@@ -2,26 +2,39 @@
 //! flow.
 
 use super::streams::{RecvChain, SendChain};
+use crate::net::Address;
 use crate::shared::Listener;
 use crate::tcp::{Instant, Tcb};
 use psio::MacAddr;
 use siphasher::sip::SipHasher13;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What identifies a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Flow {
     /// The stack's address.
-    pub local: Ipv4Addr,
+    pub local: Address,
     /// The peer's address.
-    pub remote: Ipv4Addr,
+    pub remote: Address,
     /// The stack's port.
     pub local_port: u16,
     /// The peer's port.
     pub remote_port: u16,
+}
+
+impl Flow {
+    /// The stack's address and port.
+    pub fn local_name(&self) -> SocketAddr {
+        (self.local.ip(), self.local_port).into()
+    }
+
+    /// The peer's address and port.
+    pub fn remote_name(&self) -> SocketAddr {
+        (self.remote.ip(), self.remote_port).into()
+    }
 }
 
 /// Where a connection's frames go first.

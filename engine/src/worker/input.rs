@@ -79,8 +79,8 @@ impl Stack {
         let segment = TcpSegment::parse(packet.payload()).ok()?;
         let owner = usize::from(segment.dst_port) % workers;
         let flow = Flow {
-            local: packet.dst,
-            remote: packet.src,
+            local: packet.dst.into(),
+            remote: packet.src.into(),
             local_port: segment.dst_port,
             remote_port: segment.src_port,
         };
@@ -183,8 +183,8 @@ impl Stack {
             icmp::IcmpInput::Echo(reply) => self.send_icmp(&reply),
             icmp::IcmpInput::Error(error) => {
                 let flow = Flow {
-                    local: error.src,
-                    remote: error.dst,
+                    local: error.src.into(),
+                    remote: error.dst.into(),
                     local_port: error.src_port,
                     remote_port: error.dst_port,
                 };
@@ -220,8 +220,8 @@ impl Stack {
             self.count(Counter::segments_in);
         }
         let flow = Flow {
-            local: packet.dst,
-            remote: packet.src,
+            local: packet.dst.into(),
+            remote: packet.src.into(),
             local_port: segment.dst_port,
             remote_port: segment.src_port,
         };

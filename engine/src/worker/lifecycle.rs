@@ -416,8 +416,9 @@ impl Stack {
             let f = c.flow;
             let (state, unsent, flight) = (c.tcb.state(), c.tcb.unsent(), c.tcb.in_flight());
             lines.push(format!(
-                "{}:{} to {}:{}: {state:?}, {unsent} bytes unsent, {flight} unacknowledged",
-                f.local, f.local_port, f.remote, f.remote_port
+                "{} to {}: {state:?}, {unsent} bytes unsent, {flight} unacknowledged",
+                f.local_name(),
+                f.remote_name()
             ));
         }
         lines
@@ -435,12 +436,10 @@ impl Stack {
 
     /// Initial sequence number and timestamp offset of a flow.
     pub fn isn(&self, flow: &Flow) -> (SeqNum, u32) {
-        let local = (flow.local, flow.local_port).into();
-        let remote = (flow.remote, flow.remote_port).into();
+        let (local, remote) = (flow.local_name(), flow.remote_name());
         (
             self.isns.isn(self.now, local, remote),
-            self.isns
-                .timestamp_offset(flow.local.into(), flow.remote.into()),
+            self.isns.timestamp_offset(local.ip(), remote.ip()),
         )
     }
 }

@@ -12,7 +12,7 @@ use context::Segment;
 use context::chunk::Class;
 use context::socket::state;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -24,6 +24,19 @@ struct Local {
     tail: u32,
     /// Connections that have not finished their handshake.
     half_open: u32,
+}
+
+impl Listener {
+    /// How well it fits a destination address, more being better; `None` if it is for others.
+    fn rank(&self, to: IpAddr) -> Option<u8> {
+        match self.address {
+            exact if exact == to => Some(2),
+            any if !any.is_unspecified() => None,
+            any if any.is_ipv4() == to.is_ipv4() => Some(1),
+            any if any.is_ipv6() && !self.only_v6 => Some(0),
+            _ => None,
+        }
+    }
 }
 
 /// The listeners of one worker.
@@ -78,26 +91,24 @@ impl Listeners {
         });
     }
 
-    /// The listener for a flow: one bound to the address goes before one for any address; among
-    /// several (`SO_REUSEPORT`) the flow's hash decides.
+    /// The listener for a flow: one bound to the address goes before one for any address of the
+    /// family, and that before one for any address at all; among several (`SO_REUSEPORT`) the
+    /// flow's hash decides.
     pub fn find(&self, flow: &Flow) -> Option<&Arc<Listener>> {
         let locals = self.by_port.get(&flow.local_port)?;
-        let matching = |address: Ipv4Addr| {
+        let to = flow.local.ip();
+        let best = locals.iter().filter_map(|l| l.listener.rank(to)).max()?;
+        let matching = || {
             locals
                 .iter()
-                .filter(move |local| local.listener.address == address)
+                .filter(|local| local.listener.rank(to) == Some(best))
         };
-        let address = if matching(flow.local).next().is_some() {
-            flow.local
-        } else {
-            Ipv4Addr::UNSPECIFIED
-        };
-        let n = matching(address).count();
-        let mix = u32::from(flow.remote)
+        let n = matching().count();
+        let mix = (flow.remote.mapped().to_bits() as u32)
             .wrapping_mul(0x9e37_79b1)
             .wrapping_add(u32::from(flow.remote_port).wrapping_mul(0x85eb_ca6b));
         let choice = ((u64::from(mix) * n as u64) >> 32) as usize;
-        matching(address).nth(choice).map(|local| &local.listener)
+        matching().nth(choice).map(|local| &local.listener)
     }
 
     fn local(&mut self, listener: &Listener) -> Option<&mut Local> {
@@ -220,10 +231,9 @@ impl Stack {
             connection.socket = Some(socket);
             connection.recv.attach(record);
             let flow = connection.flow;
-            record.names.set(
-                (flow.local, flow.local_port).into(),
-                Some((flow.remote, flow.remote_port).into()),
-            );
+            record
+                .names
+                .set(flow.local_name(), Some(flow.remote_name()));
             record.engine.tx_limit.store(connection.send_limit, Relaxed);
             record.engine.state.store(
                 state::ESTABLISHED | state::BOUND | state::WAS_CONNECTED,

@@ -7,12 +7,14 @@ pub mod chunks;
 pub mod commands;
 pub mod connection;
 mod events;
+mod frame;
 mod grants;
 mod info;
 mod input;
 mod lifecycle;
 pub mod listeners;
 mod output;
+mod path;
 pub mod slots;
 pub mod streams;
 pub mod timers;
@@ -34,7 +36,6 @@ use output::Looped;
 use psio::{BURST, Capabilities, MacAddr, Queue};
 use slots::{Role, Slots};
 use std::collections::{HashMap, VecDeque};
-use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -287,11 +288,6 @@ impl Stack {
 
     fn count(&self, counter: Counter) {
         self.counters().count(counter);
-    }
-
-    /// Whether an address is reached inside this stack.
-    fn is_local(&self, address: Ipv4Addr) -> bool {
-        self.shared.config.loopback && (address.is_loopback() || self.addresses.is_ours(address))
     }
 
     /// When there is something to do, in microseconds; `u64::MAX` for never.

@@ -1,22 +1,19 @@
-//! From connection to frame: headers built in place, the payload copied (and summed, where the
-//! device does not) in one pass.
+//! What is sent: by which connection, how much in a turn, and to which station.
 
 use super::Stack;
-use super::connection::{Connection, Flow, Hop};
-use crate::net::{Lookup, icmp, ipv4::DEFAULT_TTL};
+use super::connection::{Flow, Hop};
+use super::frame;
+use crate::net::{Address, Lookup, icmp};
 use crate::stats::Counter;
 use crate::tcp::{self, Outgoing};
+use crate::wire::DropReason;
 use crate::wire::arp::{self, ArpPacket};
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
-use crate::wire::ipv4::HEADER_LEN as IP_LEN;
-use crate::wire::{DropReason, Ipv4Header, checksum, protocol};
-use context::Segment;
-use psio::{ChecksumOffload, Gso, GsoKind, MacAddr, Queue, TxMeta};
+use crate::wire::ipv6::HEADER_LEN as MAX_IP_LEN;
+use psio::{MacAddr, Queue, TxMeta};
 
-/// Offset of the checksum field in a TCP header.
-const TCP_CHECKSUM: usize = 16;
 /// Largest TCP payload of a super-segment: what an IP datagram holds beside the longest headers.
-const MAX_SUPER: usize = 65_535 - IP_LEN - 60;
+const MAX_SUPER: usize = 65_535 - MAX_IP_LEN - 60;
 /// Super-segments of one connection in a row, before others have their turn.
 const TURN: usize = 16;
 /// Frames that wait on their way back into this worker.
@@ -94,7 +91,7 @@ impl Stack {
                 Hop::Loopback if self.looped.len() >= LOOP_LIMIT => return (Turn::Full, sent),
                 Hop::Loopback => {}
                 _ => {
-                    let frame = ethernet::HEADER_LEN + IP_LEN + 60;
+                    let frame = ethernet::HEADER_LEN + MAX_IP_LEN + 60;
                     if queue
                         .reserve(frame + max.max(usize::from(connection.tcb.mss())))
                         .is_none()
@@ -112,23 +109,23 @@ impl Stack {
             match hop {
                 Hop::Station(station, _) => {
                     let offload = self.capabilities.tx_checksum;
-                    let len = ethernet::HEADER_LEN + datagram_len(&out);
-                    let Some(frame) = queue.reserve(len) else {
+                    let len = ethernet::HEADER_LEN + frame::datagram_len(&connection.flow, &out);
+                    let Some(room) = queue.reserve(len) else {
                         return (Turn::Full, sent);
                     };
                     EthernetHeader {
                         dst: station,
                         src: self.mac,
-                        ethertype: ethertype::IPV4,
+                        ethertype: frame::ethertype(&connection.flow),
                     }
-                    .emit(frame);
-                    let datagram = &mut frame[ethernet::HEADER_LEN..len];
-                    build(connection, &out, &shared.segment, datagram, offload);
-                    queue.commit(len, meta(&out, offload));
+                    .emit(room);
+                    let datagram = &mut room[ethernet::HEADER_LEN..len];
+                    frame::build(connection, &out, &shared.segment, datagram, offload);
+                    queue.commit(len, frame::meta(&connection.flow, &out, offload));
                 }
                 _ => {
-                    let mut datagram = vec![0; datagram_len(&out)];
-                    build(connection, &out, &shared.segment, &mut datagram, true);
+                    let mut datagram = vec![0; frame::datagram_len(&connection.flow, &out)];
+                    frame::build(connection, &out, &shared.segment, &mut datagram, true);
                     let gso_size = if out.payload_len() > usize::from(out.mss) {
                         out.mss
                     } else {
@@ -158,7 +155,7 @@ impl Stack {
             self.connections.get(id)?.hop = Hop::Loopback;
             return Some(Hop::Loopback);
         }
-        let Some(hop) = self.routes.lookup(remote) else {
+        let Some(hop) = remote.v4().and_then(|to| self.routes.lookup(to)) else {
             self.counters().drop_frame(DropReason::NoRoute);
             self.unreachable(id, tcp::Error::NetworkUnreachable);
             return None;
@@ -234,9 +231,8 @@ impl Stack {
 
     /// Sends a segment that belongs to no connection, if the way is known.
     pub fn send_stray(&mut self, flow: &Flow, out: &Outgoing, hop: Hop) {
-        let mut datagram = vec![0; datagram_len(out)];
-        emit_headers(flow, out, (0, DEFAULT_TTL), &mut datagram);
-        fill_checksum(flow, &mut datagram);
+        let mut datagram = vec![0; frame::datagram_len(flow, out)];
+        frame::build_bare(flow, out, &mut datagram);
         if hop == Hop::Loopback {
             self.loop_back(datagram, 0);
         } else {
@@ -248,11 +244,11 @@ impl Stack {
     pub fn send_icmp(&mut self, reply: &icmp::Reply<'_>) {
         let mut datagram = vec![0; reply.len()];
         reply.emit(&mut datagram);
-        self.send_datagram(reply.dst, datagram);
+        self.send_datagram(reply.dst.into(), datagram);
     }
 
-    fn send_datagram(&mut self, to: std::net::Ipv4Addr, datagram: Vec<u8>) {
-        let Some(hop) = self.routes.lookup(to) else {
+    fn send_datagram(&mut self, to: Address, datagram: Vec<u8>) {
+        let Some(hop) = to.v4().and_then(|to| self.routes.lookup(to)) else {
             self.counters().drop_frame(DropReason::NoRoute);
             return;
         };
@@ -314,84 +310,5 @@ impl Stack {
             progress = true;
         }
         progress
-    }
-}
-
-fn datagram_len(out: &Outgoing) -> usize {
-    IP_LEN + out.header_len() + out.payload_len()
-}
-
-fn emit_headers(flow: &Flow, out: &Outgoing, (tos, ttl): (u8, u8), datagram: &mut [u8]) {
-    let tcp_len = out.header_len() + out.payload_len();
-    Ipv4Header {
-        src: flow.local,
-        dst: flow.remote,
-        protocol: protocol::TCP,
-        ttl,
-        tos,
-        df: true,
-        id: 0,
-        // `MAX_SUPER` leaves room for both headers.
-        payload_len: tcp_len as u16,
-    }
-    .emit(datagram);
-    out.emit(flow.local_port, flow.remote_port, &mut datagram[IP_LEN..]);
-}
-
-/// Builds a connection's segment. With `offload`, the checksum field gets the pseudo-header's sum.
-fn build(
-    connection: &Connection,
-    out: &Outgoing,
-    segment: &Segment,
-    datagram: &mut [u8],
-    offload: bool,
-) {
-    let flow = &connection.flow;
-    emit_headers(flow, out, connection.tos_ttl, datagram);
-    let at = IP_LEN + out.header_len();
-    let payload = &mut datagram[at..];
-    if !connection
-        .send
-        .copy_out(segment, out.payload.start, payload)
-    {
-        // The core never asks for more than was collected; if it did, zeros are better than
-        // another connection's bytes.
-        payload.fill(0);
-    }
-    if offload {
-        let length = (out.header_len() + out.payload_len()) as u16;
-        let sum = checksum::pseudo_header_v4(flow.local, flow.remote, protocol::TCP, length);
-        let field = IP_LEN + TCP_CHECKSUM;
-        datagram[field..field + 2].copy_from_slice(&sum.value().to_be_bytes());
-    } else {
-        fill_checksum(flow, datagram);
-    }
-}
-
-fn fill_checksum(flow: &Flow, datagram: &mut [u8]) {
-    let tcp = &datagram[IP_LEN..];
-    let length = tcp.len() as u16;
-    let sum = checksum::pseudo_header_v4(flow.local, flow.remote, protocol::TCP, length)
-        .plus(checksum::sum(tcp));
-    let field = IP_LEN + TCP_CHECKSUM;
-    datagram[field..field + 2].copy_from_slice(&sum.checksum().to_be_bytes());
-}
-
-fn meta(out: &Outgoing, offload: bool) -> TxMeta {
-    if !offload {
-        return TxMeta::default();
-    }
-    let start = (ethernet::HEADER_LEN + IP_LEN) as u16;
-    let header_len = start + out.header_len() as u16;
-    TxMeta {
-        checksum: Some(ChecksumOffload {
-            start,
-            offset: TCP_CHECKSUM as u16,
-        }),
-        gso: (out.payload_len() > usize::from(out.mss)).then_some(Gso {
-            kind: GsoKind::TcpV4,
-            size: out.mss,
-            header_len,
-        }),
     }
 }

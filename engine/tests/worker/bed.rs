@@ -252,7 +252,8 @@ impl Bed {
         let address = Ipv4Addr::UNSPECIFIED;
         let bind = Bind {
             socket,
-            address,
+            address: address.into(),
+            only_v6: false,
             reuse_address: false,
             reuse_port: false,
             listens: false,
@@ -274,7 +275,8 @@ impl Bed {
     pub fn listen_bound(&mut self, socket: u32, port: u16, backlog: u32) -> bool {
         let listener = Arc::new(Listener {
             socket,
-            address: Ipv4Addr::UNSPECIFIED,
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            only_v6: false,
             port,
             backlog: backlog.into(),
             watches: Default::default(),

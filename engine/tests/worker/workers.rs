@@ -30,7 +30,8 @@ fn listen(workers: &mut [(Bed, App); 2]) -> u32 {
     let socket = workers[0].1.socket().unwrap();
     let bind = Bind {
         socket,
-        address: Ipv4Addr::UNSPECIFIED,
+        address: Ipv4Addr::UNSPECIFIED.into(),
+        only_v6: false,
         reuse_address: false,
         reuse_port: false,
         listens: true,
@@ -38,7 +39,8 @@ fn listen(workers: &mut [(Bed, App); 2]) -> u32 {
     assert_eq!(lock(&workers[0].0.shared.binds).bind(80, bind, 1), Some(80));
     let listener = Arc::new(Listener {
         socket,
-        address: Ipv4Addr::UNSPECIFIED,
+        address: Ipv4Addr::UNSPECIFIED.into(),
+        only_v6: false,
         port: 80,
         backlog: 10.into(),
         watches: Default::default(),
