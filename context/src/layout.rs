@@ -8,7 +8,7 @@ use crate::worker::{PENDING_WORDS, WorkerShared};
 use crate::{MAX_WORKERS, Segment};
 
 /// First word of a segment: "mTCPseg" and a format number that changes with any layout change.
-pub const MAGIC: u64 = 0x6d54_4350_7365_6701;
+pub const MAGIC: u64 = 0x6d54_4350_7365_6702;
 
 /// Bytes reserved for the settings that the preload library reads.
 pub const CLIENT_SETTINGS: usize = 64 * 1024;

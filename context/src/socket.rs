@@ -71,6 +71,9 @@ pub mod flag {
     /// `connect(2)` was called and its outcome not yet reported; while the state still says CLOSE
     /// and no error is pending, the command is on its way.
     pub const CONNECTING: u32 = 1 << 10;
+    /// What the send stream holds when `Connect` comes may ride in the SYN (`MSG_FASTOPEN`,
+    /// `TCP_FASTOPEN_CONNECT`; RFC 7413).
+    pub const FASTOPEN: u32 = 1 << 11;
 }
 
 /// Words that only the engine writes.
@@ -168,6 +171,60 @@ pub struct Options {
     pub receive_timeout: AtomicU64,
     /// `SO_SNDTIMEO`, microseconds; 0: none.
     pub send_timeout: AtomicU64,
+    /// `TCP_CONGESTION`: a number of [`congestion`]; 0: the configured one.
+    pub congestion: AtomicU32,
+    /// `TCP_SYNCNT`; 0: the configured value.
+    pub syn_count: AtomicU32,
+    /// `TCP_LINGER2`, seconds; 0: the configured value; `u32::MAX`: none at all.
+    pub fin_wait2: AtomicU32,
+    /// `TCP_WINDOW_CLAMP`, bytes; 0: none.
+    pub window_clamp: AtomicU32,
+    /// `TCP_NOTSENT_LOWAT`, bytes; 0: none.
+    pub notsent_low: AtomicU32,
+    /// `TCP_FASTOPEN`: connections that may wait for the end of their handshake while their data is
+    /// served; 0: Fast Open is off.
+    pub fastopen_queue: AtomicU32,
+    /// `SO_MAX_PACING_RATE`, bytes per second, all bits inverted; 0: no limit.
+    pub pacing_limit: AtomicU64,
+    /// `TCP_FASTOPEN_KEY`: the key, and one that still counts; a key of zeros is none.
+    pub fastopen_keys: [[AtomicU64; 2]; 2],
+}
+
+/// Congestion controls by number, as [`Options::congestion`] has them.
+pub mod congestion {
+    /// Names as `TCP_CONGESTION` has them, at their number; the first stands for the configured one.
+    pub const NAMES: [&str; 5] = ["", "reno", "cubic", "bbr", "dctcp"];
+
+    /// The number of a name.
+    pub fn number(name: &[u8]) -> Option<u32> {
+        let known = NAMES.iter().position(|known| known.as_bytes() == name);
+        known.filter(|n| *n != 0).map(|n| n as u32)
+    }
+
+    /// The name of a number; `None` if it says nothing or stands for the configured one.
+    pub fn name(number: u32) -> Option<&'static str> {
+        NAMES
+            .get(number as usize)
+            .copied()
+            .filter(|name| !name.is_empty())
+    }
+}
+
+/// Urgent data (RFC 6093): positions in the streams, 0 while there is none.
+#[repr(C, align(64))]
+#[derive(Default)]
+pub struct Urgent {
+    /// Engine: behind the last byte that the peer marked as urgent, which may not have come yet.
+    pub received: AtomicU64,
+    /// Application: `received` of the urgent byte that `MSG_OOB` has taken.
+    pub taken: AtomicU64,
+    /// Application: `received` of the urgent byte in `byte`.
+    pub kept_for: AtomicU64,
+    /// Application: the urgent byte, where reading has passed over it.
+    pub byte: AtomicU32,
+    /// Application: behind the last byte that was written with `MSG_OOB`; read by the engine with
+    /// `tx_tail`.
+    pub sent: AtomicU64,
 }
 
 /// Bits of [`Options::bits`].
@@ -192,6 +249,12 @@ pub mod option {
     pub const OOBINLINE: u32 = 1 << 8;
     /// `IP_BIND_ADDRESS_NO_PORT`
     pub const BIND_NO_PORT: u32 = 1 << 9;
+    /// `TCP_FASTOPEN_CONNECT`
+    pub const FASTOPEN_CONNECT: u32 = 1 << 10;
+    /// `TCP_FASTOPEN_NO_COOKIE`
+    pub const FASTOPEN_NO_COOKIE: u32 = 1 << 11;
+    /// `TCP_INQ`
+    pub const INQ: u32 = 1 << 12;
 }
 
 /// Addresses: written by the engine, except the request.
@@ -217,6 +280,8 @@ pub struct Socket {
     pub options: Options,
     /// Addresses.
     pub names: Names,
+    /// Urgent data.
+    pub urgent: Urgent,
     /// Of a listener: the large chunk that holds each worker's accept ring, or 0 for none (chunk 0
     /// is small, so 0 is free for that). Written by the engine.
     pub accept_rings: [AtomicU32; MAX_WORKERS],
@@ -282,7 +347,7 @@ impl Socket {
     /// Engine: makes the record fresh for its next life and returns the new generation. Only while
     /// no process holds it.
     pub fn reset(&self) -> u32 {
-        let (e, a, o) = (&self.engine, &self.app, &self.options);
+        let (e, a, o, u) = (&self.engine, &self.app, &self.options, &self.urgent);
         let generation = e.generation.load(Ordering::Relaxed).wrapping_add(1);
         e.generation.store(generation, Ordering::SeqCst);
         e.state.store(state::CLOSE, Ordering::Relaxed);
@@ -298,7 +363,15 @@ impl Socket {
             &a.tx_seek_pos,
             &o.receive_timeout,
             &o.send_timeout,
-        ] {
+            &o.pacing_limit,
+            &u.received,
+            &u.taken,
+            &u.kept_for,
+            &u.sent,
+        ]
+        .into_iter()
+        .chain(o.fastopen_keys.as_flattened())
+        {
             word.store(0, Ordering::Relaxed);
         }
         for word in [
@@ -319,6 +392,13 @@ impl Socket {
             &o.tos_ttl,
             &o.receive_low,
             &o.defer_accept,
+            &o.congestion,
+            &o.syn_count,
+            &o.fin_wait2,
+            &o.window_clamp,
+            &o.notsent_low,
+            &o.fastopen_queue,
+            &u.byte,
         ] {
             word.store(0, Ordering::Relaxed);
         }
@@ -353,12 +433,17 @@ impl Socket {
             (&to.linger, &from.linger),
             (&to.tos_ttl, &from.tos_ttl),
             (&to.receive_low, &from.receive_low),
+            (&to.congestion, &from.congestion),
+            (&to.fin_wait2, &from.fin_wait2),
+            (&to.window_clamp, &from.window_clamp),
+            (&to.notsent_low, &from.notsent_low),
         ] {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         for (to, from) in [
             (&to.receive_timeout, &from.receive_timeout),
             (&to.send_timeout, &from.send_timeout),
+            (&to.pacing_limit, &from.pacing_limit),
         ] {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -455,12 +540,35 @@ mod tests {
         socket.engine.rx_tail.store(9, Ordering::Relaxed);
         socket.app.flags.store(flag::CLOSED, Ordering::Relaxed);
         socket.options.linger.store(3, Ordering::Relaxed);
+        socket.options.pacing_limit.store(3, Ordering::Relaxed);
+        socket.options.fastopen_keys[1][1].store(3, Ordering::Relaxed);
+        socket.urgent.received.store(3, Ordering::Relaxed);
         assert_ne!(socket.reset(), first);
         assert_eq!(socket.readable(), 0);
         assert_eq!(socket.unacked(), 0);
         assert_eq!(socket.app.flags.load(Ordering::Relaxed), 0);
         assert_eq!(socket.options.linger.load(Ordering::Relaxed), 0);
+        assert_eq!(socket.options.pacing_limit.load(Ordering::Relaxed), 0);
+        let key = &socket.options.fastopen_keys[1][1];
+        assert_eq!(key.load(Ordering::Relaxed), 0);
+        assert_eq!(socket.urgent.received.load(Ordering::Relaxed), 0);
         assert_eq!(socket.tcp_state(), state::CLOSE);
+    }
+
+    #[test]
+    fn congestion_controls_are_numbered_and_named_alike() {
+        for (number, name) in (1..).zip(["reno", "cubic", "bbr", "dctcp"]) {
+            assert_eq!(congestion::number(name.as_bytes()), Some(number));
+            assert_eq!(congestion::name(number), Some(name));
+        }
+        assert_eq!(congestion::number(b""), None);
+        assert_eq!(congestion::name(0), None);
+        assert_eq!(congestion::name(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_record_takes_whole_cache_lines() {
+        assert_eq!(size_of::<Socket>(), 512);
     }
 
     #[test]

@@ -124,4 +124,6 @@ pub struct SocketOptions {
     pub recv_buffer: Option<u32>,
     /// TCP_WINDOW_CLAMP: upper bound of the advertised window in bytes.
     pub window_clamp: Option<u32>,
+    /// SO_MAX_PACING_RATE: upper bound of the pacing rate in bytes per second.
+    pub max_pacing_rate: Option<u64>,
 }

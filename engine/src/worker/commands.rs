@@ -478,7 +478,13 @@ pub fn read_options(record: &Socket, keepalive: bool) -> (SocketOptions, (u8, u8
         maxseg: nonzero(o.max_segment.load(Relaxed)).map(|mss| mss.min(65_535) as u16),
         recv_buffer: nonzero(o.receive_buffer.load(Relaxed))
             .map(|n| n.clamp(BUFFER_BOUNDS.0, BUFFER_BOUNDS.1)),
-        ..SocketOptions::default()
+        syn_retries: nonzero(o.syn_count.load(Relaxed)).map(|n| n.min(127) as u8),
+        fin_wait2_timeout: match o.fin_wait2.load(Relaxed) {
+            u32::MAX => Some(Duration::ZERO),
+            asked => seconds(asked),
+        },
+        window_clamp: nonzero(o.window_clamp.load(Relaxed)),
+        max_pacing_rate: Some(!o.pacing_limit.load(Relaxed)).filter(|rate| *rate != u64::MAX),
     };
     (options, (tos_ttl as u8, ttl))
 }
