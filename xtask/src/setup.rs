@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::shell::{Error, at, is_root, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 19] = [
+const PROGRAMS: [(&str, &str); 20] = [
     ("ab", "apache2-utils"),
     ("cc", "gcc"),
     ("curl", "curl"),
@@ -27,6 +27,7 @@ const PROGRAMS: [(&str, &str); 19] = [
     ("strace", "strace"),
     ("tshark", "tshark"),
     ("unshare", "util-linux"),
+    ("valgrind", "valgrind"),
     ("wget", "wget"),
     ("wrk", "wrk"),
 ];

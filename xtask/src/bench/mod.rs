@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the kernel and the stack side by side, in alternation, in one run.
 
+mod instructions;
 mod machine;
 mod report;
 mod workloads;
@@ -31,7 +32,7 @@ pub struct Options {
     /// Seconds of load in each run.
     #[arg(long)]
     seconds: Option<f64>,
-    /// Only workloads whose name contains this.
+    /// Only workloads whose name contains this; `instructions` are the fast paths' counts.
     #[arg(long)]
     only: Option<String>,
     /// What is measured against the kernel; `kernel` shows how far two equal runs lie apart.
@@ -236,6 +237,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if options.against == Against::Stack && wanted(workloads::IDLE) {
         eprintln!("{}", workloads::IDLE);
         report.idle = Some(attempt(workloads::idle_memory).map_err(|error| error.to_string()));
+    }
+    if options.against == Against::Stack && wanted(instructions::NAME) {
+        eprintln!("{}", instructions::NAME);
+        report.instructions = Some(instructions::count().map_err(|error| error.to_string()));
     }
     let directory = options
         .output

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::instructions::{self, Count};
 use super::machine::{Busy, description};
 use super::workloads::{Better, IDLE};
 use super::{Conditions, Run, Wire, median};
@@ -157,6 +158,8 @@ pub struct Report {
     lines: Vec<Measurement>,
     /// Bytes of an idle connection, or why there is no figure; `None` if not asked for.
     pub idle: Option<Result<f64, String>>,
+    /// Instructions of the fast paths, or why there are none; `None` if not asked for.
+    pub instructions: Option<Result<Vec<Count>, String>>,
 }
 
 impl Report {
@@ -177,6 +180,7 @@ impl Report {
             circumstances,
             lines: Vec::new(),
             idle: None,
+            instructions: None,
         })
     }
 
@@ -251,6 +255,11 @@ impl Report {
         if let Some(idle) = self.idle_text() {
             table += &format!("\n{idle}\n");
         }
+        match &self.instructions {
+            Some(Ok(counts)) => table += &format!("\n{}", instructions::table(counts)),
+            Some(Err(error)) => table += &format!("\ninstructions: failed: {error}\n"),
+            None => {}
+        }
         table
     }
 
@@ -296,10 +305,12 @@ impl Report {
     }
 
     fn to_json(&self) -> Value {
+        let instructions = self.instructions.as_ref().and_then(|i| i.as_ref().ok());
         json!({
             "circumstances": self.circumstances,
             "lines": self.lines.iter().map(Measurement::to_json).collect::<Vec<_>>(),
             "idle_connection_bytes": self.idle.as_ref().and_then(|idle| idle.as_ref().ok()),
+            "instructions": instructions.map(|counts| instructions::to_json(counts)),
         })
     }
 

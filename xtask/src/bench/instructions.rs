@@ -1,0 +1,148 @@
+//! Instructions of the engine's fast paths, counted by callgrind: unlike times, they do not depend on
+//! how busy the machine is, so that a regression shows.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use testbed::{artifacts, describe};
+
+use crate::shell::{Error, cargo, run};
+
+/// The name by which `--only` selects these counts.
+pub const NAME: &str = "instructions";
+
+/// A path of the example program `fast_paths`.
+struct FastPath {
+    argument: &'static str,
+    what: &'static str,
+    /// Ends that take part in each repetition.
+    sides: u64,
+    /// Count only inside the worker's round, not what the application does.
+    worker_only: bool,
+}
+
+const PATHS: [FastPath; 5] = [
+    FastPath {
+        argument: "core-data",
+        what: "core: in-order segment of 1,448 bytes received and read, with its share of ACKs",
+        sides: 1,
+        worker_only: false,
+    },
+    FastPath {
+        argument: "core-ack",
+        what: "core: pure ACK of two segments, with the sending of super-segments it lets go",
+        sides: 1,
+        worker_only: false,
+    },
+    FastPath {
+        argument: "core-short",
+        what: "core: short connection of 64 bytes each way, per side",
+        sides: 2,
+        worker_only: false,
+    },
+    FastPath {
+        argument: "engine-data",
+        what: "engine: in-order frame of 1,460 bytes in bursts of 32, into the segment, copy included",
+        sides: 1,
+        worker_only: true,
+    },
+    FastPath {
+        argument: "engine-short",
+        what: "engine: short connection of 64 bytes each way, 32 at a time, per side",
+        sides: 2,
+        worker_only: true,
+    },
+];
+
+/// Repetitions of the shorter and the longer run: what differs is the paths' own.
+const TIMES: [u64; 2] = [3200, 6400];
+
+/// One path's count.
+pub struct Count {
+    what: &'static str,
+    instructions: u64,
+}
+
+/// Counts them all.
+pub fn count() -> Result<Vec<Count>, Error> {
+    let arguments = [
+        "build",
+        "--release",
+        "-p",
+        "engine",
+        "--example",
+        "fast_paths",
+    ];
+    run(&mut cargo(&arguments))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let program = artifacts::workspace()
+        .join(target)
+        .join("release/examples/fast_paths");
+    let mut counts = Vec::new();
+    for path in &PATHS {
+        let [short, long] = TIMES.map(|times| collected(&program, path, times));
+        let instructions = long?.saturating_sub(short?) / (TIMES[1] - TIMES[0]) / path.sides;
+        eprintln!("  {}: {instructions}", path.what);
+        counts.push(Count {
+            what: path.what,
+            instructions,
+        });
+    }
+    Ok(counts)
+}
+
+/// Instructions of a whole run.
+fn collected(program: &Path, path: &FastPath, times: u64) -> Result<u64, Error> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    if path.worker_only {
+        command.arg("--toggle-collect=*Worker*round*");
+    }
+    command
+        .arg(program)
+        .arg(path.argument)
+        .arg(times.to_string());
+    let output = command.output();
+    let failed = |what: String| Error::Other(format!("`{}`: {what}", describe(&command)));
+    let output = output.map_err(|error| failed(error.to_string()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    parse_collected(&said).ok_or_else(|| failed(format!("no count in what it says:\n{said}")))
+}
+
+/// The figure after callgrind's `Collected :`.
+fn parse_collected(output: &str) -> Option<u64> {
+    let line = output.lines().find(|line| line.contains("Collected"))?;
+    let figure = line.rsplit(':').next()?.trim();
+    figure.parse().ok().filter(|count| *count > 0)
+}
+
+/// The counts as a Markdown table.
+pub fn table(counts: &[Count]) -> String {
+    let mut text = String::from("| path | instructions |\n|---|---|\n");
+    for count in counts {
+        text += &format!("| {} | {} |\n", count.what, count.instructions);
+    }
+    text
+}
+
+/// The counts as a JSON object.
+pub fn to_json(counts: &[Count]) -> Value {
+    let pairs = counts
+        .iter()
+        .map(|c| (c.what.to_owned(), json!(c.instructions)));
+    Value::Object(pairs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_is_read_from_what_callgrind_says() {
+        let said = "==1== Events    : Ir\n==1== Collected : 159412332\n==1== \n";
+        assert_eq!(parse_collected(said), Some(159_412_332));
+        assert_eq!(parse_collected("==1== Collected : 0\n"), None);
+        assert_eq!(parse_collected("no such program"), None);
+    }
+}
