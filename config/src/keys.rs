@@ -271,8 +271,8 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "tcp.congestion",
         section: Section::Memory,
-        expected: "newreno",
-        doc: "Congestion control.",
+        expected: "cubic or reno",
+        doc: "Congestion control of sockets that do not choose one (TCP_CONGESTION).",
         read: |s, v| Congestion::parse(v).map(|c| s.tcp.congestion = c),
         write: |s| s.tcp.congestion.to_string(),
     },

@@ -105,8 +105,10 @@ pub struct TcpSettings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Congestion {
     /// NewReno (RFC 5681, RFC 6582).
-    #[default]
     NewReno,
+    /// CUBIC (RFC 9438).
+    #[default]
+    Cubic,
 }
 
 /// Who carries what never leaves the machine.
@@ -182,7 +184,7 @@ impl Default for TcpSettings {
             time_wait: Duration::from_secs(60),
             rto_min: Duration::from_millis(200),
             delayed_ack: Duration::from_millis(40),
-            congestion: Congestion::NewReno,
+            congestion: Congestion::Cubic,
             keepalive: false,
             keepalive_time: Duration::from_secs(7200),
             keepalive_interval: Duration::from_secs(75),
@@ -298,15 +300,20 @@ impl Settings {
 
 impl Congestion {
     pub(crate) fn parse(text: &str) -> Option<Congestion> {
-        matches!(text, "newreno" | "reno").then_some(Congestion::NewReno)
+        match text {
+            "reno" | "newreno" => Some(Congestion::NewReno),
+            "cubic" => Some(Congestion::Cubic),
+            _ => None,
+        }
     }
 }
 
 impl fmt::Display for Congestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Congestion::NewReno => f.write_str("newreno"),
-        }
+        f.write_str(match self {
+            Congestion::NewReno => "reno",
+            Congestion::Cubic => "cubic",
+        })
     }
 }
 

@@ -152,10 +152,10 @@ fn the_core_mask_names_cores_and_num_cores_takes_the_first() {
 #[test]
 fn congestion_control_that_is_missing_is_noted() {
     assert_eq!(conf("cc = reno").unwrap().warnings, []);
-    let loaded = conf("cc = bbr").unwrap();
+    let loaded = conf("cc = vegas").unwrap();
     let text = loaded.warnings[0].to_string();
     assert!(
-        text.ends_with(r#"cc: "bbr" is not available; newreno is used"#),
+        text.ends_with(r#"cc: "vegas" is not available; cubic is used"#),
         "{text}"
     );
 }

@@ -184,6 +184,7 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
     TcpConfig {
         congestion: match t.congestion {
             Congestion::NewReno => Algorithm::NewReno,
+            Congestion::Cubic => Algorithm::Cubic,
         },
         syn_retries: small(t.syn_retries),
         recv_buffer: bytes(t.recv_buffer),

@@ -70,7 +70,7 @@ impl Default for TcpConfig {
             window_scaling: true,
             timestamps: true,
             sack: true,
-            congestion: Algorithm::NewReno,
+            congestion: Algorithm::Cubic,
             initial_window: 10,
             quick_acks: 16,
             data_retries: 15,
@@ -118,6 +118,8 @@ pub struct SocketOptions {
     pub keepalive_interval: Option<Duration>,
     /// TCP_USER_TIMEOUT: longest time that written data may wait for its acknowledgement.
     pub user_timeout: Option<Duration>,
+    /// TCP_CONGESTION: counts at once, whatever the state of the connection.
+    pub congestion: Option<Algorithm>,
     /// TCP_LINGER2: overrides [`TcpConfig::fin_wait2_timeout`].
     pub fin_wait2_timeout: Option<Duration>,
     /// SO_RCVBUF as the number of bytes that may wait unread. Setting it ends automatic growth.

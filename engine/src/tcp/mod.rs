@@ -38,7 +38,7 @@ mod window;
 mod tests;
 
 pub use config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
-pub use congestion::{AckSample, Algorithm, Cause, CongestionControl, NewReno, RateSample};
+pub use congestion::{AckSample, Algorithm, Cause, CongestionControl, Cubic, NewReno, RateSample};
 pub use event::{Drop, Error, Events};
 pub use icmp::IcmpError;
 pub use info::Info;

@@ -26,7 +26,6 @@ pub(super) struct Settings {
     pub(super) window_scaling: bool,
     pub(super) timestamps: bool,
     pub(super) sack: bool,
-    pub(super) congestion: Algorithm,
     pub(super) initial_window: u8,
     pub(super) data_retries: u8,
     pub(super) orphan_retries: u8,
@@ -44,6 +43,7 @@ pub(super) struct Settings {
     pub(super) recv_buffer: Option<u32>,
     pub(super) window_clamp: Option<u32>,
     pub(super) user_timeout: Option<Millis>,
+    pub(super) congestion: Algorithm,
 
     /// The MSS that this side announces: that of the first link or less.
     pub(super) own_mss: u16,
@@ -66,6 +66,7 @@ pub(super) struct Keepalive {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Defaults {
+    congestion: Algorithm,
     mss: u16,
     syn_retries: u8,
     keepalive_count: u8,
@@ -77,6 +78,7 @@ struct Defaults {
 impl Settings {
     pub(super) fn new(cfg: &TcpConfig, opts: &SocketOptions) -> Self {
         let defaults = Defaults {
+            congestion: cfg.congestion,
             mss: cfg.mss.max(MIN_MSS),
             syn_retries: cfg.syn_retries,
             keepalive_count: cfg.keepalive_count,
@@ -88,7 +90,6 @@ impl Settings {
             window_scaling: cfg.window_scaling,
             timestamps: cfg.timestamps,
             sack: cfg.sack,
-            congestion: cfg.congestion,
             initial_window: cfg.initial_window.max(1),
             data_retries: cfg.data_retries,
             orphan_retries: cfg.orphan_retries,
@@ -104,6 +105,7 @@ impl Settings {
             recv_buffer: None,
             window_clamp: None,
             user_timeout: None,
+            congestion: defaults.congestion,
             own_mss: defaults.mss,
             syn_retries: defaults.syn_retries,
             fin_wait2_timeout: defaults.fin_wait2_timeout,
@@ -130,6 +132,7 @@ impl Settings {
             recv_buffer: opts.recv_buffer,
             window_clamp: opts.window_clamp,
             user_timeout: opts.user_timeout.map(Millis::new),
+            congestion: opts.congestion.unwrap_or(defaults.congestion),
             own_mss: defaults.mss.min(maxseg),
             syn_retries: opts.syn_retries.unwrap_or(defaults.syn_retries),
             fin_wait2_timeout: or(opts.fin_wait2_timeout, defaults.fin_wait2_timeout),

@@ -173,7 +173,7 @@ impl Tcb {
             mss: DEFAULT_MSS,
             timers: Timers::new(),
             rtt: RttEstimator::new(cfg.rto_initial, cfg.rto_min, cfg.rto_max),
-            cc: Controller::new(cfg.congestion, 0),
+            cc: Controller::new(set.congestion, 0),
             window_full_at: 0,
             push_to: 0,
             recovery: Recovery::new(),
@@ -189,7 +189,7 @@ impl Tcb {
             set,
         };
         tcb.update_mss();
-        tcb.cc = Controller::new(cfg.congestion, tcb.initial_window());
+        tcb.cc = Controller::new(tcb.set.congestion, tcb.initial_window());
         tcb
     }
 
@@ -251,6 +251,7 @@ impl Tcb {
             self.keepalive_probes = 0;
             self.arm_keepalive();
         }
+        self.cc.change(new.congestion);
         if new.user_timeout != old.user_timeout && self.timers.retransmit != Instant::NEVER {
             self.arm_retransmit(now);
         }

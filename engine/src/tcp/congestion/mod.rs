@@ -1,8 +1,12 @@
 //! Congestion control: how much may be in flight. What was lost is found elsewhere
 //! (`recovery`); an algorithm here is told, and answers with `cwnd` and `ssthresh`.
 
+mod cubic;
+mod hystart;
 mod newreno;
+mod window;
 
+pub use cubic::Cubic;
 pub use newreno::NewReno;
 
 use super::recovery::Phase;
@@ -12,8 +16,41 @@ use super::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Algorithm {
     /// RFC 5681 and RFC 6582.
-    #[default]
     NewReno,
+    /// RFC 9438.
+    #[default]
+    Cubic,
+}
+
+impl Algorithm {
+    /// All there are.
+    pub const ALL: [Algorithm; 2] = [Algorithm::NewReno, Algorithm::Cubic];
+
+    /// The name by which Linux knows it (TCP_CONGESTION).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::NewReno => "reno",
+            Algorithm::Cubic => "cubic",
+        }
+    }
+
+    /// The algorithm of that name.
+    pub fn parse(name: &str) -> Option<Algorithm> {
+        Algorithm::ALL.into_iter().find(|a| a.name() == name)
+    }
+
+    /// Its number in memory shared with applications; 0 is none.
+    pub const fn number(self) -> u32 {
+        match self {
+            Algorithm::NewReno => 1,
+            Algorithm::Cubic => 2,
+        }
+    }
+
+    /// The algorithm of that number.
+    pub fn from_number(number: u32) -> Option<Algorithm> {
+        Algorithm::ALL.into_iter().find(|a| a.number() == number)
+    }
 }
 
 /// What one ACK told. Sizes are in bytes, positions those of the send direction.
@@ -109,6 +146,9 @@ pub trait CongestionControl {
     /// Recovery brings the window to `cwnd` bytes.
     fn set_cwnd(&mut self, cwnd: u32);
 
+    /// Takes over the threshold of the algorithm before it, in bytes.
+    fn set_ssthresh(&mut self, ssthresh: u32);
+
     /// Fast recovery ended with `flight` bytes outstanding.
     fn on_recovered(&mut self, now: Instant, flight: u32, mss: u32);
 
@@ -126,8 +166,9 @@ pub trait CongestionControl {
         let _ = (now, in_flight, app_limited);
     }
 
-    /// Data is sent again after nothing was in flight for longer than a retransmission timeout.
-    fn on_idle(&mut self, now: Instant, initial_window: u32);
+    /// Data is sent again after nothing was in flight for longer than a retransmission timeout: of the
+    /// window, at most `window` bytes are left.
+    fn on_idle(&mut self, now: Instant, window: u32);
 
     /// The segment size changed from `old` to `mss`.
     fn on_mss_change(&mut self, old: u32, mss: u32);
@@ -142,30 +183,44 @@ pub trait CongestionControl {
 #[derive(Clone, Debug)]
 pub(super) enum Controller {
     NewReno(NewReno),
+    Cubic(Cubic),
 }
 
 impl Controller {
     pub(super) fn new(algorithm: Algorithm, initial_window: u32) -> Self {
         match algorithm {
             Algorithm::NewReno => Controller::NewReno(NewReno::new(initial_window)),
+            Algorithm::Cubic => Controller::Cubic(Cubic::new(initial_window)),
         }
     }
 
     pub(super) fn algorithm(&self) -> Algorithm {
         match self {
             Controller::NewReno(_) => Algorithm::NewReno,
+            Controller::Cubic(_) => Algorithm::Cubic,
+        }
+    }
+
+    /// Goes on with another algorithm, which takes over the windows.
+    pub(super) fn change(&mut self, algorithm: Algorithm) {
+        if self.algorithm() != algorithm {
+            let (cwnd, ssthresh) = (self.cwnd(), self.ssthresh());
+            *self = Controller::new(algorithm, cwnd);
+            self.get_mut().set_ssthresh(ssthresh);
         }
     }
 
     fn get(&self) -> &dyn CongestionControl {
         match self {
             Controller::NewReno(newreno) => newreno,
+            Controller::Cubic(cubic) => cubic,
         }
     }
 
     pub(super) fn get_mut(&mut self) -> &mut dyn CongestionControl {
         match self {
             Controller::NewReno(newreno) => newreno,
+            Controller::Cubic(cubic) => cubic,
         }
     }
 
@@ -175,5 +230,58 @@ impl Controller {
 
     pub(super) fn ssthresh(&self) -> u32 {
         self.get().ssthresh()
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+
+    /// Segment size of the algorithms' tests, in bytes.
+    pub(super) const MSS: u32 = 1000;
+
+    /// An ACK of `acked` bytes to a sender that fills its window.
+    pub(super) fn ack(acked: u32) -> AckSample {
+        AckSample {
+            now: Instant::ZERO,
+            una: 0,
+            nxt: 0,
+            acked,
+            delivered: acked,
+            lost: 0,
+            marked: 0,
+            flight_before: acked,
+            in_flight: 0,
+            rtt: None,
+            rate: None,
+            window_limited: true,
+            phase: Phase::Open,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_lead_back_to_their_algorithm() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::parse(algorithm.name()), Some(algorithm));
+            assert_eq!(Algorithm::from_number(algorithm.number()), Some(algorithm));
+        }
+        assert_eq!(Algorithm::parse("vegas"), None);
+        assert_eq!(Algorithm::from_number(0), None);
+    }
+
+    #[test]
+    fn another_algorithm_takes_over_the_windows() {
+        let mut controller = Controller::new(Algorithm::NewReno, 20_000);
+        controller
+            .get_mut()
+            .on_congestion(Instant::ZERO, Cause::Loss, 20_000, 1000);
+        controller.change(Algorithm::Cubic);
+        assert_eq!(controller.algorithm(), Algorithm::Cubic);
+        assert_eq!((controller.cwnd(), controller.ssthresh()), (10_000, 10_000));
     }
 }

@@ -1,138 +1,112 @@
 //! NewReno: slow start and congestion avoidance (RFC 5681), windows of RFC 6582.
 
+use super::window::Windows;
 use super::{AckSample, Cause, CongestionControl};
 use crate::tcp::recovery::Phase;
 use crate::tcp::time::Instant;
 
-/// Largest window: what 31 bits of sequence space can hold in flight.
-const MAX_CWND: u32 = 1 << 30;
-
 /// State of NewReno, in bytes.
 #[derive(Clone, Debug)]
 pub struct NewReno {
-    cwnd: u32,
-    ssthresh: u32,
+    windows: Windows,
     /// Bytes acknowledged towards the next increase in congestion avoidance (RFC 3465).
     credit: u32,
-    /// cwnd and ssthresh before the last reduction.
-    undo: (u32, u32),
+    /// The windows before the last reduction.
+    before: Windows,
 }
 
 impl NewReno {
     /// Starts with a window of `initial_window` bytes, in slow start.
     pub fn new(initial_window: u32) -> Self {
+        let windows = Windows::new(initial_window);
         NewReno {
-            cwnd: initial_window,
-            ssthresh: u32::MAX,
+            windows,
             credit: 0,
-            undo: (0, 0),
+            before: windows,
         }
     }
 
-    fn halve(&mut self, flight: u32, mss: u32) {
-        self.undo = (self.cwnd, self.ssthresh);
-        self.ssthresh = (flight / 2).max(mss.saturating_mul(2));
-        self.credit = 0;
+    /// Opens the window for `acked` bytes: by as much in slow start, by a segment a window later.
+    pub(super) fn open(&mut self, acked: u32, mss: u32) {
+        let mut acked = acked;
+        if self.windows.in_slow_start() {
+            acked = self.windows.slow_start(acked);
+        }
+        self.credit = self.credit.saturating_add(acked);
+        if self.credit >= self.windows.cwnd {
+            self.credit -= self.windows.cwnd;
+            self.windows.grow(mss);
+        }
     }
 
-    fn grow(&mut self, bytes: u32) {
-        self.cwnd = self.cwnd.saturating_add(bytes).min(MAX_CWND);
+    /// Both windows fall to `window`, which can be taken back.
+    pub(super) fn reduce_to(&mut self, window: u32, mss: u32) {
+        self.before = self.windows;
+        self.windows.reduce_to(window, mss);
+        self.credit = 0;
     }
 }
 
 impl CongestionControl for NewReno {
     fn cwnd(&self) -> u32 {
-        self.cwnd
+        self.windows.cwnd
     }
 
     fn ssthresh(&self) -> u32 {
-        self.ssthresh
+        self.windows.ssthresh
     }
 
     fn on_ack(&mut self, sample: &AckSample, mss: u32) {
-        if sample.phase == Phase::Fast || !sample.window_limited {
-            return;
-        }
-        let mut acked = sample.acked;
-        if self.cwnd < self.ssthresh {
-            // All that was acknowledged counts: an ACK of a super-segment answers many segments.
-            let step = acked.min(self.ssthresh - self.cwnd);
-            self.grow(step);
-            acked -= step;
-        }
-        self.credit = self.credit.saturating_add(acked);
-        if self.credit >= self.cwnd {
-            self.credit -= self.cwnd;
-            self.grow(mss);
+        if sample.phase != Phase::Fast && sample.window_limited {
+            self.open(sample.acked, mss);
         }
     }
 
-    fn on_congestion(&mut self, _now: Instant, _cause: Cause, flight: u32, mss: u32) {
-        self.halve(flight, mss);
-        self.cwnd = self.ssthresh;
+    fn on_congestion(&mut self, _now: Instant, _cause: Cause, _flight: u32, mss: u32) {
+        // Half of the window, as Linux has it, rather than of the flight (RFC 5681 equation 4): a
+        // window that the application does not fill has not grown either.
+        self.reduce_to(self.windows.cwnd / 2, mss);
     }
 
     fn set_cwnd(&mut self, cwnd: u32) {
-        self.cwnd = cwnd;
+        self.windows.cwnd = cwnd;
     }
 
-    fn on_recovered(&mut self, _now: Instant, flight: u32, mss: u32) {
-        // RFC 6582 3.2 step 3: no burst when the flight has shrunk meanwhile.
-        self.cwnd = self
-            .ssthresh
-            .min(flight.max(mss).saturating_add(mss))
-            .max(mss);
+    fn set_ssthresh(&mut self, ssthresh: u32) {
+        self.windows.ssthresh = ssthresh;
     }
 
-    fn on_timeout(&mut self, _now: Instant, flight: u32, mss: u32, repeated: bool) {
+    fn on_recovered(&mut self, _now: Instant, _flight: u32, _mss: u32) {
+        // RFC 6582 3.2 step 3, the second choice: the reduction has kept the flight near it.
+        self.windows.cwnd = self.windows.ssthresh;
+    }
+
+    fn on_timeout(&mut self, _now: Instant, _flight: u32, mss: u32, repeated: bool) {
         if !repeated {
-            self.halve(flight, mss);
+            self.reduce_to(self.windows.cwnd / 2, mss);
         }
-        self.cwnd = mss;
+        self.windows.cwnd = mss;
         self.credit = 0;
     }
 
     fn on_undo(&mut self, _now: Instant) {
-        let (cwnd, ssthresh) = self.undo;
-        self.cwnd = self.cwnd.max(cwnd);
-        self.ssthresh = self.ssthresh.max(ssthresh);
+        self.windows.undo(self.before);
     }
 
-    fn on_idle(&mut self, _now: Instant, initial_window: u32) {
-        self.cwnd = self.cwnd.min(initial_window);
+    fn on_idle(&mut self, _now: Instant, window: u32) {
+        self.windows.restart(window);
         self.credit = 0;
     }
 
     fn on_mss_change(&mut self, old: u32, mss: u32) {
-        // The window stays the same number of segments (RFC 1191 section 6.5 wants no slow start).
-        let segments = self.cwnd / old.max(1);
-        self.cwnd = segments.max(1).saturating_mul(mss).min(MAX_CWND);
+        self.windows.resize(old, mss);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{MSS, ack};
     use super::*;
-
-    const MSS: u32 = 1000;
-
-    fn ack(acked: u32) -> AckSample {
-        AckSample {
-            now: Instant::ZERO,
-            una: 0,
-            nxt: 0,
-            acked,
-            delivered: acked,
-            lost: 0,
-            marked: 0,
-            flight_before: acked,
-            in_flight: 0,
-            rtt: None,
-            rate: None,
-            window_limited: true,
-            phase: Phase::Open,
-        }
-    }
 
     #[test]
     fn slow_start_doubles_and_avoidance_adds_one_segment_per_window() {
@@ -159,8 +133,16 @@ mod tests {
     }
 
     #[test]
+    fn an_undone_reduction_leaves_the_windows_that_it_found() {
+        let mut cc = NewReno::new(40 * MSS);
+        cc.on_timeout(Instant::ZERO, 40 * MSS, MSS, false);
+        cc.on_undo(Instant::ZERO);
+        assert_eq!((cc.cwnd(), cc.ssthresh()), (40 * MSS, u32::MAX));
+    }
+
+    #[test]
     fn the_threshold_never_falls_below_two_segments() {
-        let mut cc = NewReno::new(10 * MSS);
+        let mut cc = NewReno::new(3 * MSS);
         cc.on_congestion(Instant::ZERO, Cause::Loss, MSS, MSS);
         assert_eq!(cc.ssthresh(), 2 * MSS);
     }
@@ -183,5 +165,13 @@ mod tests {
         let mut cc = NewReno::new(100 * MSS);
         cc.on_idle(Instant::ZERO, 10 * MSS);
         assert_eq!(cc.cwnd(), 10 * MSS);
+    }
+
+    #[test]
+    fn a_smaller_segment_size_leaves_as_many_segments() {
+        let mut cc = NewReno::new(20 * MSS);
+        cc.on_congestion(Instant::ZERO, Cause::Loss, 20 * MSS, MSS);
+        cc.on_mss_change(MSS, MSS / 2);
+        assert_eq!((cc.cwnd(), cc.ssthresh()), (5 * MSS, 5 * MSS));
     }
 }

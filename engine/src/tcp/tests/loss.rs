@@ -46,7 +46,7 @@ fn three_duplicates_repeat_the_missing_segment_at_once() {
         let again = client.poll(T0);
         assert_eq!(starts(&client, &again), [0]);
         assert_eq!(client.tcb.info(T0).counters.fast_recoveries, 1);
-        assert_eq!(client.tcb.ssthresh(), 5 * MSS as u32);
+        assert_eq!(client.tcb.ssthresh(), 7 * MSS as u32);
         carry(T0, &mut client, &mut server, &packets[4..], &[]);
         carry(T0, &mut client, &mut server, &again, &[]);
         settle(T0, &mut client, &mut server);
