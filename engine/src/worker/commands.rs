@@ -6,7 +6,7 @@ use super::slots::Role;
 use super::streams::Bounds;
 use crate::shared::{Watch, Watches, lock};
 use crate::stats::Counter;
-use crate::tcp::{self, Duration, SocketOptions, State, Tcb};
+use crate::tcp::{self, Algorithm, Duration, SocketOptions, State, Tcb};
 use context::command::{Command, Op};
 use context::socket::{Socket, flag, option, state};
 use std::net::Ipv4Addr;
@@ -484,6 +484,7 @@ pub fn read_options(record: &Socket, keepalive: bool) -> (SocketOptions, (u8, u8
             asked => seconds(asked),
         },
         window_clamp: nonzero(o.window_clamp.load(Relaxed)),
+        congestion: Algorithm::from_number(o.congestion.load(Relaxed)),
         max_pacing_rate: Some(!o.pacing_limit.load(Relaxed)).filter(|rate| *rate != u64::MAX),
     };
     (options, (tos_ttl as u8, ttl))
