@@ -122,6 +122,9 @@ impl Tcb {
     }
 
     fn on_new_ack(&mut self, now: Instant, segment: &Segment<'_>, ack: u64) -> Events {
+        if self.path.on_ack(ack) {
+            self.take_larger_segments();
+        }
         let mss = self.send_mss();
         let flight_before = self.snd.flight();
         let acked = ack - self.snd.una;
@@ -205,6 +208,9 @@ impl Tcb {
     }
 
     fn enter_fast_recovery(&mut self, now: Instant) {
+        if self.repeat_probe(now) {
+            return;
+        }
         let mss = self.send_mss();
         self.cc
             .get_mut()

@@ -1,6 +1,7 @@
 //! What can be set: for the whole stack ([`TcpConfig`]) and for one socket ([`SocketOptions`]).
 
 use super::congestion::Algorithm;
+use super::pmtu::MtuProbing;
 use super::time::Duration;
 
 /// Smallest segment size that a peer can talk us into, in bytes: a tinier MSS option counts as this.
@@ -20,6 +21,8 @@ pub struct TcpConfig {
     pub timestamps: bool,
     /// Offer selective acknowledgements (RFC 2018).
     pub sack: bool,
+    /// When to find out by probes how large segments the path carries (RFC 4821).
+    pub mtu_probing: MtuProbing,
     /// Congestion control of new connections.
     pub congestion: Algorithm,
     /// Initial congestion window in segments (RFC 6928).
@@ -70,6 +73,7 @@ impl Default for TcpConfig {
             window_scaling: true,
             timestamps: true,
             sack: true,
+            mtu_probing: MtuProbing::Off,
             congestion: Algorithm::Cubic,
             initial_window: 10,
             quick_acks: 16,

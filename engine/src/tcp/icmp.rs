@@ -1,6 +1,5 @@
 //! ICMP errors about a connection's segments, with RFC 5927's caution against forged ones.
 
-use super::config::MIN_MSS;
 use super::event::{Error, Events};
 use super::seq::SeqNum;
 use super::tcb::{State, Tcb};
@@ -39,22 +38,7 @@ impl Tcb {
                 self.soft_error = Some(error);
                 Events::NONE
             }
-            IcmpError::PacketTooBig { mss } => self.on_packet_too_big(now, mss.max(MIN_MSS)),
+            IcmpError::PacketTooBig { mss } => self.on_packet_too_big(now, mss),
         }
-    }
-
-    fn on_packet_too_big(&mut self, now: Instant, mss: u16) -> Events {
-        let old = self.mss;
-        self.path_mss = self.path_mss.min(mss);
-        self.update_mss();
-        let connecting = matches!(self.state, State::SynSent | State::SynReceived);
-        if self.mss >= old || connecting {
-            return Events::NONE;
-        }
-        // Too big is not congestion: repeat in smaller pieces without slowing down.
-        self.recovery.enter_loss(self.snd.una, self.snd.nxt, false);
-        self.forget_timed_without_sack();
-        self.arm_retransmit(now);
-        Events::SEND
     }
 }

@@ -15,7 +15,8 @@ const SACK_BLOCKS: usize = 3;
 
 impl Tcb {
     /// The next segment to send, or `None`. `max_payload` is the biggest payload that the caller can
-    /// take in one piece, at least [`mss`](Self::mss); above it, it asks for super-segments. What is
+    /// take in one piece, at least [`mss`](Self::mss); above it, it asks for super-segments. A probe
+    /// of the path may be as large as [`largest_segment`](Self::largest_segment) in any case. What is
     /// handed out counts as sent.
     pub fn poll_transmit(&mut self, now: Instant, max_payload: usize) -> Option<Outgoing> {
         if let Some(seq) = self.reset_seq.take() {
@@ -98,6 +99,9 @@ impl Tcb {
     }
 
     fn next_segment(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {
+        if self.path.forget(now) {
+            self.update_mss();
+        }
         let options = self.segment_options(now);
         // Blocks beside data take their room from it.
         let blocks = options.len() as u32 - if self.ts.on { TIMESTAMPS_LEN as u32 } else { 0 };
@@ -186,7 +190,7 @@ impl Tcb {
 
     /// Room that the congestion window leaves. A window of one segment may be from when segments
     /// were smaller, because the peer's window was.
-    fn congestion_room(&self) -> u64 {
+    pub(super) fn congestion_room(&self) -> u64 {
         u64::from(self.cc.cwnd().max(self.send_mss())).saturating_sub(self.pipe())
     }
 
@@ -269,6 +273,9 @@ impl Tcb {
         if self.snd.flight() == 0 {
             self.restart_after_idle(now);
         }
+        if let Some(probe) = self.next_probe(now, options) {
+            return Some(probe);
+        }
         let usable = self.snd.usable();
         if waiting == 0 {
             return (usable > 0).then(|| self.send_new(now, nxt..end + 1, cut, options));
@@ -316,7 +323,7 @@ impl Tcb {
         self.set.nodelay || self.snd.small <= self.snd.una
     }
 
-    fn send_new(
+    pub(super) fn send_new(
         &mut self,
         now: Instant,
         range: Range<u64>,

@@ -111,6 +111,16 @@ impl Recovery {
         self.known_lost = nxt;
     }
 
+    /// The segment `una..end` was too big for the path: it, and nothing else, is lost.
+    pub(super) fn too_big(&mut self, una: u64, end: u64) {
+        self.phase = Phase::Loss;
+        self.first = true;
+        self.dup_acks = 0;
+        self.point = end;
+        self.high_rxt = una;
+        self.known_lost = end;
+    }
+
     /// snd.una advanced by `acked` bytes. Says whether recovery ended with that.
     pub(super) fn on_ack(&mut self, una: u64, nxt: u64, acked: u64, mss: u64) -> bool {
         self.board.advance(una);

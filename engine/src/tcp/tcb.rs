@@ -6,6 +6,7 @@ use super::config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
 use super::congestion::Controller;
 use super::event::{Error, Events};
 use super::options::TIMESTAMPS_LEN;
+use super::pmtu::PathMtu;
 use super::recovery::{Phase, Recovery};
 use super::rtt::RttEstimator;
 use super::seq::SeqNum;
@@ -104,8 +105,7 @@ pub struct Tcb {
     pub(super) ts: Timestamps,
     /// The peer's MSS option, or the default.
     pub(super) peer_mss: u16,
-    /// What the path takes.
-    pub(super) path_mss: u16,
+    pub(super) path: PathMtu,
     /// Payload of a full segment without SACK blocks.
     pub(super) mss: u16,
     pub(super) timers: Timers,
@@ -169,7 +169,7 @@ impl Tcb {
             ack: AckPolicy::new(now, cfg.quick_acks),
             ts: Timestamps::new(cfg.timestamps, ts_offset),
             peer_mss: DEFAULT_MSS,
-            path_mss: cfg.mss.max(MIN_MSS),
+            path: PathMtu::new(now, cfg.mss.max(MIN_MSS), cfg.mtu_probing),
             mss: DEFAULT_MSS,
             timers: Timers::new(),
             rtt: RttEstimator::new(cfg.rto_initial, cfg.rto_min, cfg.rto_max),
@@ -198,7 +198,7 @@ impl Tcb {
         let bound = self
             .set
             .own_mss
-            .min(self.path_mss)
+            .min(self.path.segment())
             .min(self.peer_mss)
             .max(MIN_MSS);
         let stamps = if self.ts.on { TIMESTAMPS_LEN as u16 } else { 0 };

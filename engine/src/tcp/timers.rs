@@ -142,11 +142,14 @@ impl Tcb {
     }
 
     fn on_retransmission_timeout(&mut self, now: Instant) -> Events {
-        let repeated = self.retries > 0;
+        let (repeated, timeouts) = (self.retries > 0, self.retries);
         if self.give_up(now, self.data_retries()) {
             return self.time_out();
         }
         let flight = u32::try_from(self.snd.flight()).unwrap_or(u32::MAX);
+        if self.path.on_timeout(now, timeouts, flight) {
+            self.update_mss();
+        }
         let mss = self.send_mss();
         self.cc.get_mut().on_timeout(now, flight, mss, repeated);
         self.recovery

@@ -33,6 +33,8 @@ struct Run {
     duplication: u64,
     delay: u64,
     jitter: u64,
+    /// Largest payload of a segment that arrives.
+    carries: usize,
     /// Bytes from client and from server.
     len: [u64; 2],
     cfg: [TcpConfig; 2],
@@ -49,12 +51,18 @@ impl Run {
             duplication: [0, 20, 100][rng.below(3) as usize],
             delay: [20, 1_000, 40_000][rng.below(3) as usize],
             jitter: 0,
+            carries: usize::MAX,
             len: [0; 2],
             cfg: [TcpConfig::default(); 2],
             opts: [SocketOptions::default(); 2],
             burst: [0; 2],
             read_pause: [0; 2],
         };
+        let probing = [MtuProbing::Off, MtuProbing::BlackHole, MtuProbing::Always];
+        let probing = probing[rng.below(3) as usize];
+        if probing != MtuProbing::Off && rng.per_mille(500) {
+            run.carries = 512 + rng.below(3000) as usize;
+        }
         run.jitter = [0, run.delay / 4, run.delay * 3][rng.below(3) as usize];
         for end in 0..2 {
             run.len[end] = [0, 1, rng.below(3_000), rng.below(300_000)][rng.below(4) as usize];
@@ -63,6 +71,7 @@ impl Run {
                 window_scaling: rng.per_mille(700),
                 timestamps: rng.per_mille(700),
                 sack: rng.per_mille(700),
+                mtu_probing: probing,
                 syn_retries: 12,
                 synack_retries: 12,
                 orphan_retries: 15,
@@ -123,7 +132,8 @@ impl Simulation {
     fn transmit(&mut self, packet: Packet, to: usize) {
         let copies = 1 + u64::from(self.rng.per_mille(self.run.duplication));
         for _ in 0..copies {
-            if self.rng.per_mille(self.run.loss) {
+            let wire = packet.segment().wire_payload();
+            if wire > self.run.carries || self.rng.per_mille(self.run.loss) {
                 continue;
             }
             let jitter = self.rng.below(self.run.jitter + 1);
@@ -232,7 +242,19 @@ impl Simulation {
     }
 }
 
+/// Names the seed of a run that panics, wherever it does.
+struct Named(u64);
+
+impl std::ops::Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("MTCP_TEST_SEED={} repeats it", self.0);
+        }
+    }
+}
+
 fn run(seed: u64) {
+    let _named = Named(seed);
     let mut simulation = Simulation::new(seed);
     let mut steps = 0;
     while simulation.step() {

@@ -6,6 +6,7 @@ mod flow;
 mod handshake;
 mod link;
 mod loss;
+mod pmtu;
 mod random;
 mod robustness;
 mod timers;
@@ -130,8 +131,9 @@ impl Host {
     fn poll(&mut self, now: Instant) -> Vec<Packet> {
         let mut packets = Vec::new();
         let max_payload = self.burst.max(self.tcb.mss().into());
+        let largest = max_payload.max(self.tcb.largest_segment().into());
         while let Some(out) = self.tcb.poll_transmit(now, max_payload) {
-            assert!(out.payload_len() <= max_payload);
+            assert!(out.payload_len() <= largest);
             assert!(
                 out.payload.end <= self.written,
                 "only what was written is sent"
@@ -184,7 +186,9 @@ impl Host {
         if tcb.snd.max_wnd > 0 {
             assert!(
                 tcb.cwnd() >= tcb.send_mss(),
-                "the congestion window holds a segment"
+                "the congestion window, {}, holds a segment of {}",
+                tcb.cwnd(),
+                tcb.send_mss()
             );
         }
     }
