@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::device::Device;
+use crate::mtu_probing::MtuProbing;
 use crate::settings::{Congestion, HostAddress, Loopback, Settings, Trace};
 use crate::value::{self, duration, duration_text, number, optional, optional_text, size_text};
 
@@ -267,6 +268,15 @@ pub static KEYS: &[Key] = &[
             time(v, Duration::ZERO, Duration::from_millis(500)).map(|d| s.tcp.delayed_ack = d)
         },
         write: |s| duration_text(s.tcp.delayed_ack),
+    },
+    Key {
+        name: "tcp.mtu_probing",
+        section: Section::Memory,
+        expected: MtuProbing::EXPECTED,
+        doc: "Finds out by probes how large packets a path carries (RFC 4821): never, once large \
+              ones seem to vanish, or from the start of each connection.",
+        read: |s, v| MtuProbing::parse(v).map(|p| s.tcp.mtu_probing = p),
+        write: |s| s.tcp.mtu_probing.to_string(),
     },
     Key {
         name: "tcp.congestion",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::client::ClientSettings;
 use crate::device::Device;
+use crate::mtu_probing::MtuProbing;
 use crate::net::{ArpEntry, Ipv4Net, Route};
 use crate::policy::{Policy, Rule};
 use crate::value;
@@ -85,6 +86,8 @@ pub struct TcpSettings {
     pub rto_min: Duration,
     /// Longest delay of an acknowledgement (RFC 9293 §3.8.6.3).
     pub delayed_ack: Duration,
+    /// Path MTU discovery by probes (RFC 4821), Linux's `tcp_mtu_probing`.
+    pub mtu_probing: MtuProbing,
     /// Congestion control.
     pub congestion: Congestion,
     /// Probes idle connections, even of sockets without SO_KEEPALIVE.
@@ -184,6 +187,7 @@ impl Default for TcpSettings {
             time_wait: Duration::from_secs(60),
             rto_min: Duration::from_millis(200),
             delayed_ack: Duration::from_millis(40),
+            mtu_probing: MtuProbing::Off,
             congestion: Congestion::Cubic,
             keepalive: false,
             keepalive_time: Duration::from_secs(7200),

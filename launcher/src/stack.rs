@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::{Congestion, Loopback, Settings};
+use config::{Congestion, Loopback, MtuProbing, Settings};
 use context::control::SOCKET_VARIABLE;
 use context::layout::Plan;
 use engine::net::{InterfaceAddress, Prefix, Route};
@@ -182,6 +182,11 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
     let small = |n: u32| n.min(255) as u8;
     let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     TcpConfig {
+        mtu_probing: match t.mtu_probing {
+            MtuProbing::Off => tcp::MtuProbing::Off,
+            MtuProbing::BlackHole => tcp::MtuProbing::BlackHole,
+            MtuProbing::Always => tcp::MtuProbing::Always,
+        },
         congestion: match t.congestion {
             Congestion::NewReno => Algorithm::NewReno,
             Congestion::Cubic => Algorithm::Cubic,

@@ -196,6 +196,9 @@ impl Stack {
                     let events = connection
                         .tcb
                         .on_icmp_error(self.now, icmp_kind(error.kind), seq);
+                    if let Some((mss, until)) = connection.tcb.path_limit() {
+                        self.path_mtus.learn(flow.remote, mss, until.as_micros());
+                    }
                     self.after(id, events);
                 }
             }

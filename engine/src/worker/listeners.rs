@@ -172,7 +172,16 @@ impl Stack {
     }
 
     /// Adds a connection to the tables.
-    pub fn adopt_connection(&mut self, tcb: Tcb, flow: Flow, hop: Hop, tos_ttl: (u8, u8)) -> u32 {
+    pub fn adopt_connection(
+        &mut self,
+        mut tcb: Tcb,
+        flow: Flow,
+        hop: Hop,
+        tos_ttl: (u8, u8),
+    ) -> u32 {
+        if let Some((mss, until)) = self.path_mtus.get(self.now.as_micros(), flow.remote) {
+            tcb.limit_path(mss, Instant::from_micros(until));
+        }
         let id = self.connections.insert(Box::new(Connection {
             tcb,
             flow,

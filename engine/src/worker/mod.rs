@@ -21,7 +21,7 @@ pub mod timers;
 
 use crate::binds::EPHEMERAL;
 use crate::net::icmp::ErrorSender;
-use crate::net::{LocalAddresses, NeighborConfig, NeighborTable, RoutingTable};
+use crate::net::{LocalAddresses, NeighborConfig, NeighborTable, PathMtus, RoutingTable};
 use crate::shared::{Message, Shared, lock};
 use crate::stats::{Counter, Counters};
 use crate::sys;
@@ -62,6 +62,7 @@ pub struct Stack {
     routes: RoutingTable,
     /// Connections wait for the address of their neighbour.
     neighbors: NeighborTable<(u32, u32)>,
+    path_mtus: PathMtus,
     icmp_errors: ErrorSender,
     isns: IsnGenerator,
     ports: PortSelector,
@@ -145,6 +146,7 @@ impl Worker {
             capabilities,
             tcp,
             routes,
+            path_mtus: PathMtus::default(),
             icmp_errors: ErrorSender::default(),
             isns: IsnGenerator::new(key),
             ports: PortSelector::new(sys::random(), EPHEMERAL),

@@ -93,7 +93,7 @@ impl Stack {
                 _ => {
                     let frame = ethernet::HEADER_LEN + MAX_IP_LEN + 60;
                     if queue
-                        .reserve(frame + max.max(usize::from(connection.tcb.mss())))
+                        .reserve(frame + max.max(usize::from(connection.tcb.largest_segment())))
                         .is_none()
                     {
                         return (Turn::Full, sent);

@@ -15,5 +15,6 @@ mod connecting;
 mod events;
 mod listening;
 mod memory;
+mod path_mtu;
 mod robustness;
 mod workers;
