@@ -7,13 +7,14 @@ use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::net::Ipv4Net;
 use crate::policy::{Decision, Policy, Ports, Role, Rule};
-use crate::settings::{Loopback, Trace};
+use crate::settings::{Loopback, TcpSettings, Trace};
 
 /// Begins the bytes; its last byte is the version of the form.
-const MAGIC: [u8; 8] = *b"mtcpset\x01";
+const MAGIC: [u8; 8] = *b"mtcpset\x02";
 
 /// What the preload library needs to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,10 +25,49 @@ pub struct ClientSettings {
     pub trace: Trace,
     /// Where the trace goes, an absolute path; `None` for standard error.
     pub trace_file: Option<PathBuf>,
+    /// What the socket options of TCP read as while the program has not set them.
+    pub tcp: ClientTcp,
     /// What to log, in the form of tracing-subscriber's `EnvFilter`.
     pub log: String,
     /// Where the log goes, an absolute path; `None` for standard error.
     pub log_file: Option<PathBuf>,
+}
+
+/// Settings of TCP that a program can read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientTcp {
+    /// Name of the congestion control (TCP_CONGESTION).
+    pub congestion: String,
+    /// TCP_SYNCNT
+    pub syn_retries: u32,
+    /// TCP_LINGER2, in seconds.
+    pub fin_timeout: u32,
+    /// TCP_KEEPIDLE, in seconds.
+    pub keepalive_time: u32,
+    /// TCP_KEEPINTVL, in seconds.
+    pub keepalive_interval: u32,
+    /// TCP_KEEPCNT
+    pub keepalive_probes: u32,
+    /// Bits of [`crate::fastopen`].
+    pub fastopen: u32,
+    /// Upper bound of a backlog.
+    pub backlog_max: u32,
+}
+
+impl ClientTcp {
+    pub(crate) fn of(tcp: &TcpSettings) -> ClientTcp {
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        ClientTcp {
+            congestion: tcp.congestion.to_string(),
+            syn_retries: tcp.syn_retries,
+            fin_timeout: seconds(tcp.fin_timeout),
+            keepalive_time: seconds(tcp.keepalive_time),
+            keepalive_interval: seconds(tcp.keepalive_interval),
+            keepalive_probes: tcp.keepalive_probes,
+            fastopen: tcp.fastopen,
+            backlog_max: u32::try_from(tcp.backlog_max).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// Bytes that are not [`ClientSettings`].
@@ -57,6 +97,7 @@ impl ClientSettings {
         out.list(&self.policy.rules, Writer::rule);
         out.byte(u8::from(self.trace.calls) | u8::from(self.trace.policy) << 1);
         out.path(&self.trace_file);
+        out.tcp(&self.tcp);
         out.text(self.log.as_bytes());
         out.path(&self.log_file);
         out.0
@@ -90,6 +131,7 @@ impl ClientSettings {
             policy,
             trace,
             trace_file: input.path()?,
+            tcp: input.tcp()?,
             log: input.text()?,
             log_file: input.path()?,
         })
@@ -132,6 +174,21 @@ impl Writer {
     fn net(&mut self, net: &Ipv4Net) {
         self.number(net.address().to_bits());
         self.byte(net.prefix());
+    }
+
+    fn tcp(&mut self, tcp: &ClientTcp) {
+        self.text(tcp.congestion.as_bytes());
+        for number in [
+            tcp.syn_retries,
+            tcp.fin_timeout,
+            tcp.keepalive_time,
+            tcp.keepalive_interval,
+            tcp.keepalive_probes,
+            tcp.fastopen,
+            tcp.backlog_max,
+        ] {
+            self.number(number);
+        }
     }
 
     fn rule(&mut self, rule: &Rule) {
@@ -203,6 +260,19 @@ impl<'a> Reader<'a> {
         Ipv4Net::new(address, self.byte()?).ok_or(DecodeError::Bad("prefix"))
     }
 
+    fn tcp(&mut self) -> Result<ClientTcp, DecodeError> {
+        Ok(ClientTcp {
+            congestion: self.text()?,
+            syn_retries: self.number()?,
+            fin_timeout: self.number()?,
+            keepalive_time: self.number()?,
+            keepalive_interval: self.number()?,
+            keepalive_probes: self.number()?,
+            fastopen: self.number()?,
+            backlog_max: self.number()?,
+        })
+    }
+
     fn rule(&mut self) -> Result<Rule, DecodeError> {
         Ok(Rule {
             program: Some(self.text()?).filter(|name| !name.is_empty()),
@@ -255,6 +325,8 @@ mod tests {
         ];
         client.trace.policy = true;
         client.trace_file = Some("/tmp/trace".into());
+        client.tcp.congestion = "bbr".to_owned();
+        client.tcp.keepalive_time = 77;
         client.log = "warn,engine=debug".to_owned();
         client
     }

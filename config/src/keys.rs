@@ -1,5 +1,7 @@
 //! Every single-valued setting: its key, how its value is read and written, what it means.
 
+mod tcp;
+
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -326,6 +328,15 @@ pub static KEYS: &[Key] = &[
         read: |s, v| number(v, 1..=127).map(|n| s.tcp.syn_retries = n),
         write: |s| s.tcp.syn_retries.to_string(),
     },
+    tcp::SYNACK_RETRIES,
+    tcp::RETRIES2,
+    tcp::ORPHAN_RETRIES,
+    tcp::FIN_TIMEOUT,
+    tcp::SACK,
+    tcp::TIMESTAMPS,
+    tcp::WINDOW_SCALING,
+    tcp::INITIAL_WINDOW,
+    tcp::FASTOPEN,
     Key {
         name: "tcp.backlog_max",
         section: Section::Memory,
@@ -563,6 +574,12 @@ mod tests {
             ("tcp.keepalive_interval", "999ms", "10h"),
             ("tcp.keepalive_probes", "0", "128"),
             ("tcp.syn_retries", "0", "128"),
+            ("tcp.synack_retries", "-1", "128"),
+            ("tcp.retries2", "0", "128"),
+            ("tcp.orphan_retries", "-1", "128"),
+            ("tcp.fin_timeout", "-1s", "601s"),
+            ("tcp.initial_window", "0", "256"),
+            ("tcp.fastopen", "8", "2048"),
             ("tcp.backlog_max", "0", "1048577"),
             ("stats", "-1", "86401"),
         ] {

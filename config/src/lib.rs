@@ -23,7 +23,7 @@ mod policy;
 mod settings;
 mod value;
 
-pub use client::{ClientSettings, DecodeError};
+pub use client::{ClientSettings, ClientTcp, DecodeError};
 pub use device::Device;
 pub use error::{Error, Origin, Warning};
 pub use keys::{KEYS, Key, Section, VARIABLES, reference};
@@ -31,7 +31,7 @@ pub use loader::{Loaded, Loader};
 pub use mtu_probing::MtuProbing;
 pub use net::{ArpEntry, Ipv4Net, ParseError, Route};
 pub use policy::{Decision, Policy, Ports, Reason, Role, Rule};
-pub use settings::{Congestion, HostAddress, Loopback, Settings, TcpSettings, Trace};
+pub use settings::{Congestion, HostAddress, Loopback, Settings, TcpSettings, Trace, fastopen};
 
 /// Variables whose names begin so are set by `mtcp-run` for the program that it starts; they are
 /// not settings and nobody is warned about them.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::client::ClientSettings;
+use crate::client::{ClientSettings, ClientTcp};
 use crate::device::Device;
 use crate::mtu_probing::MtuProbing;
 use crate::net::{ArpEntry, Ipv4Net, Route};
@@ -100,8 +100,42 @@ pub struct TcpSettings {
     pub keepalive_probes: u32,
     /// Retransmissions of a SYN before connect() fails (TCP_SYNCNT).
     pub syn_retries: u32,
+    /// Retransmissions of a SYN-ACK.
+    pub synack_retries: u32,
+    /// Retransmissions of data before a connection is given up, Linux's `tcp_retries2`.
+    pub retries2: u32,
+    /// The same once the program has closed.
+    pub orphan_retries: u32,
+    /// How long a closed connection waits in FIN-WAIT-2 (TCP_LINGER2).
+    pub fin_timeout: Duration,
+    /// Offers selective acknowledgements (RFC 2018).
+    pub sack: bool,
+    /// Offers timestamps (RFC 7323).
+    pub timestamps: bool,
+    /// Offers window scaling (RFC 7323).
+    pub window_scaling: bool,
+    /// Initial congestion window in segments (RFC 6928).
+    pub initial_window: u32,
+    /// Fast Open (RFC 7413): bits as of Linux's `tcp_fastopen`.
+    pub fastopen: u32,
     /// Upper bound of listen()'s backlog, Linux's `somaxconn`.
     pub backlog_max: usize,
+}
+
+/// Bits of [`TcpSettings::fastopen`], by Linux's numbers.
+pub mod fastopen {
+    /// Programs that ask for it send data with their SYN.
+    pub const CLIENT: u32 = 1;
+    /// Listeners that ask for it take data with a SYN.
+    pub const SERVER: u32 = 2;
+    /// Data goes with a SYN without a cookie.
+    pub const CLIENT_NO_COOKIE: u32 = 4;
+    /// Data is taken from a SYN without a cookie.
+    pub const SERVER_NO_COOKIE: u32 = 0x200;
+    /// All listeners take data with a SYN.
+    pub const EVERY_LISTENER: u32 = 0x400;
+    /// All bits that there are.
+    pub const ALL: u32 = CLIENT | SERVER | CLIENT_NO_COOKIE | SERVER_NO_COOKIE | EVERY_LISTENER;
 }
 
 /// Congestion control algorithms.
@@ -194,6 +228,15 @@ impl Default for TcpSettings {
             keepalive_interval: Duration::from_secs(75),
             keepalive_probes: 9,
             syn_retries: 6,
+            synack_retries: 5,
+            retries2: 15,
+            orphan_retries: 8,
+            fin_timeout: Duration::from_secs(60),
+            sack: true,
+            timestamps: true,
+            window_scaling: true,
+            initial_window: 10,
+            fastopen: fastopen::CLIENT,
             backlog_max: 4096,
         }
     }
@@ -249,6 +292,7 @@ impl Settings {
             policy: self.policy(),
             trace: self.trace,
             trace_file: self.trace_file.as_ref().map(absolute),
+            tcp: ClientTcp::of(&self.tcp),
             log: self.log.clone(),
             log_file: self.log_file.as_ref().map(absolute),
         }

@@ -1,0 +1,100 @@
+//! Settings of TCP that have the names and meanings of Linux's (`ip-sysctl`).
+
+use super::{Key, MINUTE, Section, time};
+use crate::settings::fastopen;
+use crate::value::{self, duration_text, number};
+use std::time::Duration;
+
+/// Retransmissions of a SYN-ACK before the half-open connection is dropped.
+pub const SYNACK_RETRIES: Key = Key {
+    name: "tcp.synack_retries",
+    section: Section::Memory,
+    expected: "a number from 0 to 127",
+    doc: "Retransmissions of a SYN-ACK before the half-open connection is dropped.",
+    read: |s, v| number(v, 0..=127).map(|n| s.tcp.synack_retries = n),
+    write: |s| s.tcp.synack_retries.to_string(),
+};
+
+/// Retransmissions of data before a connection is given up.
+pub const RETRIES2: Key = Key {
+    name: "tcp.retries2",
+    section: Section::Memory,
+    expected: "a number from 1 to 127",
+    doc: "Retransmissions of data before a connection is given up.",
+    read: |s, v| number(v, 1..=127).map(|n| s.tcp.retries2 = n),
+    write: |s| s.tcp.retries2.to_string(),
+};
+
+/// The same, once the program has closed the connection.
+pub const ORPHAN_RETRIES: Key = Key {
+    name: "tcp.orphan_retries",
+    section: Section::Memory,
+    expected: "a number from 0 to 127",
+    doc: "The same, once the program has closed the connection.",
+    read: |s, v| number(v, 0..=127).map(|n| s.tcp.orphan_retries = n),
+    write: |s| s.tcp.orphan_retries.to_string(),
+};
+
+/// How long a connection that the program has closed waits for the peer's FIN.
+pub const FIN_TIMEOUT: Key = Key {
+    name: "tcp.fin_timeout",
+    section: Section::Memory,
+    expected: "a duration up to 10m such as 60s",
+    doc: "How long a connection that the program has closed waits for the peer's FIN.",
+    read: |s, v| time(v, Duration::ZERO, 10 * MINUTE).map(|d| s.tcp.fin_timeout = d),
+    write: |s| duration_text(s.tcp.fin_timeout),
+};
+
+/// Offers selective acknowledgements (RFC 2018).
+pub const SACK: Key = Key {
+    name: "tcp.sack",
+    section: Section::Memory,
+    expected: "on or off",
+    doc: "Offers selective acknowledgements (RFC 2018).",
+    read: |s, v| value::switch(v).map(|on| s.tcp.sack = on),
+    write: |s| value::switch_text(s.tcp.sack),
+};
+
+/// Offers timestamps (RFC 7323).
+pub const TIMESTAMPS: Key = Key {
+    name: "tcp.timestamps",
+    section: Section::Memory,
+    expected: "on or off",
+    doc: "Offers timestamps (RFC 7323).",
+    read: |s, v| value::switch(v).map(|on| s.tcp.timestamps = on),
+    write: |s| value::switch_text(s.tcp.timestamps),
+};
+
+/// Offers window scaling (RFC 7323); without it no window is larger than 64 KB.
+pub const WINDOW_SCALING: Key = Key {
+    name: "tcp.window_scaling",
+    section: Section::Memory,
+    expected: "on or off",
+    doc: "Offers window scaling (RFC 7323); without it no window is larger than 64 KB.",
+    read: |s, v| value::switch(v).map(|on| s.tcp.window_scaling = on),
+    write: |s| value::switch_text(s.tcp.window_scaling),
+};
+
+/// Congestion window of a new connection (RFC 6928).
+pub const INITIAL_WINDOW: Key = Key {
+    name: "tcp.initial_window",
+    section: Section::Memory,
+    expected: "a number of segments from 1 to 255",
+    doc: "Congestion window of a new connection (RFC 6928).",
+    read: |s, v| number(v, 1..=255).map(|n| s.tcp.initial_window = n),
+    write: |s| s.tcp.initial_window.to_string(),
+};
+
+/// Fast Open (RFC 7413).
+pub const FASTOPEN: Key = Key {
+    name: "tcp.fastopen",
+    section: Section::Memory,
+    expected: "a sum of 1, 2, 4, 512 and 1024, or 0",
+    doc: "Fast Open (RFC 7413) for programs that ask for it: 1 when they connect, 2 when they \
+          listen; 4 and 512 the same without a cookie, 1024 for all listeners.",
+    read: |s, v| {
+        let bits: u32 = number(v, 0..=fastopen::ALL)?;
+        (bits & !fastopen::ALL == 0).then(|| s.tcp.fastopen = bits)
+    },
+    write: |s| s.tcp.fastopen.to_string(),
+};
