@@ -5,7 +5,9 @@
 use super::buffers::{Buffers, IOV_MAX};
 use super::{SocketRef, recv, send};
 use crate::errno::{Errno, Result};
+use context::socket::{option, state};
 use libc::{c_int, c_uint, mmsghdr, msghdr, timespec};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Buffers of a message header.
@@ -20,7 +22,8 @@ unsafe fn buffers<'a>(message: &msghdr) -> Result<Buffers<'a>> {
     unsafe { Buffers::message(message.msg_iov, message.msg_iovlen, libc::EMSGSIZE) }
 }
 
-/// recvmsg(2). A stream has neither source address nor control data to tell.
+/// recvmsg(2). A stream has no source address to tell, and as control data only what `TCP_INQ` asks
+/// for.
 ///
 /// # Errors
 /// As recvmsg(2).
@@ -36,9 +39,52 @@ pub unsafe fn receive(socket: SocketRef, message: *mut msghdr, flags: c_int) -> 
     if !header.msg_name.is_null() {
         header.msg_namelen = 0;
     }
-    header.msg_controllen = 0;
     header.msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
+    let bits = socket.record().options.bits.load(Relaxed);
+    if bits & option::INQ != 0 {
+        // SAFETY: the caller's promise covers the control data.
+        unsafe { tell_unread(header, unread(socket)) };
+    } else {
+        header.msg_controllen = 0;
+    }
     Ok(n)
+}
+
+/// What `TCP_INQ` tells: the bytes left to read; 1 if there are none, but the end of the stream is.
+fn unread(socket: SocketRef) -> c_int {
+    let ended = socket.state_bits() & state::RX_SHUT != 0;
+    match socket.record().readable() {
+        0 => ended.into(),
+        bytes => c_int::try_from(bytes).unwrap_or(c_int::MAX),
+    }
+}
+
+/// Writes the control message of `TCP_INQ`, or says that there is no room for it.
+///
+/// # Safety
+/// The header's control data may be written.
+unsafe fn tell_unread(header: &mut msghdr, unread: c_int) {
+    const LEN: u32 = size_of::<c_int>() as u32;
+    // SAFETY: the macros only look at the header, and there is room for the one message that is
+    // written; it need not be aligned.
+    unsafe {
+        let first = libc::CMSG_FIRSTHDR(header);
+        let len = libc::CMSG_LEN(LEN) as usize;
+        if first.is_null() || header.msg_controllen < len {
+            header.msg_flags |= libc::MSG_CTRUNC;
+            header.msg_controllen = 0;
+            return;
+        }
+        first.write_unaligned(libc::cmsghdr {
+            cmsg_len: len,
+            cmsg_level: libc::IPPROTO_TCP,
+            cmsg_type: libc::TCP_INQ,
+        });
+        libc::CMSG_DATA(first)
+            .cast::<c_int>()
+            .write_unaligned(unread);
+        header.msg_controllen = header.msg_controllen.min(libc::CMSG_SPACE(LEN) as usize);
+    }
 }
 
 /// sendmsg(2). A connected stream ignores the address, and control data for other families.
@@ -190,6 +236,36 @@ mod tests {
         assert_eq!((header.msg_namelen, header.msg_controllen), (0, 0));
         assert_eq!(header.msg_flags, 0);
         assert_eq!(&bytes[..5], b"hello");
+    }
+
+    #[test]
+    fn bytes_left_to_read_are_told_to_who_asked() {
+        let socket = established();
+        engine().receive(socket, b"hello");
+        crate::socket::options::set(
+            socket,
+            libc::IPPROTO_TCP,
+            libc::TCP_INQ,
+            &1i32.to_ne_bytes(),
+        )
+        .unwrap();
+        let (mut bytes, mut vector) = ([0u8; 2], empty());
+        let mut control = [0u64; 8];
+        let mut header = header(&mut bytes, &mut vector);
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = size_of_val(&control);
+        // SAFETY: the header and what it points to live through the calls.
+        unsafe {
+            assert_eq!(receive(socket, &raw mut header, 0), Ok(2));
+            let first = libc::CMSG_FIRSTHDR(&raw const header);
+            assert_eq!(header.msg_controllen, libc::CMSG_SPACE(4) as usize);
+            assert_eq!((*first).cmsg_type, libc::TCP_INQ);
+            assert_eq!(*libc::CMSG_DATA(first).cast::<c_int>(), 3);
+            header.msg_controllen = 4;
+            assert_eq!(receive(socket, &raw mut header, 0), Ok(2));
+        }
+        assert_eq!(header.msg_controllen, 0);
+        assert_ne!(header.msg_flags & libc::MSG_CTRUNC, 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod info;
 mod kept;
 mod limits;
 pub mod table;
+mod tcp;
 mod values;
 
 use super::SocketRef;
@@ -94,7 +95,10 @@ pub fn get(socket: SocketRef, level: c_int, name: c_int) -> Result<Value> {
         Kind::Bit(bit) => Ok(Value::int((options.bits.load(Relaxed) & bit != 0).into())),
         Kind::Number { word, default, .. } => {
             let number = word(options).load(Relaxed) as i32;
-            Ok(Value::int(if number == 0 { *default } else { number }))
+            Ok(Value::int(match number {
+                0 => default(&socket.process().settings.tcp),
+                number => number,
+            }))
         }
         Kind::Kept { default, .. } => Ok(Value::int(
             kept::get(key_of(socket), level, name).unwrap_or(*default),
@@ -205,7 +209,7 @@ pub fn replay(socket: SocketRef, kernel: RawFd) {
 /// Bytes written that were not sent even once, as the engine knows it (`tcpi_notsent_bytes`); without
 /// an answer all that are not acknowledged.
 pub fn not_sent(socket: SocketRef) -> u64 {
-    match values::info_of(socket) {
+    match tcp::info_of(socket) {
         Some(words) if socket.record().unacked() > 0 => info::not_sent(&words),
         _ => socket.record().unacked(),
     }

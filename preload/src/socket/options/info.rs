@@ -30,6 +30,6 @@ pub fn of_no_connection(state: u32) -> [u64; REPLY_WORDS] {
     let mut words = [0; REPLY_WORDS];
     words[0] = u64::from(state);
     words[1] = 1_000_000;
-    words[2] = super::values::DEFAULT_SEGMENT as u64;
+    words[2] = super::tcp::DEFAULT_SEGMENT as u64;
     words
 }

@@ -1,9 +1,11 @@
 //! The table of options.
 
+use super::tcp;
 use super::values::{self, shown};
 use super::{Value, is_inet6};
 use crate::errno::Result;
 use crate::socket::SocketRef;
+use config::ClientTcp;
 use context::socket::{Options, option};
 use libc::{IPPROTO_IP as IP, IPPROTO_IPV6 as IPV6, IPPROTO_TCP as TCP, SOL_SOCKET as SOCKET};
 use std::ffi::c_int;
@@ -21,7 +23,7 @@ pub enum Kind {
         /// What may be set; anything else is `EINVAL`.
         range: RangeInclusive<i32>,
         /// What is read if nothing was set.
-        default: i32,
+        default: fn(&ClientTcp) -> i32,
     },
     /// A number without effect on the stack, which is kept in the process.
     Kept {
@@ -161,10 +163,11 @@ rows! {
         asked: values::not_asked,
     }, "none: ENODEV, the stack's device has no name in the kernel";
     SOCKET SO_MAX_PACING_RATE: Kind::Own {
-        read: |_| Ok(Value::of(&[0xff; 8])),
-        write: values::set_pacing,
-        asked: values::not_asked,
-    }, "unlimited", differs: "no limit can be set";
+        read: tcp::pacing,
+        write: tcp::set_pacing,
+        asked: tcp::asked_pacing,
+    }, "bounds the rate of sending, in bytes per second",
+        differs: "a rate that 4 bytes cannot hold is not cut to the largest that they can";
     SOCKET SO_DEBUG: Kind::Only(0), "not there";
     SOCKET SO_DONTROUTE: Kind::Only(0), "not there";
     SOCKET SO_TIMESTAMP: Kind::Only(0), "not there";
@@ -186,70 +189,106 @@ rows! {
     TCP TCP_KEEPIDLE: Kind::Number {
         word: |o| &o.keep_idle,
         range: 1..=32_767,
-        default: 7200,
-    }, "seconds of silence before the first probe",
-        differs: "unset, it reads as Linux's default, whatever mtcp-run's settings say";
+        default: |t| tcp::number(t.keepalive_time),
+    }, "seconds of silence before the first probe";
     TCP TCP_KEEPINTVL: Kind::Number {
         word: |o| &o.keep_interval,
         range: 1..=32_767,
-        default: 75,
-    }, "seconds between probes",
-        differs: "unset, it reads as Linux's default, whatever mtcp-run's settings say";
+        default: |t| tcp::number(t.keepalive_interval),
+    }, "seconds between probes";
     TCP TCP_KEEPCNT: Kind::Number {
         word: |o| &o.keep_count,
         range: 1..=127,
-        default: 9,
-    }, "unanswered probes that end the connection",
-        differs: "unset, it reads as Linux's default, whatever mtcp-run's settings say";
+        default: |t| tcp::number(t.keepalive_probes),
+    }, "unanswered probes that end the connection";
     TCP TCP_USER_TIMEOUT: Kind::Number {
         word: |o| &o.user_timeout,
         range: 0..=i32::MAX,
-        default: 0,
+        default: |_| 0,
     }, "milliseconds that data may stay unacknowledged";
     TCP TCP_DEFER_ACCEPT: Kind::Own {
-        read: values::defer_accept,
-        write: values::set_defer_accept,
-        asked: values::asked_defer_accept,
+        read: tcp::defer_accept,
+        write: tcp::set_defer_accept,
+        asked: tcp::asked_defer_accept,
     }, "none yet: a connection is accepted at once, as in Linux when the time is up",
         differs: "accept does not wait for data";
     TCP TCP_QUICKACK: Kind::Own {
-        read: values::quick_ack,
-        write: values::set_quick_ack,
-        asked: values::asked_quick_ack,
+        read: tcp::quick_ack,
+        write: tcp::set_quick_ack,
+        asked: tcp::asked_quick_ack,
     }, "acknowledges at once", differs: "stays as it was set";
     TCP TCP_MAXSEG: Kind::Own {
-        read: values::max_segment,
-        write: values::set_max_segment,
-        asked: values::asked_max_segment,
+        read: tcp::max_segment,
+        write: tcp::set_max_segment,
+        asked: tcp::asked_max_segment,
     }, "bounds the segment size";
-    TCP TCP_INFO: Kind::Shown(values::tcp_info), "the engine's figures, up to tcpi_reord_seen",
+    TCP TCP_INFO: Kind::Shown(tcp::tcp_info), "the engine's figures, up to tcpi_reord_seen",
         differs: "224 bytes, as in Linux 4.19";
     TCP TCP_CONGESTION: Kind::Own {
-        read: values::congestion,
-        write: values::set_congestion,
-        asked: values::not_asked,
-    }, "reno (NewReno, RFC 6582)", differs: "no other: ENOENT, as a kernel without the module";
+        read: tcp::congestion,
+        write: tcp::set_congestion,
+        asked: tcp::asked_congestion,
+    }, "reno, cubic, bbr or dctcp; unset, what the settings say",
+        differs: "needs no module and no privilege";
     TCP TCP_ULP: Kind::Own {
         read: values::empty,
-        write: values::set_upper_protocol,
+        write: tcp::set_upper_protocol,
         asked: values::not_asked,
     }, "ENOENT, as a kernel without the tls module";
-    TCP TCP_CC_INFO: Kind::Shown(values::empty), "nothing, as for reno in Linux",
-        differs: "where the kernel's own is not reno";
+    TCP TCP_CC_INFO: Kind::Shown(values::empty), "nothing, as for reno and cubic in Linux",
+        differs: "where the kernel's own is bbr or dctcp";
     TCP TCP_IS_MPTCP = 43: Kind::Shown(|_| Ok(Value::int(0))), "0";
-    TCP TCP_SYNCNT: Kind::Only(6), "6 retransmissions of a SYN",
-        differs: "no other number can be set";
-    TCP TCP_LINGER2: Kind::Only(60), "60 s in FIN-WAIT-2", differs: "no other time can be set";
-    TCP TCP_WINDOW_CLAMP: Kind::Only(0), "not there";
-    TCP TCP_NOTSENT_LOWAT: Kind::Only(0), "not there";
-    TCP TCP_FASTOPEN: Kind::Only(0), "not there";
-    TCP TCP_FASTOPEN_CONNECT: Kind::Only(0), "not there";
-    TCP TCP_FASTOPEN_NO_COOKIE = 34: Kind::Only(0), "not there";
+    TCP TCP_SYNCNT: Kind::Number {
+        word: |o| &o.syn_count,
+        range: 1..=127,
+        default: |t| tcp::number(t.syn_retries),
+    }, "retransmissions of a SYN";
+    TCP TCP_LINGER2: Kind::Own {
+        read: tcp::fin_wait2,
+        write: tcp::set_fin_wait2,
+        asked: tcp::asked_fin_wait2,
+    }, "seconds in FIN-WAIT-2 after close; -1: none";
+    TCP TCP_WINDOW_CLAMP: Kind::Own {
+        read: tcp::window_clamp,
+        write: tcp::set_window_clamp,
+        asked: tcp::asked_window_clamp,
+    }, "bounds the window that is offered",
+        differs: "unset, it reads as 0 on a connection too";
+    TCP TCP_NOTSENT_LOWAT: Kind::Number {
+        word: |o| &o.notsent_low,
+        range: i32::MIN..=i32::MAX,
+        default: |_| 0,
+    }, "bytes not sent that make a socket unwritable";
+    TCP TCP_FASTOPEN: Kind::Own {
+        read: tcp::fastopen_queue,
+        write: tcp::set_fastopen_queue,
+        asked: tcp::asked_fastopen_queue,
+    }, "a listener takes data with a SYN (RFC 7413)";
+    TCP TCP_FASTOPEN_CONNECT: Kind::Own {
+        read: tcp::fastopen_connect,
+        write: tcp::set_fastopen_connect,
+        asked: tcp::asked_fastopen_connect,
+    }, "the first data goes with the SYN (RFC 7413)";
+    TCP TCP_FASTOPEN_KEY = 33: Kind::Own {
+        read: tcp::fastopen_keys,
+        write: tcp::set_fastopen_keys,
+        asked: tcp::asked_fastopen_keys,
+    }, "the keys of a listener's cookies, 16 or 32 bytes",
+        differs: "a key of zeros takes the socket's own key back";
+    TCP TCP_FASTOPEN_NO_COOKIE = 34: Kind::Own {
+        read: tcp::fastopen_no_cookie,
+        write: tcp::set_fastopen_no_cookie,
+        asked: tcp::asked_fastopen_no_cookie,
+    }, "data goes with a SYN, or is taken from one, without a cookie";
+    TCP TCP_INQ: Kind::Own {
+        read: tcp::inq,
+        write: tcp::set_inq,
+        asked: tcp::asked_inq,
+    }, "recvmsg tells how many bytes are left to read";
     TCP TCP_SAVE_SYN: Kind::Only(0), "not there";
     TCP TCP_THIN_LINEAR_TIMEOUTS: Kind::Only(0), "not there";
     TCP TCP_THIN_DUPACK: Kind::Only(0), "not there";
     TCP TCP_REPAIR: Kind::Only(0), "not there";
-    TCP TCP_INQ: Kind::Only(0), "not there";
     TCP TCP_TX_DELAY = 37: Kind::Only(0), "not there";
     TCP TCP_MD5SIG: Kind::Absent(libc::ENOPROTOOPT), "not there";
     TCP TCP_ZEROCOPY_RECEIVE: Kind::Absent(libc::ENOPROTOOPT), "not there";

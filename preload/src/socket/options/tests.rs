@@ -25,6 +25,7 @@ const APART: &[&str] = &[
     "TCP_INFO",
     "TCP_CONGESTION",
     "TCP_CC_INFO",
+    "TCP_FASTOPEN_KEY",
     "IP_OPTIONS",
     "SO_TIMESTAMPING",
 ];
@@ -403,27 +404,121 @@ fn kept_options_read_back_and_are_forgotten_with_the_socket() {
 }
 
 #[test]
-fn only_an_unlimited_pace_can_be_asked_for() {
-    let socket = fresh();
+fn the_rate_of_sending_is_limited_as_in_linux() {
     let (level, name) = (libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE);
-    assert_eq!(set(socket, level, name, &[0xff; 4]), Ok(()));
-    assert_eq!(set(socket, level, name, &[0xff; 8]), Ok(()));
-    let result = set(socket, level, name, &payload(1_000_000));
-    assert_eq!(result, Err(Errno(libc::ENOPROTOOPT)));
+    for value in [
+        &payload(0)[..4],
+        &payload(1_000_000)[..4],
+        &payload(-1)[..4],
+        &payload(7)[..8],
+        &(1u64 << 40).to_ne_bytes(),
+        &[0xff; 8],
+        &payload(1)[..3],
+    ] {
+        let (kernel, stack) = (kernel(libc::AF_INET), stack(libc::AF_INET));
+        assert_eq!(
+            stack_set(stack, level, name, value),
+            kernel_set(&kernel, level, name, value),
+            "{value:?}"
+        );
+        assert_eq!(
+            stack_get(stack, level, name, 16),
+            kernel_get(&kernel, level, name, 16),
+            "{value:?}"
+        );
+    }
+    let socket = stack(libc::AF_INET);
     assert_eq!(stack_get(socket, level, name, 4), Ok(vec![0xff; 4]));
-    assert_eq!(stack_get(socket, level, name, 16), Ok(vec![0xff; 8]));
 }
 
 #[test]
-fn the_congestion_control_is_reno_and_no_other() {
-    let socket = fresh();
+fn congestion_controls_are_named_as_in_linux() {
     let (level, name) = (libc::IPPROTO_TCP, libc::TCP_CONGESTION);
-    assert_eq!(stack_get(socket, level, name, 5), Ok(b"reno\0".to_vec()));
-    assert_eq!(set(socket, level, name, b"reno"), Ok(()));
-    assert_eq!(set(socket, level, name, b"bbr\0"), Err(Errno(libc::ENOENT)));
-    assert_eq!(set(socket, level, name, b""), Err(Errno(libc::EINVAL)));
-    let info = stack_get(socket, level, libc::TCP_CC_INFO, 20);
-    assert_eq!(info, Ok(Vec::new()), "as in Linux for reno");
+    let configured = &stack(libc::AF_INET).process().settings.tcp.congestion;
+    let shown = stack_get(stack(libc::AF_INET), level, name, 16).unwrap();
+    assert_eq!(shown.len(), 16);
+    assert_eq!(
+        shown.split(|b| *b == 0).next(),
+        Some(configured.as_bytes()),
+        "what is configured"
+    );
+    // Every kernel has these; what else there is depends on its modules.
+    let long = [b'c'; 40];
+    for value in [
+        &b"reno"[..],
+        b"cubic",
+        b"cubic\0x",
+        b"cubicc",
+        b"\0",
+        b"",
+        &long,
+    ] {
+        let (kernel, stack) = (kernel(libc::AF_INET), stack(libc::AF_INET));
+        let expected = kernel_set(&kernel, level, name, value);
+        assert_eq!(stack_set(stack, level, name, value), expected, "{value:?}");
+        for room in [3, 5, 16, 64] {
+            if expected.is_ok() {
+                assert_eq!(
+                    stack_get(stack, level, name, room),
+                    kernel_get(&kernel, level, name, room),
+                    "{value:?}"
+                );
+            }
+        }
+    }
+    let info = stack_get(stack(libc::AF_INET), level, libc::TCP_CC_INFO, 20);
+    assert_eq!(info, Ok(Vec::new()));
+}
+
+#[test]
+fn keys_of_fast_open_are_taken_and_shown_as_in_linux() {
+    let (level, name) = (libc::IPPROTO_TCP, 33);
+    for len in [0, 15, 16, 17, 32, 33] {
+        let (kernel, stack) = (kernel(libc::AF_INET), stack(libc::AF_INET));
+        let key = [7; 40];
+        assert_eq!(
+            stack_set(stack, level, name, &key[..len]),
+            kernel_set(&kernel, level, name, &key[..len]),
+            "{len} bytes"
+        );
+        for room in [0, 4, 16, 20, 64] {
+            assert_eq!(
+                stack_get(stack, level, name, room),
+                kernel_get(&kernel, level, name, room),
+                "{len} bytes, room for {room}"
+            );
+        }
+    }
+}
+
+/// What may be set on a listener and on a connection is not what may be set on a fresh socket.
+#[test]
+fn what_is_set_on_a_listener_is_taken_or_refused_as_in_linux() {
+    let rows = ROWS.iter().filter(|row| {
+        row.level == libc::IPPROTO_TCP && !APART.contains(&row.name) && row.name != "TCP_MAXSEG"
+    });
+    for row in rows.filter(|row| matches!(row.kind, Kind::Own { .. } | Kind::Number { .. })) {
+        for number in [0, 1, 7, 1000, -1] {
+            let (kernel, stack) = (kernel(libc::AF_INET), stack(libc::AF_INET));
+            // SAFETY: numbers only.
+            assert_eq!(unsafe { libc::listen(kernel.as_raw_fd(), 1) }, 0);
+            let state = &stack.record().engine.state;
+            state.store(state::LISTEN | state::BOUND, SeqCst);
+            let value = &payload(number)[..4];
+            assert_eq!(
+                stack_set(stack, row.level, row.number, value),
+                kernel_set(&kernel, row.level, row.number, value),
+                "{} = {number}",
+                row.name
+            );
+            assert_eq!(
+                stack_get(stack, row.level, row.number, 16),
+                kernel_get(&kernel, row.level, row.number, 16),
+                "{} = {number}",
+                row.name
+            );
+        }
+    }
 }
 
 #[test]
@@ -538,6 +633,12 @@ fn a_kernel_socket_that_takes_over_has_all_that_was_set() {
         (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 5),
         (libc::IPPROTO_TCP, libc::TCP_MAXSEG, 1000),
         (libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0),
+        (libc::IPPROTO_TCP, libc::TCP_SYNCNT, 3),
+        (libc::IPPROTO_TCP, libc::TCP_LINGER2, -1),
+        (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, 20_000),
+        (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, 16_384),
+        (libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 16),
+        (libc::IPPROTO_TCP, libc::TCP_INQ, 1),
         (libc::IPPROTO_IP, libc::IP_TOS, 0x10),
         (libc::IPPROTO_IP, libc::IP_TTL, 33),
         (libc::IPPROTO_IP, libc::IP_FREEBIND, 1),

@@ -1,10 +1,10 @@
 //! Options whose value is more than a bit or a number of the record.
 
+use super::tcp::info_of;
 use super::{Value, info, int_of, is_inet6, limits, log_once, set_bit};
 use crate::errno::{Errno, Result};
+use crate::readiness;
 use crate::socket::SocketRef;
-use crate::{readiness, thread};
-use context::context::REPLY_WORDS;
 use context::socket::{Options, flag, option, state};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -208,95 +208,6 @@ pub(super) fn set_receive_low(socket: SocketRef, value: &[u8]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn quick_ack(socket: SocketRef) -> Result<Value> {
-    let off = socket.record().options.bits.load(Relaxed) & shown::QUICKACK_OFF != 0;
-    Ok(Value::int((!off).into()))
-}
-
-pub(super) fn set_quick_ack(socket: SocketRef, value: &[u8]) -> Result<()> {
-    let on = int_of(libc::IPPROTO_TCP, value)? != 0;
-    let options = &socket.record().options;
-    set_bit(options, option::QUICKACK, on);
-    set_bit(options, shown::QUICKACK_OFF, !on);
-    Ok(())
-}
-
-pub(super) fn asked_quick_ack(options: &Options) -> Option<Value> {
-    let bits = options.bits.load(Relaxed);
-    if bits & option::QUICKACK != 0 {
-        Some(Value::int(1))
-    } else {
-        (bits & shown::QUICKACK_OFF != 0).then(|| Value::int(0))
-    }
-}
-
-/// Segment size before a peer has had its say (RFC 9293, 3.7.1).
-pub(super) const DEFAULT_SEGMENT: i32 = 536;
-
-pub(super) fn max_segment(socket: SocketRef) -> Result<Value> {
-    let asked = socket.record().options.max_segment.load(Relaxed) as i32;
-    let is_open = !matches!(
-        socket.record().tcp_state(),
-        state::CLOSE | state::LISTEN | state::SYN_SENT
-    );
-    if is_open && let Some(words) = info_of(socket) {
-        return Ok(Value::int(info::send_mss(&words)));
-    }
-    Ok(Value::int(if asked == 0 { DEFAULT_SEGMENT } else { asked }))
-}
-
-pub(super) fn set_max_segment(socket: SocketRef, value: &[u8]) -> Result<()> {
-    let size = int_of(libc::IPPROTO_TCP, value)?;
-    if size != 0 && !(88..=32_767).contains(&size) {
-        return Err(Errno(libc::EINVAL));
-    }
-    let word = &socket.record().options.max_segment;
-    word.store(size as u32, Relaxed);
-    Ok(())
-}
-
-/// `TCP_DEFER_ACCEPT`: Linux turns seconds into a number of SYN-ACKs and shows when the last is
-/// sent, counting from 1 second and doubling up to 120.
-pub(super) fn set_defer_accept(socket: SocketRef, value: &[u8]) -> Result<()> {
-    let asked = int_of(libc::IPPROTO_TCP, value)?;
-    let (mut period, mut timeout, mut retries) = (0i32, 1i32, 0);
-    while period < asked && retries < 255 {
-        period += timeout;
-        timeout = (timeout * 2).min(120);
-        retries += 1;
-    }
-    let word = &socket.record().options.defer_accept;
-    word.store(period as u32, Relaxed);
-    Ok(())
-}
-
-pub(super) fn defer_accept(socket: SocketRef) -> Result<Value> {
-    let seconds = socket.record().options.defer_accept.load(Relaxed);
-    Ok(Value::int(seconds as i32))
-}
-
-pub(super) fn tcp_info(socket: SocketRef) -> Result<Value> {
-    let is_known =
-        socket.flags() & flag::KNOWN != 0 || socket.state_bits() & state::WAS_CONNECTED != 0;
-    let words = match is_known.then(|| info_of(socket)).flatten() {
-        Some(words) => words,
-        None => info::of_no_connection(socket.record().tcp_state()),
-    };
-    let mut value = Value::of(&[]);
-    for (to, word) in value.bytes.chunks_exact_mut(8).zip(words) {
-        to.copy_from_slice(&word.to_ne_bytes());
-    }
-    value.len = info::LEN;
-    Ok(value)
-}
-
-/// What the engine knows of the connection; `None` if it does not answer.
-pub(super) fn info_of(socket: SocketRef) -> Option<[u64; REPLY_WORDS]> {
-    thread::with_thread(|thread| thread.info(socket.index))
-        .ok()
-        .flatten()
-}
-
 pub(super) fn path_mtu(socket: SocketRef) -> Result<Value> {
     let is_connected = !matches!(
         socket.record().tcp_state(),
@@ -305,37 +216,6 @@ pub(super) fn path_mtu(socket: SocketRef) -> Result<Value> {
     let words = is_connected.then(|| info_of(socket)).flatten();
     let words = words.ok_or(Errno(libc::ENOTCONN))?;
     Ok(Value::int(info::path_mtu(&words)))
-}
-
-/// Length of a congestion control's name (`TCP_CA_NAME_MAX`).
-const CONGESTION_NAME: usize = 16;
-
-pub(super) fn congestion(_: SocketRef) -> Result<Value> {
-    let mut name = [0; CONGESTION_NAME];
-    name[..4].copy_from_slice(b"reno");
-    Ok(Value::of(&name))
-}
-
-pub(super) fn set_congestion(_: SocketRef, value: &[u8]) -> Result<()> {
-    if value.is_empty() {
-        return Err(Errno(libc::EINVAL));
-    }
-    let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
-    if name == b"reno" {
-        Ok(())
-    } else {
-        log_once(libc::IPPROTO_TCP, libc::TCP_CONGESTION, value);
-        Err(Errno(libc::ENOENT))
-    }
-}
-
-/// `TCP_ULP`: as a kernel that can load no protocol on top.
-pub(super) fn set_upper_protocol(_: SocketRef, value: &[u8]) -> Result<()> {
-    Err(Errno(if value.is_empty() {
-        libc::EINVAL
-    } else {
-        libc::ENOENT
-    }))
 }
 
 const TOS: u32 = 0xff;
@@ -423,16 +303,6 @@ pub(super) fn asked_receive_low(options: &Options) -> Option<Value> {
     (low != 0).then(|| Value::int(low as i32))
 }
 
-pub(super) fn asked_defer_accept(options: &Options) -> Option<Value> {
-    let seconds = options.defer_accept.load(Relaxed);
-    (seconds != 0).then(|| Value::int(seconds as i32))
-}
-
-pub(super) fn asked_max_segment(options: &Options) -> Option<Value> {
-    let size = options.max_segment.load(Relaxed);
-    (size != 0).then(|| Value::int(size as i32))
-}
-
 pub(super) fn asked_tos(options: &Options) -> Option<Value> {
     let tos = options.tos_ttl.load(Relaxed) & TOS;
     (tos != 0).then(|| Value::int(tos as i32))
@@ -441,18 +311,6 @@ pub(super) fn asked_tos(options: &Options) -> Option<Value> {
 pub(super) fn asked_ttl(options: &Options) -> Option<Value> {
     let ttl = options.tos_ttl.load(Relaxed) >> 8;
     (ttl != 0).then(|| Value::int(ttl as i32))
-}
-
-/// `SO_MAX_PACING_RATE`: only "unlimited" can be asked for, in 4 or 8 bytes.
-pub(super) fn set_pacing(_: SocketRef, value: &[u8]) -> Result<()> {
-    int_of(libc::SOL_SOCKET, value)?;
-    let rate = &value[..if value.len() >= 8 { 8 } else { 4 }];
-    if rate.iter().all(|byte| *byte == 0xff) {
-        Ok(())
-    } else {
-        log_once(libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, value);
-        Err(Errno(libc::ENOPROTOOPT))
-    }
 }
 
 /// `SO_TIMESTAMPING`: only "off" can be asked for. Linux shows flags and the number of a clock.
