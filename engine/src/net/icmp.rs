@@ -1,7 +1,7 @@
 //! ICMP as a host speaks it (RFC 792, RFC 1122 §3.2.2): answers to echo requests, errors that we
 //! send, and errors that we get about what we sent.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::ipv4::{DEFAULT_TTL, Destination, Ipv4Header, LocalAddresses};
 use super::rate_limit::RateLimit;
@@ -105,13 +105,13 @@ pub struct IcmpError {
     /// What it says.
     pub kind: ErrorKind,
     /// Who says so: the peer, or a router on the way.
-    pub from: Ipv4Addr,
+    pub from: IpAddr,
     /// Protocol of the datagram in question: TCP or UDP.
     pub protocol: u8,
     /// The address it was sent from.
-    pub src: Ipv4Addr,
+    pub src: IpAddr,
     /// The address it was sent to.
-    pub dst: Ipv4Addr,
+    pub dst: IpAddr,
     /// The port it was sent from.
     pub src_port: u16,
     /// The port it was sent to.
@@ -191,10 +191,10 @@ fn read_error(
     };
     Ok(IcmpError {
         kind,
-        from,
+        from: from.into(),
         protocol: quote.protocol,
-        src: quote.src,
-        dst: quote.dst,
+        src: quote.src.into(),
+        dst: quote.dst.into(),
         src_port: quote.src_port,
         dst_port: quote.dst_port,
         sequence: quote.sequence,

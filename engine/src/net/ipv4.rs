@@ -44,7 +44,7 @@ impl LocalAddresses {
     pub fn add(&mut self, new: InterfaceAddress) -> Result<(), NetError> {
         let address = new.address;
         if new.network.is_broadcast(address) || unusable_source(address).is_some() {
-            return Err(NetError::NotAHostAddress(address));
+            return Err(NetError::NotAHostAddress(address.into()));
         }
         if self.is_ours(address) {
             return Err(NetError::DuplicateAddress(address));
@@ -343,7 +343,7 @@ mod tests {
             let mut local = LocalAddresses::default();
             assert_eq!(
                 local.add(InterfaceAddress::new(ip(address), len).unwrap()),
-                Err(NetError::NotAHostAddress(ip(address)))
+                Err(NetError::NotAHostAddress(ip(address).into()))
             );
         }
     }

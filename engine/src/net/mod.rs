@@ -7,6 +7,7 @@
 mod address;
 pub mod icmp;
 pub mod ipv4;
+pub mod ipv6;
 pub mod neighbor;
 mod pmtu;
 mod prefix;
@@ -36,7 +37,7 @@ pub enum NetError {
     },
     /// The address cannot be that of a host.
     #[error("{0} is not an address that a host can have")]
-    NotAHostAddress(std::net::Ipv4Addr),
+    NotAHostAddress(std::net::IpAddr),
     /// The address is there already.
     #[error("the address {0} is there already")]
     DuplicateAddress(std::net::Ipv4Addr),
@@ -50,5 +51,5 @@ pub enum NetError {
     },
     /// The gateway is in no network that the route's interface is connected to.
     #[error("gateway {0} is in no network connected to the route's interface")]
-    UnreachableGateway(std::net::Ipv4Addr),
+    UnreachableGateway(std::net::IpAddr),
 }

@@ -50,7 +50,7 @@ impl RoutingTable {
         if let Some(gateway) = route.gateway
             && !self.is_on_link(gateway, route.interface)
         {
-            return Err(NetError::UnreachableGateway(gateway));
+            return Err(NetError::UnreachableGateway(gateway.into()));
         }
         let order = |r: &Route| (u8::MAX - r.prefix.len(), r.prefix.network(), r.metric);
         let Err(position) = self.routes.binary_search_by_key(&order(&route), order) else {
@@ -238,7 +238,7 @@ mod tests {
         for (gateway, interface) in [("203.0.113.1", 0), ("192.0.2.1", 0)] {
             assert_eq!(
                 table.add(route(gateway, interface)),
-                Err(NetError::UnreachableGateway(ip(gateway)))
+                Err(NetError::UnreachableGateway(ip(gateway).into()))
             );
         }
         table.add(route("10.77.0.1", 0)).unwrap();

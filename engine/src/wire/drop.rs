@@ -89,8 +89,28 @@ drop_reasons! {
     Ipv6BadVersion => "ipv6_bad_version",
     /// The payload length is longer than the frame.
     Ipv6Truncated => "ipv6_truncated",
-    /// A well-formed IPv6 packet, which this stack does not speak yet.
+    /// An IPv6 packet, while the stack has no IPv6.
     Ipv6Unsupported => "ipv6_unsupported",
+    /// The source is unspecified, loopback, multicast, IPv4-mapped, or our own.
+    Ipv6BadSource => "ipv6_bad_source",
+    /// The destination is another host, or a group that we are not in.
+    Ipv6NotForUs => "ipv6_not_for_us",
+    /// A unicast packet in a link-layer multicast.
+    Ipv6UnicastInMulticast => "ipv6_unicast_in_multicast",
+    /// An extension header that ends beyond the packet, or an option beyond its header.
+    Ipv6BadExtension => "ipv6_bad_extension",
+    /// More extension headers, options or padding than anybody sends.
+    Ipv6ExtensionLimit => "ipv6_extension_limit",
+    /// An option whose type says that who does not know it drops the packet.
+    Ipv6UnknownOption => "ipv6_unknown_option",
+    /// A routing header with segments left, of which no type is taken (RFC 5095).
+    Ipv6RoutingHeader => "ipv6_routing_header",
+    /// A fragment, other than one that is a whole packet (RFC 6946).
+    Ipv6Fragment => "ipv6_fragment",
+    /// A next header other than ICMPv6, TCP and UDP.
+    Ipv6UnknownProtocol => "ipv6_unknown_protocol",
+    /// Nothing follows the headers.
+    Ipv6NoNextHeader => "ipv6_no_next_header",
 
     /// Shorter than an ICMP header.
     IcmpTooShort => "icmp_too_short",
@@ -104,6 +124,17 @@ drop_reasons! {
     IcmpEchoReply => "icmp_echo_reply",
     /// An error whose quoted datagram is too short, malformed, or was not sent by us.
     IcmpBadQuote => "icmp_bad_quote",
+
+    /// An ICMPv6 "packet too big" with less than IPv6's least MTU (RFC 8201 §4).
+    IcmpBadMtu => "icmp_bad_mtu",
+    /// A neighbour discovery message that fails the checks of RFC 4861.
+    NdpInvalid => "ndp_invalid",
+    /// One in a fragment (RFC 6980).
+    NdpFragmented => "ndp_fragmented",
+    /// A solicitation or advertisement about others.
+    NdpNotForUs => "ndp_not_for_us",
+    /// A router advertisement while addresses are static, or a redirect: not listened to.
+    NdpIgnored => "ndp_ignored",
 
     /// Shorter than a UDP header.
     UdpTooShort => "udp_too_short",
@@ -121,7 +152,7 @@ drop_reasons! {
 
     /// To be sent, but no route leads to the destination.
     NoRoute => "no_route",
-    /// To be sent, but the neighbour does not answer ARP.
+    /// To be sent, but the neighbour does not answer.
     NeighborUnreachable => "neighbor_unreachable",
     /// To be sent, but too much already waits for the neighbour's address.
     NeighborQueueFull => "neighbor_queue_full",

@@ -2,10 +2,32 @@
 
 use std::net::Ipv6Addr;
 
-use super::{DropReason, be16};
+use super::{DropReason, MacAddr, be16};
 
 /// Bytes of the IPv6 base header.
 pub const HEADER_LEN: usize = 40;
+
+/// The least MTU of an IPv6 link (RFC 8200 §5), in bytes.
+pub const MIN_MTU: u16 = 1280;
+
+/// All nodes on the link (RFC 4291 §2.7.1).
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// All routers on the link (RFC 4291 §2.7.1).
+pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
+/// The group that whoever has `address` is in (RFC 4291 §2.7.1).
+pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    let (a, bc) = (u16::from(a), u16::from_be_bytes([b, c]));
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | a, bc)
+}
+
+/// The Ethernet group that a multicast packet is sent to (RFC 2464 §7).
+pub fn multicast_mac(group: Ipv6Addr) -> MacAddr {
+    let [.., a, b, c, d] = group.octets();
+    MacAddr([0x33, 0x33, a, b, c, d])
+}
 
 /// A received packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,8 +40,11 @@ pub struct Ipv6Packet<'a> {
     pub next_header: u8,
     /// Hops left.
     pub hop_limit: u8,
+    /// Traffic class: DSCP (RFC 2474) and ECN (RFC 3168).
+    pub traffic_class: u8,
     /// Extension headers and upper-layer data, without padding.
     pub payload: &'a [u8],
+    packet: &'a [u8],
 }
 
 impl<'a> Ipv6Packet<'a> {
@@ -35,9 +60,8 @@ impl<'a> Ipv6Packet<'a> {
         if header[0] >> 4 != 6 {
             return Err(DropReason::Ipv6BadVersion);
         }
-        let payload = rest
-            .get(..usize::from(be16(header, 4)))
-            .ok_or(DropReason::Ipv6Truncated)?;
+        let payload_len = usize::from(be16(header, 4));
+        let payload = rest.get(..payload_len).ok_or(DropReason::Ipv6Truncated)?;
         let address_at =
             |at: usize| Ipv6Addr::from(std::array::from_fn::<u8, 16, _>(|i| header[at + i]));
         Ok(Self {
@@ -45,8 +69,15 @@ impl<'a> Ipv6Packet<'a> {
             dst: address_at(24),
             next_header: header[6],
             hop_limit: header[7],
+            traffic_class: (be16(header, 0) >> 4) as u8,
             payload,
+            packet: &bytes[..HEADER_LEN + payload_len],
         })
+    }
+
+    /// Header and payload, without padding: what an ICMP error quotes.
+    pub fn packet(&self) -> &'a [u8] {
+        self.packet
     }
 }
 
@@ -130,7 +161,16 @@ mod tests {
         let packet = Ipv6Packet::parse(&bytes).unwrap();
         assert_eq!((packet.src, packet.dst), (header.src, header.dst));
         assert_eq!((packet.next_header, packet.hop_limit), (6, 64));
-        assert_eq!(packet.payload, [7; 3]);
+        assert_eq!((packet.traffic_class, packet.payload), (0xb9, &[7; 3][..]));
+        assert_eq!(packet.packet(), bytes);
+    }
+
+    #[test]
+    fn groups_are_derived_from_addresses() {
+        let group = solicited_node("fd77::12:3456:789a".parse().unwrap());
+        assert_eq!(group, "ff02::1:ff56:789a".parse::<Ipv6Addr>().unwrap());
+        let mac = MacAddr([0x33, 0x33, 0xff, 0x56, 0x78, 0x9a]);
+        assert_eq!(multicast_mac(group), mac);
     }
 
     #[test]

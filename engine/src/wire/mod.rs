@@ -1,4 +1,4 @@
-//! Frame formats below TCP: Ethernet, ARP, IPv4, ICMP, and the Internet checksum.
+//! Frame formats below TCP: Ethernet, ARP, IPv4, IPv6, ICMP, neighbour discovery, and the Internet checksum.
 //!
 //! A parser borrows the frame and says in a [`DropReason`] what is wrong with it; it never looks
 //! past the end of what it was given. A builder writes into a buffer that the caller lends.
@@ -7,15 +7,20 @@ pub mod arp;
 pub mod checksum;
 mod drop;
 pub mod ethernet;
+pub mod extension;
 pub mod icmpv4;
+pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mld;
+pub mod ndp;
 pub mod udp;
 
 pub use arp::ArpPacket;
 pub use drop::DropReason;
 pub use ethernet::{EthernetFrame, EthernetHeader, LinkDestination};
 pub use icmpv4::IcmpMessage;
+pub use icmpv6::Icmpv6Message;
 pub use ipv4::{Ipv4Header, Ipv4Packet};
 pub use ipv6::{Ipv6Header, Ipv6Packet};
 pub use psio::MacAddr;
@@ -29,6 +34,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP (RFC 768).
     pub const UDP: u8 = 17;
+    /// ICMP for IPv6 (RFC 4443).
+    pub const ICMPV6: u8 = 58;
 }
 
 /// The 16-bit number in network byte order at `at`, of which the caller has checked the room.

@@ -106,10 +106,10 @@ fn an_error_names_the_segment_it_is_about() {
         error(3, 3, [0; 4], &our_segment()),
         Ok(IcmpError {
             kind: ErrorKind::PortUnreachable,
-            from: ROUTER,
+            from: ROUTER.into(),
             protocol: protocol::TCP,
-            src: US,
-            dst: PEER,
+            src: US.into(),
+            dst: PEER.into(),
             src_port: 80,
             dst_port: 40_000,
             sequence: 0x0102_0304,

@@ -1,0 +1,355 @@
+//! The neighbour cache (RFC 4861 §5.1, §7.3): which station an IPv6 address on the link has, and
+//! whether it still answers.
+//!
+//! Bounded: at the limit the entry that was used longest ago gives way, and what others told about
+//! themselves unasked counts as never used until something is sent there, so that a flood of
+//! solicitations pushes out nothing but itself.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::Ipv6Addr;
+
+use crate::net::Lookup;
+use crate::wire::MacAddr;
+
+/// Limits and times (RFC 4861 §10), in microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Entries at most.
+    pub max_entries: usize,
+    /// Items held for each neighbour whose station is not known. At the bound the oldest goes.
+    pub max_held: usize,
+    /// From a confirmation to STALE (ReachableTime).
+    pub reachable: u64,
+    /// Between solicitations (RetransTimer).
+    pub retransmit: u64,
+    /// From the first use of a stale entry to its probe (DELAY_FIRST_PROBE_TIME).
+    pub delay: u64,
+    /// Solicitations without an answer (MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT).
+    pub max_tries: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_entries: 1024,
+            max_held: 3,
+            reachable: 30_000_000,
+            retransmit: 1_000_000,
+            delay: 5_000_000,
+            max_tries: 3,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Incomplete { tries: u8, held: VecDeque<T> },
+    Reachable { mac: MacAddr, until: u64 },
+    Stale { mac: MacAddr },
+    Delay { mac: MacAddr },
+    Probe { mac: MacAddr, tries: u8 },
+    Unreachable { until: u64 },
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    state: State<T>,
+    timer: Option<u64>,
+    /// When something was last sent there; 0: never.
+    used: u64,
+}
+
+/// A solicitation to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Solicit {
+    /// Whose station is asked for.
+    pub target: Ipv6Addr,
+    /// Whom to ask: the station alone, or `None` for the target's group.
+    pub station: Option<MacAddr>,
+}
+
+/// What an advertisement says (RFC 4861 §4.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Advertised {
+    /// The station.
+    pub mac: Option<MacAddr>,
+    /// It answers a solicitation.
+    pub solicited: bool,
+    /// It is to replace what is known.
+    pub overrides: bool,
+}
+
+/// The neighbours on one link. `T` is what waits for a station's address.
+#[derive(Debug)]
+pub struct NeighborCache<T> {
+    /// Limits and times.
+    pub config: Config,
+    entries: HashMap<Ipv6Addr, Entry<T>>,
+    /// The entries with a timer, soonest first.
+    timers: BTreeSet<(u64, Ipv6Addr)>,
+    given_up: VecDeque<T>,
+}
+
+impl<T> NeighborCache<T> {
+    /// An empty cache.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            entries: HashMap::new(),
+            timers: BTreeSet::new(),
+            given_up: VecDeque::new(),
+        }
+    }
+
+    /// Looks up a neighbour that something is to be sent to, and sees to it that its station is
+    /// found, or found to be still there.
+    pub fn lookup(&mut self, now: u64, address: Ipv6Addr) -> Lookup {
+        let Some(entry) = self.entries.get_mut(&address) else {
+            let entry = Entry {
+                state: State::incomplete(),
+                timer: None,
+                used: now,
+            };
+            if !self.insert(address, entry) {
+                return Lookup::NoRoom;
+            }
+            self.set_timer(address, Some(now));
+            return Lookup::Pending;
+        };
+        entry.used = now;
+        match entry.state {
+            State::Delay { mac } | State::Probe { mac, .. } => Lookup::Resolved(mac),
+            State::Reachable { mac, until } if now < until => Lookup::Resolved(mac),
+            State::Reachable { mac, .. } | State::Stale { mac } => {
+                entry.state = State::Delay { mac };
+                let due = now.saturating_add(self.config.delay);
+                self.set_timer(address, Some(due));
+                Lookup::Resolved(mac)
+            }
+            State::Incomplete { .. } => Lookup::Pending,
+            State::Unreachable { until } if now < until => Lookup::Unreachable,
+            State::Unreachable { .. } => {
+                entry.state = State::incomplete();
+                self.set_timer(address, Some(now));
+                Lookup::Pending
+            }
+        }
+    }
+
+    /// The neighbour's station, if it is known.
+    pub fn station(&self, address: Ipv6Addr) -> Option<MacAddr> {
+        self.entries.get(&address)?.state.mac()
+    }
+
+    /// Whether the neighbour has not answered lately.
+    pub fn is_unreachable(&self, address: Ipv6Addr) -> bool {
+        let entry = self.entries.get(&address);
+        matches!(entry, Some(entry) if matches!(entry.state, State::Unreachable { .. }))
+    }
+
+    /// Holds `item` until the station of a [pending](Lookup::Pending) neighbour is known. Returns
+    /// what must be dropped: the oldest item held, if it had to make room, or `item` itself, if
+    /// the neighbour is not pending.
+    #[must_use = "what is returned has been dropped and should be counted"]
+    pub fn hold(&mut self, address: Ipv6Addr, item: T) -> Option<T> {
+        let limit = self.config.max_held;
+        match self.entries.get_mut(&address).map(|entry| &mut entry.state) {
+            Some(State::Incomplete { held, .. }) if limit > 0 => {
+                let displaced = (held.len() >= limit).then(|| held.pop_front()).flatten();
+                held.push_back(item);
+                displaced
+            }
+            _ => Some(item),
+        }
+    }
+
+    /// A neighbour has named its station unasked, in a solicitation or a router advertisement
+    /// (RFC 4861 §7.2.3, §6.3.4): believed, but stale. Returns what was held for it.
+    pub fn heard(&mut self, address: Ipv6Addr, mac: MacAddr) -> Vec<T> {
+        match self.entries.get(&address).map(|entry| entry.state.mac()) {
+            Some(Some(known)) if known == mac => Vec::new(),
+            Some(_) => self.become_known(address, State::Stale { mac }, None),
+            None => {
+                // Without room nothing is lost: it will be asked for when it is needed.
+                self.insert(
+                    address,
+                    Entry {
+                        state: State::Stale { mac },
+                        timer: None,
+                        used: 0,
+                    },
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    /// A neighbour has advertised its station (RFC 4861 §7.2.5). Returns what was held for it.
+    pub fn advertised(&mut self, now: u64, address: Ipv6Addr, said: Advertised) -> Vec<T> {
+        let Some(entry) = self.entries.get(&address) else {
+            return Vec::new();
+        };
+        let reachable = |mac| State::Reachable {
+            mac,
+            until: now.saturating_add(self.config.reachable),
+        };
+        let Some(known) = entry.state.mac() else {
+            let Some(mac) = said.mac else {
+                return Vec::new();
+            };
+            let state = match said.solicited {
+                true => reachable(mac),
+                false => State::Stale { mac },
+            };
+            return self.become_known(address, state, None);
+        };
+        let mac = said.mac.unwrap_or(known);
+        let state = match (mac == known, said.overrides, said.solicited) {
+            (false, false, _) if matches!(entry.state, State::Reachable { .. }) => {
+                State::Stale { mac: known }
+            }
+            (false, false, _) => return Vec::new(),
+            (_, _, true) => reachable(mac),
+            (false, true, false) => State::Stale { mac },
+            (true, _, false) => return Vec::new(),
+        };
+        self.become_known(address, state, None)
+    }
+
+    fn become_known(&mut self, address: Ipv6Addr, state: State<T>, timer: Option<u64>) -> Vec<T> {
+        self.set_timer(address, timer);
+        let Some(entry) = self.entries.get_mut(&address) else {
+            return Vec::new();
+        };
+        std::mem::replace(&mut entry.state, state).into_held()
+    }
+
+    /// The next solicitation that is due. To be called until `None`; then
+    /// [`poll_given_up`](Self::poll_given_up) has what was held for those who do not answer.
+    pub fn poll_solicit(&mut self, now: u64) -> Option<Solicit> {
+        while let Some(&(due, target)) = self.timers.first()
+            && due <= now
+        {
+            self.set_timer(target, None);
+            let max_tries = self.config.max_tries;
+            let Some(entry) = self.entries.get_mut(&target) else {
+                continue;
+            };
+            let station = match &mut entry.state {
+                State::Incomplete { tries, .. } if *tries < max_tries => {
+                    *tries += 1;
+                    None
+                }
+                State::Probe { mac, tries } if *tries < max_tries => {
+                    *tries += 1;
+                    Some(*mac)
+                }
+                State::Delay { mac } => {
+                    let mac = *mac;
+                    entry.state = State::Probe { mac, tries: 1 };
+                    Some(mac)
+                }
+                State::Incomplete { .. } => {
+                    let until = now.saturating_add(self.config.retransmit);
+                    let held = self.become_known(target, State::Unreachable { until }, None);
+                    self.given_up.extend(held);
+                    continue;
+                }
+                State::Probe { .. } => {
+                    // It may have moved: the next lookup asks the group.
+                    self.entries.remove(&target);
+                    continue;
+                }
+                _ => continue,
+            };
+            let again = now.saturating_add(self.config.retransmit);
+            self.set_timer(target, Some(again));
+            return Some(Solicit { target, station });
+        }
+        None
+    }
+
+    /// The next item whose neighbour was given up. To be called until `None`.
+    pub fn poll_given_up(&mut self) -> Option<T> {
+        self.given_up.pop_front()
+    }
+
+    /// When there is something to do, in microseconds; a time that has passed means at once.
+    pub fn next_deadline(&self) -> Option<u64> {
+        if !self.given_up.is_empty() {
+            return Some(0);
+        }
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn insert(&mut self, address: Ipv6Addr, entry: Entry<T>) -> bool {
+        // What was given up is fetched soon; nobody else may add to it without end.
+        if self.given_up.len() >= self.config.max_entries {
+            return false;
+        }
+        if self.entries.len() >= self.config.max_entries {
+            let used = |(address, entry): &(&Ipv6Addr, &Entry<T>)| (entry.used, **address);
+            let Some(oldest) = self.entries.iter().min_by_key(used).map(|(a, _)| *a) else {
+                return false;
+            };
+            self.set_timer(oldest, None);
+            if let Some(entry) = self.entries.remove(&oldest) {
+                self.given_up.extend(entry.state.into_held());
+            }
+        }
+        self.entries.insert(address, entry);
+        true
+    }
+
+    fn set_timer(&mut self, address: Ipv6Addr, timer: Option<u64>) {
+        let Some(entry) = self.entries.get_mut(&address) else {
+            return;
+        };
+        if let Some(old) = std::mem::replace(&mut entry.timer, timer) {
+            self.timers.remove(&(old, address));
+        }
+        if let Some(new) = timer {
+            self.timers.insert((new, address));
+        }
+    }
+}
+
+impl<T> State<T> {
+    fn incomplete() -> Self {
+        Self::Incomplete {
+            tries: 0,
+            held: VecDeque::new(),
+        }
+    }
+
+    fn mac(&self) -> Option<MacAddr> {
+        match self {
+            Self::Reachable { mac, .. }
+            | Self::Stale { mac }
+            | Self::Delay { mac }
+            | Self::Probe { mac, .. } => Some(*mac),
+            Self::Incomplete { .. } | Self::Unreachable { .. } => None,
+        }
+    }
+
+    fn into_held(self) -> Vec<T> {
+        match self {
+            Self::Incomplete { held, .. } => held.into(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "neighbor_tests.rs"]
+mod tests;
