@@ -119,6 +119,10 @@ impl Tcb {
         if !flags.contains(Flags::SYN) {
             return Err(Drop::NoSyn);
         }
+        if acks && !self.echoes_our_syn(now, segment) {
+            self.reset_seq = Some(segment.ack);
+            return Err(Drop::Paws);
+        }
         self.heard_at = now;
         self.take_syn(now, segment);
         if !acks {
@@ -132,6 +136,12 @@ impl Tcb {
         let events = self.enter_established(now, segment);
         self.ack.due = true;
         Ok(events | self.process_text(now, segment, 1, rx))
+    }
+
+    /// Whether the timestamp that a SYN-ACK echoes, if any, is that of a SYN of ours.
+    fn echoes_our_syn(&self, now: Instant, segment: &Segment<'_>) -> bool {
+        let echo = segment.options.timestamps.map_or(0, |(_, echo)| echo);
+        !self.ts.on || self.ts.is_echo_since(self.progress_at, now, echo)
     }
 
     /// Our SYN was acknowledged.

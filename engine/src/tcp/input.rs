@@ -92,8 +92,8 @@ impl Tcb {
             }
         }
         if self.completes_simultaneous_open(segment) {
-            self.update_ts_recent(now, segment, 0);
             let events = self.process_ack(now, segment, 1)?;
+            self.update_ts_recent(now, segment, 0);
             return Ok(events | self.process_text(now, segment, 1, rx));
         }
         let seq = match self.check_sequence(segment) {
@@ -114,8 +114,9 @@ impl Tcb {
         if !flags.contains(Flags::ACK) {
             return Err(Drop::NoAck);
         }
-        self.update_ts_recent(now, segment, seq);
         let mut events = self.process_ack(now, segment, seq)?;
+        // Not before: a forged ACK must not bring a timestamp that makes true ones look old.
+        self.update_ts_recent(now, segment, seq);
         if matches!(
             self.state,
             State::Established | State::FinWait1 | State::FinWait2

@@ -289,7 +289,9 @@ impl Tcb {
         if len < waiting || !self.may_send_tail(now, len, tail) {
             len -= tail;
         }
-        if len == 0 && core::mem::take(&mut self.squeeze) {
+        let narrow = self.snd.flight() == 0 && usable < waiting.min(cut);
+        let half = narrow && usable >= self.half_window();
+        if len == 0 && (half || core::mem::take(&mut self.squeeze)) {
             len = waiting.min(usable).min(cut);
         }
         if len == 0 {
@@ -355,8 +357,14 @@ impl Tcb {
     /// acknowledgement could open it.
     pub(super) fn blocked_by_window(&self) -> bool {
         let waiting = self.snd.end.saturating_sub(self.snd.nxt) + u64::from(self.fin_due());
-        let enough = waiting.min(self.send_mss().into());
+        let enough = waiting.min(self.send_mss().into()).min(self.half_window());
         self.snd.flight() == 0 && waiting > 0 && self.snd.usable() < enough
+    }
+
+    /// Half of the largest window that the peer ever offered: as good as a full segment when nothing
+    /// is in flight (RFC 9293 3.8.6.2.1).
+    fn half_window(&self) -> u64 {
+        u64::from(self.snd.max_wnd.div_ceil(2).max(1))
     }
 
     fn fin_due(&self) -> bool {

@@ -64,6 +64,13 @@ impl Timestamps {
         }
     }
 
+    /// Whether an echo is of a segment sent from `first` to `now`. An echo of 0 may be of a sender
+    /// that knew none yet.
+    pub(super) fn is_echo_since(&self, first: Instant, now: Instant, echo: u32) -> bool {
+        let age = self.clock(now).wrapping_sub(echo);
+        echo == 0 || u64::from(age) <= now.since(first).as_millis() + 1
+    }
+
     /// Round-trip time that an echoed value tells, at least a tick. `None` if there is no echo or it
     /// cannot be ours.
     pub(super) fn echoed(&self, now: Instant, echo: u32) -> Option<Duration> {
@@ -100,6 +107,17 @@ mod tests {
         ts.start(Instant::ZERO, 1 << 30);
         assert!(ts.is_old(Instant::ZERO + RECENT_LIFETIME - Duration::from_secs(1), 5));
         assert!(!ts.is_old(Instant::ZERO + RECENT_LIFETIME, 5));
+    }
+
+    #[test]
+    fn an_echo_is_of_what_was_sent_since_the_first_segment() {
+        let ts = Timestamps::new(true, u32::MAX - 5);
+        let (first, now) = (Instant::from_millis(1000), Instant::from_millis(3000));
+        for (sent, ours) in [(1000, true), (3000, true), (998, false), (3001, false)] {
+            let echo = ts.clock(Instant::from_millis(sent));
+            assert_eq!(ts.is_echo_since(first, now, echo), ours, "{sent}");
+        }
+        assert!(ts.is_echo_since(first, now, 0));
     }
 
     #[test]

@@ -157,9 +157,9 @@ impl RecvSpace {
         }
     }
 
-    /// Bytes that may wait unread, as tuned by now.
+    /// Bytes that may wait unread, as tuned by now; no less than the window field can name.
     pub(super) fn buffer(&self) -> u32 {
-        self.buffer
+        self.buffer.max(1 << self.scale.0)
     }
 
     /// Fixes the buffer, or lets it grow by itself again up to `max`.
@@ -184,7 +184,8 @@ impl RecvSpace {
     /// Where the right edge could stand: the buffer, as far as the field can name it.
     fn target(&self) -> u64 {
         let offered = self.scarce.map_or(u32::MAX, NonZeroU32::get);
-        let bytes = self.buffer.min(self.clamp).min(offered);
+        let least = 1 << self.scale.0;
+        let bytes = self.buffer.min(self.clamp).min(offered).max(least);
         (self.read + u64::from(bytes)).min(self.nxt + u64::from(self.scale.largest()))
     }
 
@@ -202,7 +203,7 @@ impl RecvSpace {
     /// least (RFC 9293 3.8.6.2.2) and never back.
     pub(super) fn advertise(&mut self, mss: u32) -> u16 {
         let target = self.target();
-        let step = u64::from(mss.min(self.buffer / 2));
+        let step = u64::from(mss.min(self.buffer() / 2));
         let edge = if target >= self.edge + step {
             target
         } else {
@@ -237,7 +238,7 @@ impl RecvSpace {
     /// By how much the window has to open before the peer is told without being asked.
     fn update_step(&self, mss: u32) -> u64 {
         let (left, mss) = (self.window(), u64::from(mss));
-        let half = u64::from(self.buffer / 2);
+        let half = u64::from(self.buffer() / 2);
         if left < mss {
             // A sender that avoids silly windows waits for this one.
             half.min(mss).max(1)

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// SplitMix64.
-struct Rng(u64);
+pub(super) struct Rng(pub(super) u64);
 
 impl Rng {
     fn next(&mut self) -> u64 {
@@ -17,11 +17,11 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
-    fn per_mille(&mut self, chance: u64) -> bool {
+    pub(super) fn per_mille(&mut self, chance: u64) -> bool {
         self.below(1000) < chance
     }
 }
@@ -243,7 +243,7 @@ impl Simulation {
 }
 
 /// Names the seed of a run that panics, wherever it does.
-struct Named(u64);
+pub(super) struct Named(pub(super) u64);
 
 impl std::ops::Drop for Named {
     fn drop(&mut self) {

@@ -9,7 +9,9 @@ mod loss;
 mod pmtu;
 mod random;
 mod robustness;
+mod silly_window;
 mod timers;
+mod timestamps;
 
 use super::*;
 
