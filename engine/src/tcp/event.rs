@@ -119,6 +119,8 @@ pub enum Drop {
     UnexpectedSyn,
     /// Neither SYN nor RST where a handshake waits for one.
     NoSyn,
+    /// The ACK of a handshake whose listener waits for data (TCP_DEFER_ACCEPT).
+    Deferred,
     /// The receive stream had no room for the payload.
     NoRoom,
     /// The payload would have been one more hole than reassembly keeps track of.
@@ -127,7 +129,7 @@ pub enum Drop {
 
 impl Drop {
     /// How many reasons there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     /// All reasons, in the order of their indices.
     pub const ALL: [Drop; Drop::COUNT] = [
@@ -143,6 +145,7 @@ impl Drop {
         Drop::ResetOutOfWindow,
         Drop::UnexpectedSyn,
         Drop::NoSyn,
+        Drop::Deferred,
         Drop::NoRoom,
         Drop::TooManyHoles,
     ];
@@ -162,6 +165,7 @@ impl Drop {
             Drop::ResetOutOfWindow => "tcp_reset_out_of_window",
             Drop::UnexpectedSyn => "tcp_unexpected_syn",
             Drop::NoSyn => "tcp_no_syn",
+            Drop::Deferred => "tcp_deferred",
             Drop::NoRoom => "tcp_no_room",
             Drop::TooManyHoles => "tcp_too_many_holes",
         }

@@ -4,8 +4,7 @@
 use core::hash::Hasher;
 use core::net::{IpAddr, SocketAddr};
 
-use siphasher::sip::SipHasher24;
-
+use super::keyed::{Purpose, flow_hasher, hasher, write_addr};
 use super::seq::SeqNum;
 use super::time::Instant;
 
@@ -23,20 +22,14 @@ impl IsnGenerator {
 
     /// The initial sequence number of a connection opened now.
     pub fn isn(&self, now: Instant, local: SocketAddr, remote: SocketAddr) -> SeqNum {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write_u8(0);
-        write_addr(&mut hasher, local.ip());
-        hasher.write_u16(local.port());
-        write_addr(&mut hasher, remote.ip());
-        hasher.write_u16(remote.port());
-        SeqNum((hasher.finish() as u32).wrapping_add((now.as_micros() / 4) as u32))
+        let hash = flow_hasher(&self.key, Purpose::InitialSequence, local, remote).finish();
+        SeqNum((hash as u32).wrapping_add((now.as_micros() / 4) as u32))
     }
 
     /// The offset of the timestamp clock towards a host. It does not depend on ports, so that
     /// timestamps of successive connections grow, which TIME-WAIT reuse needs (RFC 6191).
     pub fn timestamp_offset(&self, local: IpAddr, remote: IpAddr) -> u32 {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write_u8(1);
+        let mut hasher = hasher(&self.key, Purpose::TimestampOffset);
         write_addr(&mut hasher, local);
         write_addr(&mut hasher, remote);
         hasher.finish() as u32
@@ -46,13 +39,6 @@ impl IsnGenerator {
 impl core::fmt::Debug for IsnGenerator {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("IsnGenerator(secret)")
-    }
-}
-
-pub(super) fn write_addr(hasher: &mut SipHasher24, addr: IpAddr) {
-    match addr {
-        IpAddr::V4(addr) => hasher.write(&addr.octets()),
-        IpAddr::V6(addr) => hasher.write(&addr.octets()),
     }
 }
 

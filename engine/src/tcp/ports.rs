@@ -5,9 +5,7 @@ use core::hash::Hasher;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
 
-use siphasher::sip::SipHasher24;
-
-use super::isn::write_addr;
+use super::keyed::{Purpose, hasher, write_addr};
 
 /// Counters that connections share by hash, so that one peer's do not tell of another's.
 const TABLE_LEN: usize = 256;
@@ -43,8 +41,7 @@ impl PortSelector {
 
     fn draw(&mut self) -> u16 {
         self.draws = self.draws.wrapping_add(1);
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write_u8(2);
+        let mut hasher = hasher(&self.key, Purpose::PortDraw);
         hasher.write_u64(self.draws);
         hasher.finish() as u16
     }
@@ -57,8 +54,7 @@ impl PortSelector {
         remote: SocketAddr,
         mut is_free: impl FnMut(u16) -> bool,
     ) -> Option<u16> {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write_u8(3);
+        let mut hasher = hasher(&self.key, Purpose::PortOffset);
         write_addr(&mut hasher, local);
         write_addr(&mut hasher, remote.ip());
         hasher.write_u16(remote.port());

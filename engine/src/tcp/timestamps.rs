@@ -28,7 +28,7 @@ impl Timestamps {
     }
 
     fn clock(&self, now: Instant) -> u32 {
-        ((now.as_micros() / 1000) as u32).wrapping_add(self.offset)
+        clock(now).wrapping_add(self.offset)
     }
 
     /// The option of a segment sent now, `None` if there is none.
@@ -82,7 +82,13 @@ impl Timestamps {
     }
 }
 
-fn before(a: u32, b: u32) -> bool {
+/// The clock without a connection's offset.
+pub(super) fn clock(now: Instant) -> u32 {
+    (now.as_micros() / 1000) as u32
+}
+
+/// Whether value `a` is older than `b`.
+pub(super) fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
