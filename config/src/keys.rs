@@ -338,6 +338,15 @@ pub static KEYS: &[Key] = &[
     tcp::INITIAL_WINDOW,
     tcp::FASTOPEN,
     Key {
+        name: "tcp.syn_cookies",
+        section: Section::Memory,
+        expected: "on or off",
+        doc: "Answers SYNs with cookies (RFC 4987) once as many handshakes are under way as a \
+              listener's backlog allows; off drops them.",
+        read: |s, v| value::switch(v).map(|on| s.tcp.syn_cookies = on),
+        write: |s| value::switch_text(s.tcp.syn_cookies),
+    },
+    Key {
         name: "tcp.backlog_max",
         section: Section::Memory,
         expected: "a number from 1 to 1048576",

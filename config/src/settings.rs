@@ -118,6 +118,8 @@ pub struct TcpSettings {
     pub initial_window: u32,
     /// Fast Open (RFC 7413): bits as of Linux's `tcp_fastopen`.
     pub fastopen: u32,
+    /// Whether SYNs beyond a listener's bound are answered with cookies.
+    pub syn_cookies: bool,
     /// Upper bound of listen()'s backlog, Linux's `somaxconn`.
     pub backlog_max: usize,
 }
@@ -237,6 +239,7 @@ impl Default for TcpSettings {
             window_scaling: true,
             initial_window: 10,
             fastopen: fastopen::CLIENT,
+            syn_cookies: true,
             backlog_max: 4096,
         }
     }

@@ -42,8 +42,18 @@ counters! {
     time_wait,
     /// TIME-WAIT connections ended early because there were too many.
     time_wait_overflow,
-    /// SYNs dropped because the backlog was full.
+    /// SYNs dropped because too many handshakes were under way, without SYN cookies.
     backlog_full,
+    /// SYNs, and ACKs that completed a handshake, dropped because the accept queue was full.
+    accept_queue_full,
+    /// Handshakes that the peer did not complete in time.
+    handshake_timeouts,
+    /// SYN cookies sent.
+    cookies_sent,
+    /// Connections that came from a SYN cookie.
+    cookies_received,
+    /// ACKs refused because their cookie was wrong or too old.
+    cookies_failed,
     /// SYNs dropped for want of memory.
     no_memory,
     /// Segments with a bad TCP checksum.
@@ -58,6 +68,8 @@ counters! {
     no_connection,
     /// RSTs sent to segments that match nothing.
     resets_sent,
+    /// The same, not sent because there were too many.
+    resets_limited,
     /// Loopback frames dropped because the queue was full.
     loopback_full,
     /// Commands that made no sense.

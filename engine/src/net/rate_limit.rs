@@ -1,4 +1,4 @@
-//! A token bucket.
+//! A token bucket, exact or with jitter.
 
 /// Lets through a burst, and after that so many events a second.
 #[derive(Clone, Debug)]
@@ -7,8 +7,12 @@ pub struct RateLimit {
     cost: u64,
     /// Credit at most, in microseconds.
     burst: u64,
+    /// Credit that an event may take at most.
+    reserve: u64,
     credit: u64,
     last: u64,
+    /// State of the jitter; 0 is none.
+    jitter: u64,
 }
 
 impl RateLimit {
@@ -19,9 +23,37 @@ impl RateLimit {
         RateLimit {
             cost,
             burst,
+            reserve: cost,
             credit: burst,
             last: 0,
+            jitter: 0,
         }
+    }
+
+    /// The same on average, but an event takes nothing, one or two events' credit at random: whoever
+    /// drains the bucket cannot count what others took from it (CVE-2016-5696). `seed` is secret.
+    pub fn jittered(per_second: u32, burst: u32, seed: [u8; 8]) -> RateLimit {
+        let exact = RateLimit::new(per_second, burst);
+        let burst = exact.burst + exact.cost;
+        RateLimit {
+            jitter: u64::from_ne_bytes(seed) | 1,
+            reserve: 2 * exact.cost,
+            burst,
+            credit: burst,
+            ..exact
+        }
+    }
+
+    /// What the next event takes.
+    fn price(&mut self) -> u64 {
+        if self.jitter == 0 {
+            return self.cost;
+        }
+        // Xorshift: never zero, and nobody sees its output.
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        self.cost * (self.jitter % 3)
     }
 
     /// Whether an event may happen at `now` (microseconds); if so, it is counted.
@@ -29,10 +61,10 @@ impl RateLimit {
         let elapsed = now.saturating_sub(self.last);
         self.last = self.last.max(now);
         self.credit = self.credit.saturating_add(elapsed).min(self.burst);
-        if self.credit < self.cost {
+        if self.credit < self.reserve {
             return false;
         }
-        self.credit -= self.cost;
+        self.credit -= self.price();
         true
     }
 }
@@ -52,6 +84,19 @@ mod tests {
         assert_eq!(allowed(&mut limit, 999), 0);
         assert_eq!(allowed(&mut limit, 1000), 1);
         assert_eq!(allowed(&mut limit, 11_000), 10);
+    }
+
+    #[test]
+    fn with_jitter_the_rate_holds_and_the_burst_cannot_be_counted() {
+        let mut bursts: Vec<usize> = (1..20u64)
+            .map(|seed| allowed(&mut RateLimit::jittered(1000, 50, seed.to_ne_bytes()), 0))
+            .collect();
+        bursts.sort_unstable();
+        bursts.dedup();
+        assert!(bursts.len() > 5, "{bursts:?}");
+        let mut limit = RateLimit::jittered(1000, 50, [7; 8]);
+        let passed: usize = (0..10_000).map(|ms| allowed(&mut limit, ms * 1000)).sum();
+        assert!((9_000..11_000).contains(&passed), "{passed} in ten seconds");
     }
 
     #[test]

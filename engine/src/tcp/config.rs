@@ -37,6 +37,8 @@ pub struct TcpConfig {
     pub syn_retries: u8,
     /// SYN-ACK retransmissions (tcp_synack_retries).
     pub synack_retries: u8,
+    /// Answer SYNs beyond the bound of half-open connections with cookies (tcp_syncookies).
+    pub syn_cookies: bool,
     /// Unanswered keepalive probes that end a connection.
     pub keepalive_count: u8,
     /// Receive buffer of a new connection in bytes.
@@ -81,6 +83,7 @@ impl Default for TcpConfig {
             orphan_retries: 8,
             syn_retries: 6,
             synack_retries: 5,
+            syn_cookies: true,
             keepalive_count: 9,
             recv_buffer: 64 << 10,
             recv_buffer_max: 6 << 20,

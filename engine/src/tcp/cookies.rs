@@ -16,7 +16,7 @@ use super::seq::SeqNum;
 use super::tcb::Tcb;
 use super::time::{Duration, Instant};
 
-/// How long a cookie is good for at least; twice that at most.
+/// How long a cookie is good for at least, a minute; twice that at most.
 const TICK: Duration = Duration::from_secs(60);
 /// Ticks in which a cookie is accepted.
 const TICKS: u32 = 2;
@@ -59,7 +59,10 @@ impl SynCookies {
         ts_offset: u32,
         syn: &Segment<'_>,
     ) -> Option<Outgoing> {
-        let mut syn = Segment { payload: &[], ..*syn };
+        let mut syn = Segment {
+            payload: &[],
+            ..*syn
+        };
         let stamped = cfg.timestamps && syn.options.timestamps.is_some();
         if !stamped {
             syn.options = Options {
@@ -131,7 +134,8 @@ impl SynCookies {
     ) -> SeqNum {
         let index = SIZES.iter().rposition(|known| *known <= size).unwrap_or(0) as u32;
         let tick = tick(now);
-        let data = self.pad(local, remote, tick).wrapping_add(index) & DATA_MASK;
+        let pad = self.pad(local, remote, irs, tick);
+        let data = pad.wrapping_add(index) & DATA_MASK;
         let hash = self.base(local, remote, irs);
         SeqNum(hash.wrapping_add(tick << DATA_BITS).wrapping_add(data))
     }
@@ -151,7 +155,7 @@ impl SynCookies {
         if age >= TICKS {
             return None;
         }
-        let pad = self.pad(local, remote, now.wrapping_sub(age));
+        let pad = self.pad(local, remote, irs, now.wrapping_sub(age));
         let index = rest.wrapping_sub(pad) & DATA_MASK;
         SIZES.get(index as usize).copied()
     }
@@ -161,8 +165,9 @@ impl SynCookies {
         (hash as u32).wrapping_add(irs.0)
     }
 
-    fn pad(&self, local: SocketAddr, remote: SocketAddr, tick: u32) -> u32 {
+    fn pad(&self, local: SocketAddr, remote: SocketAddr, irs: SeqNum, tick: u32) -> u32 {
         let mut hasher = flow_hasher(&self.key, Purpose::SynCookieTime, local, remote);
+        hasher.write_u32(irs.0);
         hasher.write_u32(tick);
         hasher.finish() as u32
     }
@@ -250,7 +255,14 @@ mod tests {
     fn answer(cookies: &SynCookies, options: Options) -> Outgoing {
         let cfg = TcpConfig::default();
         cookies
-            .answer(NOW, &cfg, &SocketOptions::default(), ends(), 1234, &syn(options))
+            .answer(
+                NOW,
+                &cfg,
+                &SocketOptions::default(),
+                ends(),
+                1234,
+                &syn(options),
+            )
             .unwrap()
     }
 
@@ -312,7 +324,10 @@ mod tests {
         // The counter in the cookie has eight bits.
         assert!(remembered(&cookies, NOW + TICK * 255, &ack).is_none());
         let long = NOW + TICK * 256;
-        assert!(remembered(&cookies, long, &ack).is_none(), "the pad differs");
+        assert!(
+            remembered(&cookies, long, &ack).is_none(),
+            "the pad differs"
+        );
     }
 
     #[test]
@@ -341,7 +356,9 @@ mod tests {
             .filter(|guess| {
                 let guess = SeqNum(guess.wrapping_mul(0x9e37_79b1));
                 let (local, remote) = ends();
-                cookies.size(NOW, local, remote, SeqNum(77), guess).is_some()
+                cookies
+                    .size(NOW, local, remote, SeqNum(77), guess)
+                    .is_some()
             })
             .count();
         assert_eq!(hits, 0, "16 of 2^32 numbers are good");

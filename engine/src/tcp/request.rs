@@ -187,11 +187,7 @@ impl Request {
         let resend = defer == 0 || !self.acked || self.timeouts + 1 >= defer;
         self.timeouts = self.timeouts.saturating_add(1);
         self.deadline = now + self.timeout(cfg);
-        if resend {
-            Expiry::Resend
-        } else {
-            Expiry::Wait
-        }
+        if resend { Expiry::Resend } else { Expiry::Wait }
     }
 
     /// Takes a segment, in RFC 9293's order of checks.
@@ -409,13 +405,22 @@ mod tests {
         for (flags, seq, ack, verdict) in [
             (Flags::SYN, 150, 0, Verdict::Challenge(Drop::UnexpectedSyn)),
             (Flags::SYN, 7, 0, Verdict::Challenge(Drop::OldDuplicate)),
-            (Flags::ACK, 90_000, 500, Verdict::Challenge(Drop::OutOfWindow)),
+            (
+                Flags::ACK,
+                90_000,
+                500,
+                Verdict::Challenge(Drop::OutOfWindow),
+            ),
             (Flags::ACK, 100, 501, Verdict::Reset(Drop::AckOfUnsent)),
             (Flags::ACK, 100, 499, Verdict::Reset(Drop::AckOfUnsent)),
             (Flags::FIN, 100, 0, Verdict::Drop(Drop::NoAck)),
         ] {
             let segment = segment(flags, seq, ack);
-            assert_eq!(request().0.on_segment(T0, &segment, 0), verdict, "{segment:?}");
+            assert_eq!(
+                request().0.on_segment(T0, &segment, 0),
+                verdict,
+                "{segment:?}"
+            );
         }
     }
 
@@ -423,7 +428,10 @@ mod tests {
     fn the_answer_is_repeated_with_doubled_timeouts_and_then_no_more() {
         let (mut request, _) = request();
         let cfg = TcpConfig::default();
-        let patience = Patience { retries: 5, defer: 0 };
+        let patience = Patience {
+            retries: 5,
+            defer: 0,
+        };
         let mut at = Vec::new();
         while request.on_timer(request.deadline(), &cfg, patience) == Expiry::Resend {
             at.push(request.deadline().since(T0).as_millis() / 1000);
@@ -447,7 +455,10 @@ mod tests {
             payload: b"x",
             ..ack
         };
-        assert_eq!(request.clone().on_segment(T0, &data, defer), Verdict::Complete);
+        assert_eq!(
+            request.clone().on_segment(T0, &data, defer),
+            Verdict::Complete
+        );
         let patience = Patience { retries: 5, defer };
         let mut timer = || request.on_timer(request.deadline(), &cfg, patience);
         assert_eq!(

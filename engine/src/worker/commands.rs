@@ -217,7 +217,7 @@ impl Stack {
         };
         if local_port == 0 {
             flow.local_port = self.choose_port(&flow).ok_or(libc::EADDRNOTAVAIL)?;
-        } else if self.connections.find(&flow).is_some() {
+        } else if !self.connections.is_free(&flow) {
             return Err(libc::EADDRNOTAVAIL);
         }
         let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
@@ -253,7 +253,7 @@ impl Stack {
                 };
                 usize::from(port) % workers == index
                     && !binds.is_claimed(port)
-                    && connections.find(&candidate).is_none()
+                    && connections.is_free(&candidate)
             })
     }
 

@@ -1,6 +1,8 @@
 //! Connections of one worker: control blocks with what belongs to them, found by number and by
 //! flow.
 
+use super::half_open::HalfOpen;
+use super::slab::Slab;
 use super::streams::{RecvChain, SendChain};
 use crate::net::Address;
 use crate::shared::Listener;
@@ -56,7 +58,7 @@ pub struct Connection {
     pub flow: Flow,
     /// The record that shows it; `None` before it is accepted and after it is closed.
     pub socket: Option<u32>,
-    /// The listener that it came in by, until it is established.
+    /// The listener that it came in by, until that has got it.
     pub listener: Option<Arc<Listener>>,
     /// Received bytes.
     pub recv: RecvChain,
@@ -86,17 +88,53 @@ pub struct Connection {
     pub was_connected: bool,
 }
 
-/// All connections of a worker.
+/// What stands behind a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// A connection with a control block.
+    Connection(u32),
+    /// A handshake under way.
+    HalfOpen(u32),
+}
+
+/// Bits of a packed place that say what it is.
+const KIND_SHIFT: u32 = 30;
+
+impl Place {
+    /// As a number; that of a connection is its own.
+    pub fn pack(self) -> u32 {
+        match self {
+            Place::Connection(id) => id,
+            Place::HalfOpen(id) => id | 1 << KIND_SHIFT,
+        }
+    }
+
+    /// From the number.
+    pub fn unpack(number: u32) -> Place {
+        let id = number & ((1 << KIND_SHIFT) - 1);
+        match number >> KIND_SHIFT {
+            0 => Place::Connection(id),
+            _ => Place::HalfOpen(id),
+        }
+    }
+}
+
+/// All connections of a worker, from the first SYN on.
 pub struct Connections {
-    table: Vec<Option<Box<Connection>>>,
-    stamps: Vec<u32>,
-    free: Vec<u32>,
-    flows: HashMap<Flow, u32, FlowHasher>,
-    len: usize,
+    flows: HashMap<Flow, Place, FlowHasher>,
+    full: Slab<Box<Connection>>,
+    half_open: Slab<HalfOpen>,
 }
 
 /// A keyed hash, so that nobody outside can make flows collide.
 pub struct FlowHasher(SipHasher13);
+
+impl FlowHasher {
+    /// Under a secret key.
+    pub fn new(key: [u64; 2]) -> Self {
+        FlowHasher(SipHasher13::new_with_keys(key[0], key[1]))
+    }
+}
 
 impl BuildHasher for FlowHasher {
     type Hasher = SipHasher13;
@@ -108,72 +146,111 @@ impl BuildHasher for FlowHasher {
 impl Connections {
     /// No connections; `key` is secret.
     pub fn new(key: [u64; 2]) -> Self {
-        let hasher = FlowHasher(SipHasher13::new_with_keys(key[0], key[1]));
         Connections {
-            table: Vec::new(),
-            stamps: Vec::new(),
-            free: Vec::new(),
-            flows: HashMap::with_hasher(hasher),
-            len: 0,
+            flows: HashMap::with_hasher(FlowHasher::new(key)),
+            full: Slab::default(),
+            half_open: Slab::default(),
         }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.flows.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.flows.is_empty()
+    }
+
+    /// What a flow leads to.
+    #[inline]
+    pub fn place(&self, flow: &Flow) -> Option<Place> {
+        self.flows.get(flow).copied()
+    }
+
+    /// Whether nothing is known of a flow.
+    pub fn is_free(&self, flow: &Flow) -> bool {
+        !self.flows.contains_key(flow)
     }
 
     /// Adds a connection (its stamp is set) and returns its number.
     pub fn insert(&mut self, mut connection: Box<Connection>) -> u32 {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.table.push(None);
-            self.stamps.push(0);
-            self.table.len() as u32 - 1
+        let flow = connection.flow;
+        let (id, _) = self.full.insert(|(_, stamp)| {
+            connection.stamp = stamp;
+            connection
         });
-        let stamp = &mut self.stamps[id as usize];
-        *stamp = stamp.wrapping_add(1);
-        connection.stamp = *stamp;
-        self.flows.insert(connection.flow, id);
-        self.table[id as usize] = Some(connection);
-        self.len += 1;
+        self.flows.insert(flow, Place::Connection(id));
         id
     }
 
     /// Removes a connection.
     pub fn remove(&mut self, id: u32) -> Option<Box<Connection>> {
-        let connection = self.table.get_mut(id as usize)?.take()?;
+        let connection = self.full.remove(id)?;
         self.flows.remove(&connection.flow);
-        self.free.push(id);
-        self.len -= 1;
         Some(connection)
     }
 
     /// A connection by number.
     #[inline]
     pub fn get(&mut self, id: u32) -> Option<&mut Connection> {
-        self.table.get_mut(id as usize)?.as_deref_mut()
+        self.full.get(id).map(|connection| &mut **connection)
     }
 
     /// A connection by number and stamp.
-    pub fn get_stamped(&mut self, (id, stamp): (u32, u32)) -> Option<&mut Connection> {
-        self.get(id).filter(|connection| connection.stamp == stamp)
+    pub fn get_stamped(&mut self, token: (u32, u32)) -> Option<&mut Connection> {
+        self.full
+            .get_stamped(token)
+            .map(|connection| &mut **connection)
     }
 
     /// The number of a flow's connection.
     #[inline]
     pub fn find(&self, flow: &Flow) -> Option<u32> {
-        self.flows.get(flow).copied()
+        match self.place(flow)? {
+            Place::Connection(id) => Some(id),
+            Place::HalfOpen(_) => None,
+        }
     }
 
-    /// The numbers of all connections.
+    /// The numbers of all connections with a control block.
     pub fn ids(&self) -> Vec<u32> {
-        (0..self.table.len() as u32)
-            .filter(|id| self.table[*id as usize].is_some())
-            .collect()
+        self.full.iter().map(|(id, _)| id).collect()
+    }
+
+    /// Adds a half-open connection; returns its number and stamp.
+    pub fn insert_half_open(&mut self, half_open: HalfOpen) -> (u32, u32) {
+        let flow = half_open.flow;
+        let token = self.half_open.insert(|_| half_open);
+        self.flows.insert(flow, Place::HalfOpen(token.0));
+        token
+    }
+
+    /// Removes a half-open connection.
+    pub fn remove_half_open(&mut self, id: u32) -> Option<HalfOpen> {
+        let half_open = self.half_open.remove(id)?;
+        self.flows.remove(&half_open.flow);
+        Some(half_open)
+    }
+
+    /// The half-open connections.
+    pub fn half_open(&mut self) -> &mut Slab<HalfOpen> {
+        &mut self.half_open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_survives_being_packed() {
+        for id in [0, 1, (1 << KIND_SHIFT) - 1] {
+            for place in [Place::Connection(id), Place::HalfOpen(id)] {
+                assert_eq!(Place::unpack(place.pack()), place);
+            }
+            assert_eq!(Place::Connection(id).pack(), id);
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! device does not) in one pass.
 
 use super::connection::{Connection, Flow};
-use crate::net::ipv4::DEFAULT_TTL;
 use crate::tcp::Outgoing;
 use crate::wire::checksum::Sum;
 use crate::wire::{Ipv4Header, Ipv6Header, checksum, ethernet, ipv4, ipv6, protocol};
@@ -63,8 +62,8 @@ pub fn build(
 }
 
 /// Builds a segment without payload that belongs to no connection.
-pub fn build_bare(flow: &Flow, out: &Outgoing, datagram: &mut [u8]) {
-    emit_headers(flow, out, (0, DEFAULT_TTL), datagram);
+pub fn build_bare(flow: &Flow, out: &Outgoing, tos_ttl: (u8, u8), datagram: &mut [u8]) {
+    emit_headers(flow, out, tos_ttl, datagram);
     fill_checksum(flow, &mut datagram[ip_len(flow)..]);
 }
 

@@ -1,7 +1,7 @@
 //! From frame to connection: each step accepts, or drops with a counted reason.
 
 use super::Stack;
-use super::connection::{Flow, Hop};
+use super::connection::{Flow, Hop, Place};
 use super::streams::RecvChain;
 use crate::binds::EPHEMERAL;
 use crate::net::{Destination, icmp};
@@ -86,7 +86,7 @@ impl Stack {
         };
         (owner != self.index
             && EPHEMERAL.contains(&segment.dst_port)
-            && self.connections.find(&flow).is_none()
+            && self.connections.is_free(&flow)
             && self.listeners.find(&flow).is_none())
         .then_some(owner)
     }
@@ -188,22 +188,31 @@ impl Stack {
                     local_port: error.src_port,
                     remote_port: error.dst_port,
                 };
-                if error.protocol == protocol::TCP
-                    && let Some(id) = self.connections.find(&flow)
-                    && let Some(connection) = self.connections.get(id)
-                {
-                    let seq = tcp::SeqNum(error.sequence);
-                    let events = connection
-                        .tcb
-                        .on_icmp_error(self.now, icmp_kind(error.kind), seq);
+                if error.protocol == protocol::TCP {
+                    self.on_tcp_error(&flow, icmp_kind(error.kind), tcp::SeqNum(error.sequence));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_tcp_error(&mut self, flow: &Flow, error: tcp::IcmpError, seq: tcp::SeqNum) {
+        match self.connections.place(flow) {
+            Some(Place::Connection(id)) => {
+                let now = self.now;
+                if let Some(connection) = self.connections.get(id) {
+                    let events = connection.tcb.on_icmp_error(now, error, seq);
                     if let Some((mss, until)) = connection.tcb.path_limit() {
                         self.path_mtus.learn(flow.remote, mss, until.as_micros());
                     }
                     self.after(id, events);
                 }
             }
+            Some(Place::HalfOpen(id)) if !matches!(error, tcp::IcmpError::PacketTooBig { .. }) => {
+                self.on_half_open_error(id, seq);
+            }
+            _ => {}
         }
-        Ok(())
     }
 
     fn on_tcp(&mut self, packet: &Ipv4Packet<'_>, meta: RxMeta, looped: bool) {
@@ -228,32 +237,27 @@ impl Stack {
             local_port: segment.dst_port,
             remote_port: segment.src_port,
         };
-        if let Some(id) = self.connections.find(&flow) {
-            if self.reopens(id, &segment) {
-                self.remove(id);
-            } else {
-                self.on_segment(id, &segment);
-                return;
-            }
-        }
         let hop = if looped { Hop::Loopback } else { Hop::Unknown };
-        if segment.flags.contains(tcp::Flags::SYN)
-            && !segment.flags.contains(tcp::Flags::ACK)
-            && !segment.flags.contains(tcp::Flags::RST)
-            && let Some(listener) = self.listener_for(&flow)
-        {
-            self.open_passively(&listener, flow, &segment, hop);
-            return;
+        match self.connections.place(&flow) {
+            Some(Place::Connection(id)) if !self.reopens(id, &segment) => {
+                return self.on_segment(id, &segment);
+            }
+            Some(Place::Connection(id)) => self.remove(id),
+            Some(Place::HalfOpen(id)) => return self.on_half_open_segment(id, &segment),
+            None => {}
         }
-        self.count(Counter::no_connection);
-        if let Some(reset) = tcp::reset_for(&segment) {
-            self.count(Counter::resets_sent);
-            self.send_stray(&flow, &reset, hop);
+        let control = tcp::Flags::SYN | tcp::Flags::ACK | tcp::Flags::RST;
+        match self.listener_for(&flow) {
+            Some(listener) if segment.flags.0 & control.0 == tcp::Flags::SYN.0 => {
+                self.on_syn(&listener, flow, &segment, hop);
+            }
+            Some(listener) => self.on_listener_segment(&listener, flow, &segment, hop),
+            None => self.refuse(&flow, &segment, hop),
         }
     }
 
     /// Hands a segment to its connection.
-    fn on_segment(&mut self, id: u32, segment: &TcpSegment<'_>) {
+    pub fn on_segment(&mut self, id: u32, segment: &TcpSegment<'_>) {
         let shared = self.shared.clone();
         let Some(connection) = self.connections.get(id) else {
             return;

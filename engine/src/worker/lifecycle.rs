@@ -9,7 +9,7 @@ use crate::tcp::{Error, Events, Instant, SeqNum, State};
 use context::socket::{Socket, flag, state};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::connection::{Connection, Flow};
+use super::connection::{Connection, Flow, Place};
 use super::streams::{RecvChain, SendChain};
 
 /// How long after its last data a connection gives back half-filled chunks, microseconds.
@@ -163,6 +163,10 @@ impl Stack {
         self.wheel.advance(now.as_micros(), |token| due.push(token));
         let any = !due.is_empty();
         for token in due.drain(..) {
+            if let Place::HalfOpen(id) = Place::unpack(token.0) {
+                self.on_half_open_timer((id, token.1));
+                continue;
+            }
             let Some(connection) = self.connections.get_stamped(token) else {
                 continue;
             };
@@ -308,12 +312,9 @@ impl Stack {
     /// Takes a connection out of all tables.
     pub fn remove(&mut self, id: u32) {
         let shared = self.shared.clone();
-        let Some(mut connection) = self.connections.remove(id) else {
+        let Some(connection) = self.connections.remove(id) else {
             return;
         };
-        if let Some(listener) = connection.listener.take() {
-            self.listeners.settle(&listener);
-        }
         let Connection {
             mut recv,
             mut send,
@@ -344,8 +345,7 @@ impl Stack {
             send.clear(&mut self.pool);
         }
         self.count(Counter::closed);
-        self.counters()
-            .set(Counter::connections, self.connections.len() as u64);
+        self.show_connections();
     }
 
     /// Whether a socket's streams have been used for a connection that is gone: there cannot be

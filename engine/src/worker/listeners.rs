@@ -2,16 +2,17 @@
 
 use super::Stack;
 use super::chunks::ChunkPool;
-use super::connection::{Connection, Flow, Hop};
+use super::connection::{Connection, Flow, FlowHasher, Hop};
 use super::slots::Role;
 use super::streams::{RecvChain, SendChain};
 use crate::shared::{Listener, NO_PROCESS, lock};
 use crate::stats::Counter;
-use crate::tcp::{Instant, Segment as TcpSegment, Tcb};
+use crate::tcp::{COOKIE_LIFETIME, Instant, Tcb};
 use context::Segment;
 use context::chunk::Class;
 use context::socket::state;
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -24,6 +25,18 @@ struct Local {
     tail: u32,
     /// Connections that have not finished their handshake.
     half_open: u32,
+    /// Those of them that were never reminded.
+    young: u32,
+    /// Until when a cookie may be answered.
+    cookies_until: Instant,
+}
+
+/// What a listener can still take.
+pub struct Room {
+    /// A connection that waits to be accepted.
+    pub to_accept: bool,
+    /// A handshake to be remembered.
+    pub half_open: bool,
 }
 
 impl Listener {
@@ -40,12 +53,21 @@ impl Listener {
 }
 
 /// The listeners of one worker.
-#[derive(Default)]
 pub struct Listeners {
     by_port: HashMap<u16, Vec<Local>>,
+    /// Chooses among several, so that nobody outside can aim at one.
+    hasher: FlowHasher,
 }
 
 impl Listeners {
+    /// No listeners; `key` is secret.
+    pub fn new(key: [u64; 2]) -> Self {
+        Listeners {
+            by_port: HashMap::new(),
+            hasher: FlowHasher::new(key),
+        }
+    }
+
     /// Adds a listener and gives it an accept ring. False if there is no memory for that.
     pub fn add(
         &mut self,
@@ -70,6 +92,8 @@ impl Listeners {
             chunk,
             tail: 0,
             half_open: 0,
+            young: 0,
+            cookies_until: Instant::ZERO,
         });
         true
     }
@@ -103,11 +127,12 @@ impl Listeners {
                 .iter()
                 .filter(|local| local.listener.rank(to) == Some(best))
         };
-        let n = matching().count();
-        let mix = (flow.remote.mapped().to_bits() as u32)
-            .wrapping_mul(0x9e37_79b1)
-            .wrapping_add(u32::from(flow.remote_port).wrapping_mul(0x85eb_ca6b));
-        let choice = ((u64::from(mix) * n as u64) >> 32) as usize;
+        let n = match matching().count() {
+            1 => return matching().next().map(|local| &local.listener),
+            n => n as u64,
+        };
+        let hash = self.hasher.hash_one(flow) >> 32;
+        let choice = ((hash * n) >> 32) as usize;
         matching().nth(choice).map(|local| &local.listener)
     }
 
@@ -118,11 +143,71 @@ impl Listeners {
             .find(|local| std::ptr::eq(&*local.listener, listener))
     }
 
-    /// A half-open connection has ended or is established.
-    pub fn settle(&mut self, listener: &Listener) {
+    /// What a listener can take, as Linux counts: one more than the backlog of each kind. `None`
+    /// if it has ended.
+    pub fn room(&mut self, segment: &Segment, listener: &Listener) -> Option<Room> {
+        let local = self.local(listener)?;
+        let ring = segment.accept_ring(local.chunk)?;
+        let waiting = local.tail.wrapping_sub(ring.head());
+        let backlog = listener.backlog.load(Relaxed);
+        Some(Room {
+            to_accept: waiting <= backlog,
+            half_open: local.half_open <= backlog,
+        })
+    }
+
+    /// A handshake has begun.
+    pub fn begin(&mut self, listener: &Listener) {
+        if let Some(local) = self.local(listener) {
+            local.half_open += 1;
+            local.young += 1;
+        }
+    }
+
+    /// A peer had to be reminded of its handshake.
+    pub fn grew_old(&mut self, listener: &Listener) {
+        if let Some(local) = self.local(listener) {
+            local.young = local.young.saturating_sub(1);
+        }
+    }
+
+    /// A handshake has ended, well or not.
+    pub fn end(&mut self, listener: &Listener, young: bool) {
         if let Some(local) = self.local(listener) {
             local.half_open = local.half_open.saturating_sub(1);
+            local.young = local.young.saturating_sub(u32::from(young));
         }
+    }
+
+    /// How often a SYN-ACK is repeated. Half of the room is kept for young handshakes: where old
+    /// ones take more, they end sooner (as Linux's reqsk_timer_handler).
+    pub fn synack_retries(&mut self, listener: &Listener, configured: u8) -> u8 {
+        let Some(local) = self.local(listener) else {
+            return configured;
+        };
+        let backlog = listener.backlog.load(Relaxed);
+        let mut retries = configured;
+        if local.half_open.saturating_mul(2) > backlog.max(8) {
+            let mut young = local.young.saturating_mul(2);
+            while retries > 2 && local.half_open >= young {
+                retries -= 1;
+                young = young.saturating_mul(2);
+            }
+        }
+        retries
+    }
+
+    /// A cookie was sent: for a while, its answer may come.
+    pub fn cookie_sent(&mut self, listener: &Listener, now: Instant) {
+        if let Some(local) = self.local(listener) {
+            local.cookies_until = now + COOKIE_LIFETIME;
+        }
+    }
+
+    /// Whether the answer to a cookie may still come. Outside of a flood, none can be forged.
+    pub fn awaits_cookies(&mut self, listener: &Listener, now: Instant) -> bool {
+        self.local(listener)
+            .is_some_and(|local| now < local.cookies_until)
     }
 }
 
@@ -130,45 +215,6 @@ impl Stack {
     /// The listener that a flow's SYN is for.
     pub fn listener_for(&self, flow: &Flow) -> Option<Arc<Listener>> {
         self.listeners.find(flow).cloned()
-    }
-
-    /// LISTEN received a SYN (RFC 9293 section 3.10.7.2).
-    pub fn open_passively(
-        &mut self,
-        listener: &Arc<Listener>,
-        flow: Flow,
-        syn: &TcpSegment<'_>,
-        hop: Hop,
-    ) {
-        let shared = self.shared.clone();
-        let Some(local) = self.listeners.local(listener) else {
-            return;
-        };
-        let Some(ring) = shared.segment.accept_ring(local.chunk) else {
-            return;
-        };
-        let waiting = local.tail.wrapping_sub(ring.head()).min(u32::MAX / 2) + local.half_open;
-        // As Linux, one more than the backlog may wait.
-        if waiting > listener.backlog.load(Relaxed) {
-            self.count(Counter::backlog_full);
-            return;
-        }
-        if self.pool.used() + (self.pool.budget() >> 6) > self.pool.budget() {
-            self.count(Counter::no_memory);
-            return;
-        }
-        local.half_open += 1;
-        let Some(record) = shared.segment.socket(listener.socket) else {
-            return;
-        };
-        let (options, tos_ttl) = super::commands::read_options(record, shared.config.keepalive);
-        let (iss, ts_offset) = self.isn(&flow);
-        let tcb = Tcb::accept(self.now, &self.tcp, &options, iss, ts_offset, syn);
-        let id = self.adopt_connection(tcb, flow, hop, tos_ttl);
-        if let Some(connection) = self.connections.get(id) {
-            connection.listener = Some(listener.clone());
-        }
-        self.mark(id);
     }
 
     /// Adds a connection to the tables.
@@ -201,16 +247,20 @@ impl Stack {
             time_wait: false,
             was_connected: false,
         }));
+        self.show_connections();
+        id
+    }
+
+    /// Publishes how many connections there are.
+    pub fn show_connections(&self) {
         self.counters()
             .set(Counter::connections, self.connections.len() as u64);
-        id
     }
 
     /// A passively opened connection is established: gives it a record and puts that into its
     /// listener's queue. Without a record or room, it is reset.
     pub fn offer(&mut self, id: u32, listener: &Arc<Listener>) {
         let shared = self.shared.clone();
-        self.listeners.settle(listener);
         let Some(local) = self.listeners.local(listener) else {
             self.abort(id);
             return;
@@ -289,19 +339,6 @@ impl Stack {
         for waiting in waiting {
             self.close_socket(waiting, true);
         }
-        let half_open: Vec<u32> = self
-            .connections
-            .ids()
-            .into_iter()
-            .filter(|id| {
-                self.connections
-                    .get(*id)
-                    .and_then(|c| c.listener.as_ref())
-                    .is_some_and(|l| l.socket == socket)
-            })
-            .collect();
-        for id in half_open {
-            self.abort(id);
-        }
+        self.forget_handshakes(socket);
     }
 }

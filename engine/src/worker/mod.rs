@@ -9,23 +9,27 @@ pub mod connection;
 mod events;
 mod frame;
 mod grants;
+mod half_open;
 mod info;
 mod input;
 mod lifecycle;
 pub mod listeners;
 mod output;
 mod path;
+mod slab;
 pub mod slots;
 pub mod streams;
 pub mod timers;
 
 use crate::binds::EPHEMERAL;
 use crate::net::icmp::ErrorSender;
-use crate::net::{LocalAddresses, NeighborConfig, NeighborTable, PathMtus, RoutingTable};
+use crate::net::{
+    LocalAddresses, NeighborConfig, NeighborTable, PathMtus, RateLimit, RoutingTable,
+};
 use crate::shared::{Message, Shared, lock};
 use crate::stats::{Counter, Counters};
 use crate::sys;
-use crate::tcp::{Instant, IsnGenerator, PortSelector, TcpConfig};
+use crate::tcp::{Instant, IsnGenerator, PortSelector, SynCookies, TcpConfig};
 use chunks::ChunkPool;
 use connection::Connections;
 use context::socket::state;
@@ -48,6 +52,10 @@ const SHARED_CORE_SLEEP: u64 = 1_000;
 const SHARED_CORE_ACTIVE: u64 = 10_000;
 /// Sleep while the device takes no more frames: nothing tells when it does again.
 const FULL_RING_SLEEP: u64 = 100;
+/// RSTs to segments that match no connection, for each worker.
+const RESETS_PER_SECOND: u32 = 10_000;
+/// The same at once.
+const RESETS_BURST: u32 = 1_000;
 
 /// Everything of a worker but its queue.
 pub struct Stack {
@@ -64,7 +72,10 @@ pub struct Stack {
     neighbors: NeighborTable<(u32, u32)>,
     path_mtus: PathMtus,
     icmp_errors: ErrorSender,
+    /// RSTs to what matches no connection.
+    resets: RateLimit,
     isns: IsnGenerator,
+    cookies: SynCookies,
     ports: PortSelector,
     connections: Connections,
     listeners: Listeners,
@@ -148,10 +159,12 @@ impl Worker {
             routes,
             path_mtus: PathMtus::default(),
             icmp_errors: ErrorSender::default(),
+            resets: RateLimit::jittered(RESETS_PER_SECOND, RESETS_BURST, sys::random()),
             isns: IsnGenerator::new(key),
+            cookies: SynCookies::new(key),
             ports: PortSelector::new(sys::random(), EPHEMERAL),
             connections: Connections::new([k1, k0]),
-            listeners: Listeners::default(),
+            listeners: Listeners::new([k0, k1]),
             slots: Slots::new(&shared.segment, index),
             pool: ChunkPool::new(
                 shared.segment.geometry().chunks,

@@ -1,9 +1,9 @@
 //! What is sent: by which connection, how much in a turn, and to which station.
 
 use super::Stack;
-use super::connection::{Flow, Hop};
+use super::connection::{Flow, Hop, Place};
 use super::frame;
-use crate::net::{Address, Lookup, icmp};
+use crate::net::{Address, Lookup, icmp, ipv4::DEFAULT_TTL};
 use crate::stats::Counter;
 use crate::tcp::{self, Outgoing};
 use crate::wire::DropReason;
@@ -215,6 +215,9 @@ impl Stack {
 
     /// A neighbour's address is known now: what waited for it may go on.
     pub fn release_held(&mut self, token: (u32, u32)) {
+        if let Place::HalfOpen(id) = Place::unpack(token.0) {
+            self.on_half_open_way((id, token.1));
+        }
         if let Some(connection) = self.connections.get_stamped(token) {
             connection.held = false;
             self.mark(token.0);
@@ -231,12 +234,25 @@ impl Stack {
 
     /// Sends a segment that belongs to no connection, if the way is known.
     pub fn send_stray(&mut self, flow: &Flow, out: &Outgoing, hop: Hop) {
+        self.send_bare(flow, out, (0, DEFAULT_TTL), hop, None);
+    }
+
+    /// Sends a segment that no control block has made. `waiter` is told when the way is known, if
+    /// that is being found out.
+    pub fn send_bare(
+        &mut self,
+        flow: &Flow,
+        out: &Outgoing,
+        tos_ttl: (u8, u8),
+        hop: Hop,
+        waiter: Option<(u32, u32)>,
+    ) {
         let mut datagram = vec![0; frame::datagram_len(flow, out)];
-        frame::build_bare(flow, out, &mut datagram);
+        frame::build_bare(flow, out, tos_ttl, &mut datagram);
         if hop == Hop::Loopback {
             self.loop_back(datagram, 0);
         } else {
-            self.send_datagram(flow.remote, datagram);
+            self.send_datagram(flow.remote, datagram, waiter);
         }
     }
 
@@ -244,10 +260,10 @@ impl Stack {
     pub fn send_icmp(&mut self, reply: &icmp::Reply<'_>) {
         let mut datagram = vec![0; reply.len()];
         reply.emit(&mut datagram);
-        self.send_datagram(reply.dst.into(), datagram);
+        self.send_datagram(reply.dst.into(), datagram, None);
     }
 
-    fn send_datagram(&mut self, to: Address, datagram: Vec<u8>) {
+    fn send_datagram(&mut self, to: Address, datagram: Vec<u8>, waiter: Option<(u32, u32)>) {
         let Some(hop) = to.v4().and_then(|to| self.routes.lookup(to)) else {
             self.counters().drop_frame(DropReason::NoRoute);
             return;
@@ -263,6 +279,12 @@ impl Stack {
                 .emit(&mut frame);
                 frame.extend_from_slice(&datagram);
                 self.queue_control(frame);
+            }
+            Lookup::Pending if let Some(token) = waiter => {
+                if let Some(displaced) = self.neighbors.hold(hop.neighbor, token) {
+                    self.counters().drop_frame(DropReason::NeighborQueueFull);
+                    self.unhold(displaced);
+                }
             }
             // Nobody repeats these: the peer asks again.
             _ => self.counters().drop_frame(DropReason::NeighborUnreachable),

@@ -13,6 +13,7 @@ mod scripts;
 mod closing;
 mod connecting;
 mod events;
+mod floods;
 mod listening;
 mod memory;
 mod path_mtu;

@@ -1,0 +1,361 @@
+//! From SYN to accept queue: handshakes that peers have begun, and what they leave behind when
+//! there are too many of them.
+
+use super::Stack;
+use super::commands::read_options;
+use super::connection::{Flow, Hop, Place};
+use crate::shared::Listener;
+use crate::stats::Counter;
+use crate::tcp::{
+    Expiry, Flags, Patience, Request, Segment as TcpSegment, SeqNum, SocketOptions, State, Verdict,
+    reset_for, timeouts_within,
+};
+use context::socket::Socket;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Half-open connections of one worker, whatever the backlogs of its listeners.
+const MAX_HALF_OPEN: usize = 65_536;
+
+/// A half-open connection.
+pub struct HalfOpen {
+    /// What TCP remembers.
+    pub request: Request,
+    /// Addresses and ports.
+    pub flow: Flow,
+    /// The listener that it came in by.
+    pub listener: Arc<Listener>,
+    /// Where its segments come from.
+    pub hop: Hop,
+}
+
+/// What a listener's record asks of its connections.
+struct Terms {
+    options: SocketOptions,
+    tos_ttl: (u8, u8),
+    /// Timeouts that data is waited for (TCP_DEFER_ACCEPT).
+    defer: u8,
+}
+
+impl Stack {
+    fn terms(&self, listener: &Listener) -> Option<Terms> {
+        let record: &Socket = self.shared.segment.socket(listener.socket)?;
+        let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
+        let defer = record.options.defer_accept.load(Relaxed);
+        Some(Terms {
+            options,
+            tos_ttl,
+            defer: timeouts_within(defer, &self.tcp),
+        })
+    }
+
+    /// LISTEN received a SYN (RFC 9293 section 3.10.7.2).
+    pub fn on_syn(&mut self, listener: &Arc<Listener>, flow: Flow, syn: &TcpSegment<'_>, hop: Hop) {
+        let Some(room) = self.listeners.room(&self.shared.segment, listener) else {
+            return;
+        };
+        if self.pool.used() + (self.pool.budget() >> 6) > self.pool.budget() {
+            self.count(Counter::no_memory);
+            return;
+        }
+        if !room.to_accept {
+            // Cookies would only fill the queue further.
+            self.count(Counter::accept_queue_full);
+            return;
+        }
+        let Some(terms) = self.terms(listener) else {
+            return;
+        };
+        let full = !room.half_open || self.connections.half_open().len() >= MAX_HALF_OPEN;
+        if full && !self.tcp.syn_cookies {
+            self.count(Counter::backlog_full);
+        } else if full {
+            self.answer_with_cookie(listener, &flow, syn, hop, &terms);
+        } else {
+            self.begin_handshake(listener, flow, syn, hop, &terms);
+        }
+    }
+
+    fn begin_handshake(
+        &mut self,
+        listener: &Arc<Listener>,
+        flow: Flow,
+        syn: &TcpSegment<'_>,
+        hop: Hop,
+        terms: &Terms,
+    ) {
+        let (iss, ts_offset) = self.isn(&flow);
+        let mut request = Request::new(self.now, iss, ts_offset, syn);
+        let Some(answer) = request.syn_ack(self.now, &self.tcp, &terms.options) else {
+            return;
+        };
+        self.listeners.begin(listener);
+        let deadline = request.deadline();
+        let (id, stamp) = self.connections.insert_half_open(HalfOpen {
+            request,
+            flow,
+            listener: listener.clone(),
+            hop,
+        });
+        let token = (Place::HalfOpen(id).pack(), stamp);
+        self.wheel.set(deadline.as_micros(), token);
+        self.show_connections();
+        self.send_bare(&flow, &answer, terms.tos_ttl, hop, Some(token));
+    }
+
+    fn answer_with_cookie(
+        &mut self,
+        listener: &Arc<Listener>,
+        flow: &Flow,
+        syn: &TcpSegment<'_>,
+        hop: Hop,
+        terms: &Terms,
+    ) {
+        let (_, ts_offset) = self.isn(flow);
+        let ends = (flow.local_name(), flow.remote_name());
+        let (cfg, opts) = (&self.tcp, &terms.options);
+        let answer = self
+            .cookies
+            .answer(self.now, cfg, opts, ends, ts_offset, syn);
+        if let Some(answer) = answer {
+            self.count(Counter::cookies_sent);
+            self.listeners.cookie_sent(listener, self.now);
+            self.send_bare(flow, &answer, terms.tos_ttl, hop, None);
+        }
+    }
+
+    /// LISTEN received something else: the answer to a cookie, or what it must refuse.
+    pub fn on_listener_segment(
+        &mut self,
+        listener: &Arc<Listener>,
+        flow: Flow,
+        segment: &TcpSegment<'_>,
+        hop: Hop,
+    ) {
+        let acks = segment.flags.contains(Flags::ACK)
+            && !segment.flags.intersects(Flags::SYN | Flags::RST);
+        if !acks || !self.listeners.awaits_cookies(listener, self.now) {
+            self.refuse(&flow, segment, hop);
+            return;
+        }
+        let (_, ts_offset) = self.isn(&flow);
+        let ends = (flow.local_name(), flow.remote_name());
+        let request = self
+            .cookies
+            .check(self.now, &self.tcp, ends, ts_offset, segment);
+        let Some(request) = request else {
+            self.count(Counter::cookies_failed);
+            self.refuse(&flow, segment, hop);
+            return;
+        };
+        let room = self.listeners.room(&self.shared.segment, listener);
+        if !room.is_some_and(|room| room.to_accept) {
+            self.count(Counter::accept_queue_full);
+            return;
+        }
+        self.count(Counter::cookies_received);
+        self.establish(&request, flow, listener, hop, segment);
+    }
+
+    /// A segment for a half-open connection.
+    pub fn on_half_open_segment(&mut self, id: u32, segment: &TcpSegment<'_>) {
+        let now = self.now;
+        let Some(listener) = self.half_open_listener(id) else {
+            return;
+        };
+        let Some(terms) = self.terms(&listener) else {
+            return;
+        };
+        let Some(half_open) = self.connections.half_open().get(id) else {
+            return;
+        };
+        let (flow, hop) = (half_open.flow, half_open.hop);
+        let verdict = half_open.request.on_segment(now, segment, terms.defer);
+        let challenge = half_open.request.challenge(now);
+        let reason = match verdict {
+            Verdict::Drop(reason) => reason,
+            Verdict::Repeat(reason) => {
+                self.send_syn_ack(id, &terms);
+                reason
+            }
+            Verdict::Challenge(reason) => {
+                self.send_bare(&flow, &challenge, terms.tos_ttl, hop, None);
+                reason
+            }
+            Verdict::Reset(reason) => {
+                self.send_reset(&flow, segment, hop);
+                reason
+            }
+            Verdict::Aborted => {
+                self.forget_half_open(id);
+                return;
+            }
+            Verdict::Complete => {
+                self.complete(id, segment);
+                return;
+            }
+        };
+        self.counters().drop_segment(reason);
+    }
+
+    fn half_open_listener(&mut self, id: u32) -> Option<Arc<Listener>> {
+        let half_open = self.connections.half_open().get(id)?;
+        Some(half_open.listener.clone())
+    }
+
+    /// The handshake is complete: the connection goes to whoever accepts, if there is room.
+    fn complete(&mut self, id: u32, segment: &TcpSegment<'_>) {
+        let Some(listener) = self.half_open_listener(id) else {
+            return;
+        };
+        let room = self.listeners.room(&self.shared.segment, &listener);
+        if !room.is_some_and(|room| room.to_accept) {
+            // As Linux without tcp_abort_on_overflow: the peer repeats its data, we the SYN-ACK.
+            self.count(Counter::accept_queue_full);
+            if let Some(half_open) = self.connections.half_open().get(id) {
+                half_open.request.wait_for_room();
+            }
+            return;
+        }
+        if let Some(half_open) = self.forget_half_open(id) {
+            let HalfOpen {
+                request, flow, hop, ..
+            } = half_open;
+            self.establish(&request, flow, &listener, hop, segment);
+        }
+    }
+
+    fn establish(
+        &mut self,
+        request: &Request,
+        flow: Flow,
+        listener: &Arc<Listener>,
+        hop: Hop,
+        segment: &TcpSegment<'_>,
+    ) {
+        let Some(terms) = self.terms(listener) else {
+            return;
+        };
+        let tcb = request.establish(self.now, &self.tcp, &terms.options);
+        let id = self.adopt_connection(tcb, flow, hop, terms.tos_ttl);
+        if let Some(connection) = self.connections.get(id) {
+            connection.listener = Some(listener.clone());
+        }
+        self.on_segment(id, segment);
+        // The request has checked all that the control block checks; if they ever disagree, nobody
+        // is left to wait for this connection.
+        let stuck = |tcb: &crate::tcp::Tcb| tcb.state() == State::SynReceived;
+        if self.connections.get(id).is_some_and(|c| stuck(&c.tcb)) {
+            self.remove(id);
+        }
+    }
+
+    /// The timer of a half-open connection is due.
+    pub fn on_half_open_timer(&mut self, token: (u32, u32)) {
+        let now = self.now;
+        let Some(half_open) = self.connections.half_open().get_stamped(token) else {
+            return;
+        };
+        let listener = half_open.listener.clone();
+        let was_young = half_open.request.is_young();
+        let Some(terms) = self.terms(&listener) else {
+            return;
+        };
+        let patience = Patience {
+            retries: self
+                .listeners
+                .synack_retries(&listener, self.tcp.synack_retries),
+            defer: terms.defer,
+        };
+        let Some(half_open) = self.connections.half_open().get_stamped(token) else {
+            return;
+        };
+        let expiry = half_open.request.on_timer(now, &self.tcp, patience);
+        if expiry == Expiry::Over {
+            self.count(Counter::handshake_timeouts);
+            self.forget_half_open(token.0);
+            return;
+        }
+        let deadline = half_open.request.deadline();
+        if was_young {
+            self.listeners.grew_old(&listener);
+        }
+        let packed = (Place::HalfOpen(token.0).pack(), token.1);
+        self.wheel.set(deadline.as_micros(), packed);
+        if expiry == Expiry::Resend {
+            self.send_syn_ack(token.0, &terms);
+        }
+    }
+
+    /// The address of a half-open connection's neighbour is known now.
+    pub fn on_half_open_way(&mut self, token: (u32, u32)) {
+        let Some(half_open) = self.connections.half_open().get_stamped(token) else {
+            return;
+        };
+        let listener = half_open.listener.clone();
+        if let Some(terms) = self.terms(&listener) {
+            self.send_syn_ack(token.0, &terms);
+        }
+    }
+
+    fn send_syn_ack(&mut self, id: u32, terms: &Terms) {
+        let (now, cfg) = (self.now, self.tcp);
+        let Some(half_open) = self.connections.half_open().get(id) else {
+            return;
+        };
+        let (flow, hop) = (half_open.flow, half_open.hop);
+        if let Some(answer) = half_open.request.syn_ack(now, &cfg, &terms.options) {
+            self.send_bare(&flow, &answer, terms.tos_ttl, hop, None);
+        }
+    }
+
+    /// An ICMP error came about a SYN-ACK: nobody could be told of it but by silence.
+    pub fn on_half_open_error(&mut self, id: u32, seq: SeqNum) {
+        let half_open = self.connections.half_open().get(id);
+        if half_open.is_some_and(|h| h.request.has_sent(seq)) {
+            self.forget_half_open(id);
+        }
+    }
+
+    fn forget_half_open(&mut self, id: u32) -> Option<HalfOpen> {
+        let half_open = self.connections.remove_half_open(id)?;
+        self.listeners
+            .end(&half_open.listener, half_open.request.is_young());
+        self.show_connections();
+        Some(half_open)
+    }
+
+    /// A listener has ended: peers in mid-handshake learn of it when they go on.
+    pub fn forget_handshakes(&mut self, socket: u32) {
+        let of_listener = |h: &HalfOpen| h.listener.socket == socket;
+        let all: Vec<u32> = self
+            .connections
+            .half_open()
+            .iter()
+            .filter(|(_, half_open)| of_listener(half_open))
+            .map(|(id, _)| id)
+            .collect();
+        for id in all {
+            self.forget_half_open(id);
+        }
+    }
+
+    /// Answers a segment that matches nothing.
+    pub fn refuse(&mut self, flow: &Flow, segment: &TcpSegment<'_>, hop: Hop) {
+        self.count(Counter::no_connection);
+        self.send_reset(flow, segment, hop);
+    }
+
+    /// The RST that a segment provokes, at a bounded rate.
+    fn send_reset(&mut self, flow: &Flow, segment: &TcpSegment<'_>, hop: Hop) {
+        let Some(reset) = reset_for(segment) else {
+            return;
+        };
+        if self.resets.allow(self.now.as_micros()) {
+            self.count(Counter::resets_sent);
+            self.send_stray(flow, &reset, hop);
+        } else {
+            self.count(Counter::resets_limited);
+        }
+    }
+}
