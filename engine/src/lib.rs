@@ -2,6 +2,8 @@
 //! what an IP host knows about its network ([`net`]), the [`worker`] that drives them, one thread
 //! for each engine core, and the [`Engine`] that starts them and serves applications' requests.
 
+extern crate alloc;
+
 pub mod binds;
 mod control;
 mod engine;

@@ -1,12 +1,38 @@
 //! Fifth of RFC 9293 3.10.7.4: the ACK field, and what it means for window, loss recovery,
 //! round-trip time and state.
 
-use super::congestion::{AckSample, Cause};
+use super::congestion::AckSample;
 use super::event::{Drop, Events};
+use super::news::News;
+use super::options::MAX_SACK_BLOCKS;
 use super::recovery::Phase;
 use super::segment::{Flags, Segment};
 use super::tcb::{State, Tcb};
 use super::time::{Duration, Instant};
+
+/// What an ACK is, as loss recovery sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ack {
+    /// SND.UNA before it.
+    pub(super) una: u64,
+    /// It acknowledges something new.
+    pub(super) advanced: bool,
+    /// It is a duplicate (RFC 5681 section 2).
+    pub(super) duplicate: bool,
+    /// The timestamp that it echoes.
+    pub(super) echo: Option<u32>,
+    /// Segments that it newly acknowledges.
+    pub(super) acked_segments: u32,
+}
+
+/// The connection before an ACK.
+struct Before {
+    una: u64,
+    flight: u64,
+    lost: u64,
+    held: u32,
+    window_limited: bool,
+}
 
 impl Tcb {
     pub(super) fn process_ack(
@@ -55,32 +81,9 @@ impl Tcb {
         self.keepalive_probes = 0;
         let wnd = self.snd.scale.bytes(segment.window);
         let window_changed = self.snd.update_window(seq, ack, wnd);
-        let reported = self.take_sack_blocks(now, segment, ack);
         let mut events = Events::NONE;
-        if ack > self.snd.una {
-            events |= self.on_new_ack(now, segment, ack);
-        } else if self.snd.flight() > 0 {
-            let duplicate = if self.recovery.sack {
-                reported > 0
-            } else {
-                // RFC 5681 section 2: a window update is no duplicate.
-                let bare = segment.payload.is_empty() && !segment.flags.contains(Flags::FIN);
-                bare && !window_changed
-            };
-            if duplicate
-                && self
-                    .recovery
-                    .on_dup_ack(self.snd.una, self.send_mss().into())
-            {
-                self.enter_fast_recovery(now);
-            }
-        }
-        if reported > 0
-            && self
-                .recovery
-                .loss_reported(self.snd.una, self.send_mss().into())
-        {
-            self.enter_fast_recovery(now);
+        if self.snd.flight() > 0 {
+            events |= self.take_ack(now, segment, ack, window_changed);
         }
         if self.snd.flight() == 0 || self.snd.wnd == 0 {
             // The peer answers: however long its window stays shut, it is alive.
@@ -93,82 +96,164 @@ impl Tcb {
             self.probe_due = false;
             self.squeeze = false;
         }
-        if window_changed || reported > 0 {
+        if window_changed {
             events |= Events::SEND;
         }
         events
     }
 
-    /// Adds the segment's SACK blocks to the scoreboard; says how many bytes of them are news. Blocks
-    /// that reach outside what is outstanding are ignored (stale ones and duplicates' reports).
-    fn take_sack_blocks(&mut self, now: Instant, segment: &Segment<'_>, ack: u64) -> u64 {
-        if !self.recovery.sack || segment.options.sack.is_empty() {
-            return 0;
+    /// Takes an ACK while something is outstanding.
+    fn take_ack(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        acknowledged: u64,
+        window_changed: bool,
+    ) -> Events {
+        let before = Before {
+            una: self.snd.una,
+            flight: self.snd.flight(),
+            lost: self.rate.lost,
+            held: self.recovery.held,
+            window_limited: self.is_window_limited(),
+        };
+        let mut news = News::new(
+            now,
+            self.recovery.point,
+            self.rtt.min_rtt(),
+            self.sent.highest_sacked(),
+        );
+        if self.recovery.sack && !segment.options.sack.is_empty() {
+            self.take_sack_blocks(segment, acknowledged, &mut news);
         }
-        let mut news = 0;
-        for (left, right) in segment.options.sack.as_slice() {
-            let left = left.position(self.iss, self.snd.nxt);
-            let right = right.position(self.iss, self.snd.nxt);
-            if let (Some(left), Some(right)) = (left, right)
-                && ack.max(self.snd.una) < left
-                && left < right
-                && right <= self.snd.nxt
-            {
-                news += self.recovery.add_block(left..right);
-                self.rtt.on_sack(&(left..right), now);
-            }
+        let segments = self.sent.out.segments;
+        let mut events = Events::NONE;
+        let advanced = acknowledged > self.snd.una;
+        if advanced {
+            events |= self.advance(now, acknowledged, &mut news);
         }
-        news
+        // RFC 5681 section 2: neither data nor a window update makes a duplicate.
+        let bare = segment.payload.is_empty() && !segment.flags.contains(Flags::FIN);
+        let ack = Ack {
+            una: before.una,
+            advanced,
+            duplicate: !advanced && bare && !window_changed && !news.dsack,
+            echo: segment.options.timestamps.map(|(_, echo)| echo),
+            acked_segments: segments - self.sent.out.segments,
+        };
+        if !advanced && !ack.duplicate && news.delivered == 0 && !news.dsack {
+            return events;
+        }
+        self.learn(now, segment, &before, &ack, &news);
+        events | Events::SEND
     }
 
-    fn on_new_ack(&mut self, now: Instant, segment: &Segment<'_>, ack: u64) -> Events {
+    /// Draws the consequences of an ACK for the estimates, loss recovery and congestion control.
+    fn learn(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        before: &Before,
+        ack: &Ack,
+        news: &News,
+    ) {
+        let rtt = self.measure_round_trip(now, segment, ack, news);
+        self.rate.on_delivered(now, news.delivered, news.segments);
+        if let Some(latest) = news.latest {
+            self.rack.advance(now, latest);
+        }
+        let mss = self.send_mss();
+        if let Some(low) = news.reordered {
+            let high = self.sent.highest_sacked().max(news.highest_sacked);
+            self.rack.on_reordering(low, high, mss.into());
+        }
+        if let Some(newest) = news.newest {
+            self.rack.adapt(newest.delivered, self.rate.delivered);
+        }
+        self.judge_probe(now, ack, news);
+        self.recover(now, ack, news);
+
+        let lost = self.rate.lost - before.lost;
+        let phase = self.recovery.phase();
+        let sample = AckSample {
+            now,
+            una: self.snd.una,
+            nxt: self.snd.nxt,
+            acked: clamp_u32(self.snd.una - before.una),
+            delivered: clamp_u32(news.delivered),
+            lost: clamp_u32(lost),
+            marked: 0,
+            flight_before: clamp_u32(before.flight),
+            in_flight: clamp_u32(self.pipe()),
+            rtt,
+            rate: self.rate.measure(now, news, self.rtt.min_rtt()),
+            window_limited: before.window_limited || phase == Phase::Loss,
+            phase,
+        };
+        if news.delivered > 0 {
+            self.cc.get_mut().on_ack(&sample, mss);
+        }
+        self.reduce_window(self.delivered_for_window(before, ack, news), ack.advanced && lost == 0);
+        self.rearm_after_ack(now, ack);
+    }
+
+    /// What proportional rate reduction counts: a duplicate ACK of a peer without SACK stands for a
+    /// segment, which a later cumulative ACK does not count again.
+    fn delivered_for_window(&self, before: &Before, ack: &Ack, news: &News) -> u64 {
+        let mss = u64::from(self.send_mss());
+        if self.recovery.sack {
+            return news.delivered;
+        }
+        if ack.duplicate {
+            return mss;
+        }
+        let announced = u64::from(before.held) * mss;
+        news.delivered
+            .saturating_sub(announced)
+            .max(news.delivered.min(mss))
+    }
+
+    /// Adds the segment's SACK blocks to the records. Blocks that reach outside what is outstanding
+    /// are ignored.
+    fn take_sack_blocks(&mut self, segment: &Segment<'_>, ack: u64, news: &mut News) {
+        let blocks = segment.options.sack.as_slice();
+        let mut blocks = blocks.iter().map(|(left, right)| {
+            let left = left.position(self.iss, self.snd.nxt);
+            let right = right.position(self.iss, self.snd.nxt);
+            (left.unwrap_or(0), right.unwrap_or(0))
+        });
+        let mut ranges = [(0, 0); MAX_SACK_BLOCKS];
+        for (range, block) in ranges.iter_mut().zip(&mut blocks) {
+            *range = block;
+        }
+        self.take_dsack(&mut ranges, ack, news);
+        // In order, so that a block of this segment does not make another look late.
+        ranges.sort_unstable();
+        for (left, right) in ranges {
+            if ack.max(self.snd.una) < left && left < right && right <= self.snd.nxt {
+                self.sent.sack(left..right, news);
+            }
+        }
+    }
+
+    /// Whether the window, rather than the application, limits the flight that is outstanding.
+    fn is_window_limited(&self) -> bool {
+        self.snd.una < self.window_full_at
+            || (self.cc.cwnd() < self.cc.ssthresh()
+                && self.snd.flight().saturating_mul(2) >= self.cc.cwnd().into())
+    }
+
+    /// SND.UNA advances.
+    fn advance(&mut self, now: Instant, ack: u64, news: &mut News) -> Events {
+        let data_before = self.acked();
+        self.snd.una = ack;
+        self.sent.acknowledge(ack, news);
         if self.path.on_ack(ack) {
             self.take_larger_segments();
         }
-        let mss = self.send_mss();
-        let flight_before = self.snd.flight();
-        let acked = ack - self.snd.una;
-        let window_limited = self.snd.una < self.window_full_at
-            || (self.cc.cwnd() < self.cc.ssthresh()
-                && flight_before.saturating_mul(2) >= self.cc.cwnd().into());
-        let data_before = self.acked();
-        self.snd.una = ack;
         self.retries = 0;
         self.progress_at = now;
-
-        let rtt = match self.rtt.on_ack(ack, now) {
-            None => self.sample_echo(now, segment),
-            sample => sample,
-        };
-        let phase = self.recovery.phase();
-        let recovered = self.recovery.on_ack(ack, self.snd.nxt, acked, mss.into());
-        if recovered && phase == Phase::Fast {
-            let flight = clamp_u32(self.snd.flight());
-            self.cc.get_mut().on_recovered(now, flight, mss);
-        } else if phase != Phase::Fast {
-            let sample = AckSample {
-                now,
-                una: self.snd.una,
-                nxt: self.snd.nxt,
-                acked: clamp_u32(acked),
-                delivered: clamp_u32(acked),
-                lost: 0,
-                marked: 0,
-                flight_before: clamp_u32(flight_before),
-                in_flight: clamp_u32(self.pipe()),
-                rtt,
-                rate: None,
-                window_limited: window_limited || phase == Phase::Loss,
-                phase: self.recovery.phase(),
-            };
-            self.cc.get_mut().on_ack(&sample, mss);
-        }
-        if self.snd.flight() == 0 {
-            self.timers.retransmit = Instant::NEVER;
-        } else {
-            self.arm_retransmit(now);
-        }
-        let mut events = Events::SEND;
+        let mut events = Events::NONE;
         if self.acked() > data_before {
             events |= Events::WRITABLE;
         }
@@ -178,12 +263,41 @@ impl Tcb {
         events
     }
 
-    /// Takes a round-trip sample from the echoed timestamp when no timed segment gives a finer one.
+    fn rearm_after_ack(&mut self, now: Instant, ack: &Ack) {
+        if self.snd.flight() == 0 {
+            self.timers.retransmit = Instant::NEVER;
+        } else if ack.advanced && !self.recovery.waits {
+            if self.sent.first().is_some_and(|first| first.sacked) {
+                self.arm_for_reneging(now);
+            } else if !self.watch_for_tail_loss(now, true) {
+                self.arm_retransmit(now);
+            }
+        }
+    }
+
+    /// The round-trip time that the ACK tells; an echoed timestamp does where no segment sent once
+    /// gives a finer one.
+    fn measure_round_trip(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        ack: &Ack,
+        news: &News,
+    ) -> Option<Duration> {
+        if let Some((first, last)) = news.round_trips() {
+            self.rtt.sample(first);
+            self.rtt.note_min(last);
+            return Some(last);
+        }
+        if ack.advanced {
+            return self.sample_echo(now, segment);
+        }
+        None
+    }
+
+    /// Takes a round-trip sample from the echoed timestamp.
     pub(super) fn sample_echo(&mut self, now: Instant, segment: &Segment<'_>) -> Option<Duration> {
         let (_, echo) = segment.options.timestamps?;
-        if self.rtt.is_timing() && !self.recovering() {
-            return None;
-        }
         let rtt = self.ts.echoed(now, echo)?;
         self.rtt.sample(rtt);
         Some(rtt)
@@ -204,28 +318,6 @@ impl Tcb {
             }
             State::LastAck => self.enter_closed(),
             _ => Events::NONE,
-        }
-    }
-
-    fn enter_fast_recovery(&mut self, now: Instant) {
-        if self.repeat_probe(now) {
-            return;
-        }
-        let mss = self.send_mss();
-        self.cc
-            .get_mut()
-            .on_congestion(now, Cause::Loss, clamp_u32(self.snd.flight()), mss);
-        self.recovery
-            .enter_fast(self.snd.una, self.snd.nxt, mss.into());
-        self.counters.fast_recoveries = self.counters.fast_recoveries.saturating_add(1);
-        self.forget_timed_without_sack();
-        self.arm_retransmit(now);
-    }
-
-    /// Without SACK, an ACK that jumps over a filled hole says nothing about the last segment's trip.
-    pub(super) fn forget_timed_without_sack(&mut self) {
-        if !self.recovery.sack {
-            self.rtt.forget_timed();
         }
     }
 }

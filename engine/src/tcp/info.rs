@@ -50,6 +50,26 @@ pub struct Info {
     pub recv_buffer: u32,
     /// Sequence numbers sent and not acknowledged.
     pub in_flight: u64,
+    /// Segments sent and not acknowledged.
+    pub unacked_segments: u32,
+    /// Of these, those that the peer reports to hold (or that duplicate ACKs stand for).
+    pub sacked_segments: u32,
+    /// Of these, those believed lost.
+    pub lost_segments: u32,
+    /// Of these, those sent again and in flight.
+    pub resent_segments: u32,
+    /// Degree of reordering in segments.
+    pub reordering: u32,
+    /// Times that reordering was seen.
+    pub reordering_seen: u32,
+    /// Segments known to have arrived.
+    pub delivered_segments: u32,
+    /// Delivery rate in bytes a second, 0 before it was measured.
+    pub delivery_rate: u64,
+    /// The application limited the measured rate.
+    pub delivery_rate_app_limited: bool,
+    /// Bytes a second at which data leaves; `None` if it is not paced.
+    pub pacing_rate: Option<u64>,
     /// Bytes written and not yet sent.
     pub unsent: u64,
     /// Bytes of the stream acknowledged by the peer.
@@ -67,6 +87,7 @@ pub struct Info {
 impl Tcb {
     /// A snapshot of the connection.
     pub fn info(&self, now: Instant) -> Info {
+        let (delivery_rate, delivery_rate_app_limited) = self.rate.measured();
         let scales = (self.snd.scale.shift(), self.rcv.scale.shift());
         Info {
             state: self.state,
@@ -90,6 +111,16 @@ impl Tcb {
             recv_window: self.rcv.window(),
             recv_buffer: self.rcv.buffer(),
             in_flight: self.in_flight(),
+            unacked_segments: self.sent.out.segments,
+            sacked_segments: self.sent.sacked.segments + self.recovery.held,
+            lost_segments: self.sent.lost.segments,
+            resent_segments: self.sent.resent.segments,
+            reordering: self.rack.reordering.into(),
+            reordering_seen: self.rack.seen,
+            delivered_segments: self.rate.segments,
+            delivery_rate,
+            delivery_rate_app_limited,
+            pacing_rate: self.cc.pacing_rate(),
             unsent: self.unsent(),
             bytes_acked: self.acked(),
             bytes_received: self.received(),

@@ -3,12 +3,15 @@
 
 use core::ops::Range;
 
+use super::acknowledge::clamp_u32;
 use super::event::Events;
 use super::options::{Options, TIMESTAMPS_LEN};
+use super::rate::Stamp;
 use super::segment::{Flags, Outgoing};
 use super::seq::SeqNum;
 use super::tcb::{State, Tcb};
 use super::time::Instant;
+use super::timers::Watch;
 
 /// SACK blocks in an ACK: what fits beside timestamps.
 const SACK_BLOCKS: usize = 3;
@@ -107,15 +110,26 @@ impl Tcb {
         let blocks = options.len() as u32 - if self.ts.on { TIMESTAMPS_LEN as u32 } else { 0 };
         let cut = u64::from(self.send_mss()).min(u64::from(self.mss) - u64::from(blocks));
         let cut = cut.min(max_payload).max(1);
+        if self.probe.due
+            && let Some(segment) = self.next_tail_probe(now, cut, options)
+        {
+            return Some(segment);
+        }
         if let Some(segment) = self.next_retransmission(now, cut, max_payload, options) {
             return Some(segment);
         }
         if let Some(segment) = self.next_new_data(now, cut, max_payload, options) {
             return Some(segment);
         }
-        if let Some(segment) = self.next_doubtful(now, cut, options) {
-            return Some(segment);
+        if self.recovery.new_data_first && self.snd.nxt == self.recovery.point {
+            // No new data can go after all (RFC 5682 section 2.1 step 2b).
+            self.recovery.new_data_first = false;
+            self.recovery.frto = false;
+            if let Some(segment) = self.next_retransmission(now, cut, max_payload, options) {
+                return Some(segment);
+            }
         }
+        self.note_application_limit();
         if core::mem::take(&mut self.probe_due) {
             return Some(self.segment(self.snd.una - 1, Flags::ACK, options));
         }
@@ -172,20 +186,12 @@ impl Tcb {
         if data_end == self.snd.end && data_end > range.start {
             flags |= Flags::PSH;
         }
-        if self.timers.retransmit == Instant::NEVER || self.snd.flight() == 0 {
-            self.arm_retransmit(now);
-        }
         self.ack.on_data_sent(now, self.set.delayed_ack.get());
         self.sent_at = now;
         let mut segment = self.segment(range.start, flags, options);
         segment.payload = range.start - 1..data_end.max(range.start) - 1;
         segment.mss = cut as u16;
         segment
-    }
-
-    pub(super) fn pipe(&self) -> u64 {
-        self.recovery
-            .pipe(self.snd.una, self.snd.nxt, self.send_mss().into())
     }
 
     /// Room that the congestion window leaves. A window of one segment may be from when segments
@@ -201,33 +207,50 @@ impl Tcb {
         max_payload: u64,
         options: Options,
     ) -> Option<Outgoing> {
-        if !self.recovering() {
+        if self.recovery.new_data_first {
             return None;
         }
-        let (hole, first) = self
-            .recovery
-            .next_lost(self.snd.una, self.send_mss().into())?;
+        let lost = self.sent.next_lost()?;
         let room = self.congestion_room();
-        let room = if first || self.pipe() == 0 {
+        let room = if self.pipe() == 0 {
             room.max(cut)
         } else {
             room
         };
-        let range = self.piece(hole, cut, room.min(max_payload))?;
-        Some(self.retransmit(now, range, cut, options))
+        let range = self.piece(lost, cut, room.min(max_payload))?;
+        let first = range.start == self.snd.una;
+        let segment = self.retransmit(now, range, cut, options, false);
+        if first && self.timers.watch != Watch::Reordering {
+            self.arm_retransmit(now);
+        }
+        Some(segment)
     }
 
-    /// Fast recovery has room but neither a certain loss nor new data.
-    fn next_doubtful(&mut self, now: Instant, cut: u64, options: Options) -> Option<Outgoing> {
-        if !self.recovering() || self.congestion_room() < cut {
-            return None;
+    /// The tail loss probe: new data, even beyond the congestion window, or else the last segment
+    /// (RFC 8985 section 7.3).
+    fn next_tail_probe(&mut self, now: Instant, cut: u64, options: Options) -> Option<Outgoing> {
+        let nxt = self.snd.nxt;
+        let len = self.snd.end.saturating_sub(nxt).min(cut);
+        let new = len > 0 && self.snd.usable() >= len;
+        let segment = if new {
+            self.send_new(now, nxt..nxt + len, cut, options)
+        } else {
+            let last = self.sent.last_segment()?;
+            self.retransmit(now, last, cut, options, true)
+        };
+        self.probe.begin(self.snd.nxt, !new);
+        self.counters.tail_probes = self.counters.tail_probes.saturating_add(1);
+        Some(segment)
+    }
+
+    /// Nothing is left to send although the window has room: what is under way measures the
+    /// application rather than the network.
+    fn note_application_limit(&mut self) {
+        let pipe = self.pipe();
+        let starved = self.snd.end.saturating_sub(self.snd.nxt) < u64::from(self.mss);
+        if starved && pipe < u64::from(self.cc.cwnd()) {
+            self.rate.limit_by_application(pipe);
         }
-        let (una, nxt) = (self.snd.una, self.snd.nxt);
-        let range = self
-            .recovery
-            .next_doubtful(una, nxt, self.send_mss().into())?;
-        let range = self.piece(range, cut, cut)?;
-        Some(self.retransmit(now, range, cut, options))
     }
 
     /// As much from the start of `range` as `room` takes, cut into full segments unless all fits.
@@ -247,12 +270,34 @@ impl Tcb {
         range: Range<u64>,
         cut: u64,
         options: Options,
+        probe: bool,
     ) -> Outgoing {
-        self.recovery.on_retransmit(&range);
-        self.rtt.on_retransmit(&range);
-        let segments = (range.end - range.start).div_ceil(cut) as u32;
+        let bytes = range.end - range.start;
+        let segments = self.segments_in(&range, cut);
+        let stamp = self.stamp(now, if probe { 0 } else { bytes });
+        self.sent
+            .resend(&range, segments, cut as u16, stamp, probe);
+        if !probe {
+            self.undo.on_resend(now, segments);
+            self.recovery.prr.on_sent(bytes);
+        }
         self.counters.retransmits = self.counters.retransmits.saturating_add(segments);
+        self.counters.bytes_resent = self.counters.bytes_resent.saturating_add(bytes);
         self.data_segment(now, range, cut, options)
+    }
+
+    /// Segments of `cut` bytes that `range` takes; a FIN at its end rides on the last one.
+    fn segments_in(&self, range: &Range<u64>, cut: u64) -> u32 {
+        let data = range.end.min(self.snd.end).saturating_sub(range.start);
+        u32::try_from(data.div_ceil(cut).max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// The connection as a segment of `bytes` leaves; congestion control is told.
+    fn stamp(&mut self, now: Instant, bytes: u64) -> Stamp {
+        let pipe = self.pipe();
+        let limited = self.rate.is_app_limited();
+        self.cc.get_mut().on_sent(now, clamp_u32(pipe), limited);
+        self.rate.stamp(now, pipe + bytes, self.snd.flight() == 0)
     }
 
     fn next_new_data(
@@ -313,7 +358,7 @@ impl Tcb {
     /// Whether the last `tail` bytes of what is written, less than a segment, may go now: Nagle's
     /// rule (RFC 9293 3.7.4) in Minshall's variant, which minds only small segments in flight.
     fn may_send_tail(&mut self, now: Instant, len: u64, tail: u64) -> bool {
-        if tail == 0 || self.fin_wanted || self.push_to >= self.snd.nxt + len {
+        if tail == 0 || self.fin_wanted || self.recovery.new_data_first || self.push_to >= self.snd.nxt + len {
             return true;
         }
         if self.set.cork || self.more {
@@ -332,9 +377,12 @@ impl Tcb {
         cut: u64,
         options: Options,
     ) -> Outgoing {
-        if self.snd.flight() == 0 {
+        let idle = self.snd.flight() == 0;
+        if idle {
             self.progress_at = now;
         }
+        let stamp = self.stamp(now, range.end - range.start);
+        let segments = self.segments_in(&range, cut);
         let segment = self.data_segment(now, range.clone(), cut, options);
         let len = segment.payload_len() as u64;
         if range.end > self.snd.end {
@@ -347,10 +395,23 @@ impl Tcb {
         if range.end >= self.snd.end {
             self.timers.cork = Instant::NEVER;
         }
-        if self.recovery.sack || !self.recovering() {
-            self.rtt.time_segment(range.end, now);
-        }
+        self.recovery.prr.on_sent(range.end - range.start);
+        self.sent.push(range, segments, cut as u16, stamp);
+        self.watch_flight(now, idle);
         segment
+    }
+
+    /// New data left: something has to watch for its ACK.
+    fn watch_flight(&mut self, now: Instant, idle: bool) {
+        if self.probe.due || self.watch_for_tail_loss(now, idle) {
+            return;
+        }
+        if idle || self.timers.retransmit == Instant::NEVER {
+            self.arm_retransmit(now);
+        } else if self.timers.watch == Watch::TailLoss {
+            let at = self.timeout_of_first(now).max(now);
+            self.arm(Watch::Timeout, at);
+        }
     }
 
     /// Whether something waits that only the peer's window holds back, with nothing in flight whose

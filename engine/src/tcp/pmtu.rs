@@ -246,9 +246,7 @@ impl Tcb {
             return Events::NONE;
         }
         // Too big is not congestion: repeat in smaller pieces without slowing down.
-        self.recovery.enter_loss(self.snd.una, self.snd.nxt, false);
-        self.forget_timed_without_sack();
-        self.arm_retransmit(now);
+        self.repeat_in_smaller_segments(now);
         Events::SEND
     }
 
@@ -258,9 +256,7 @@ impl Tcb {
         let Some(end) = self.path.on_loss(self.snd.una) else {
             return false;
         };
-        self.recovery.too_big(self.snd.una, end);
-        self.forget_timed_without_sack();
-        self.arm_retransmit(now);
+        self.repair_without_reduction(now, end);
         true
     }
 
@@ -275,7 +271,7 @@ impl Tcb {
     pub(super) fn next_probe(&mut self, now: Instant, options: Options) -> Option<Outgoing> {
         self.path.largest_probe()?;
         let stamps = if self.ts.on { TIMESTAMPS_LEN } else { 0 };
-        let quiet = self.recovery.is_quiet() && options.len() == stamps;
+        let quiet = self.is_quiet() && options.len() == stamps;
         let mss = u64::from(self.mss);
         if !quiet || self.cc.cwnd() < LEAST_WINDOW * u32::from(self.mss) {
             return None;

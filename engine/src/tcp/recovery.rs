@@ -1,12 +1,13 @@
-//! Loss recovery: what was lost, what is in flight, what to repeat (RFC 6675; RFC 6582 towards a
-//! peer without SACK, whose duplicate ACKs then stand for segments that it holds).
+//! Loss recovery: fast recovery (RFC 6675; RFC 6582 towards a peer without SACK, whose duplicate ACKs
+//! then stand for segments that it holds), recovery after a timeout, and when each begins and ends.
 
-use core::ops::Range;
-
-use super::sack::Scoreboard;
-
-/// Duplicate ACKs that show a loss (RFC 5681 section 3.2).
-const DUP_THRESH: u32 = 3;
+use super::acknowledge::{Ack, clamp_u32};
+use super::congestion::Cause;
+use super::news::News;
+use super::prr::{Progress, Prr};
+use super::rack::{DUP_THRESH, count_lost};
+use super::tcb::Tcb;
+use super::time::{Duration, Instant};
 
 /// Where a connection stands in loss recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,22 +23,20 @@ pub enum Phase {
 /// State of loss recovery. Positions are those of the send direction.
 #[derive(Clone, Debug)]
 pub(super) struct Recovery {
-    phase: Phase,
+    pub(super) phase: Phase,
     /// The peer reports what it holds out of order.
     pub(super) sack: bool,
-    /// The first retransmission of fast recovery does not wait for the window (RFC 6675 5, 4.3).
-    first: bool,
-    /// Duplicate ACKs since snd.una last advanced.
-    dup_acks: u32,
-    /// snd.nxt when recovery began; recovery ends when all before it is acknowledged.
-    point: u64,
-    /// End of what was retransmitted in this recovery.
-    high_rxt: u64,
-    /// What the peer does not hold before here is lost, whatever the scoreboard says.
-    known_lost: u64,
-    /// snd.una has to pass this before another rescue retransmission (RFC 6675 NextSeg 4).
-    rescued: u64,
-    board: Scoreboard,
+    /// Segments that duplicate ACKs stand for, towards a peer without SACK.
+    pub(super) held: u32,
+    /// SND.NXT when recovery began; it ends when all before it is acknowledged.
+    pub(super) point: u64,
+    pub(super) prr: Prr,
+    /// After a timeout: whether it was spurious is being found out (RFC 5682).
+    pub(super) frto: bool,
+    /// For that, new data goes before repetitions, which wait for the next ACK.
+    pub(super) new_data_first: bool,
+    /// The timer waits for what may only be late.
+    pub(super) waits: bool,
 }
 
 impl Recovery {
@@ -45,290 +44,302 @@ impl Recovery {
         Recovery {
             phase: Phase::Open,
             sack: false,
-            first: false,
-            dup_acks: 0,
+            held: 0,
             point: 0,
-            high_rxt: 0,
-            known_lost: 0,
-            rescued: 0,
-            board: Scoreboard::default(),
+            prr: Prr::default(),
+            frto: false,
+            new_data_first: false,
+            waits: false,
         }
     }
 
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }
+}
 
-    /// Nothing lost, nothing reported out of order, no duplicate ACK.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.phase == Phase::Open && self.dup_acks == 0 && self.board.is_empty()
+impl Tcb {
+    /// Whether fast recovery or recovery after a timeout is under way.
+    pub(super) fn recovering(&self) -> bool {
+        self.recovery.phase != Phase::Open
     }
 
-    /// Notes a SACK block inside `una..nxt`; says how many bytes of it are news.
-    pub(super) fn add_block(&mut self, block: Range<u64>) -> u64 {
-        self.board.add(block)
+    /// Bytes in flight: sent, neither acknowledged nor reported nor lost, plus what was sent again.
+    pub(super) fn pipe(&self) -> u64 {
+        let held = u64::from(self.recovery.held) * u64::from(self.send_mss());
+        self.sent.pipe(self.snd.flight()).saturating_sub(held)
     }
 
-    /// A duplicate ACK came. Says whether fast recovery has to begin.
-    pub(super) fn on_dup_ack(&mut self, una: u64, mss: u64) -> bool {
-        self.dup_acks = self.dup_acks.saturating_add(1);
-        if self.phase != Phase::Open {
+    /// Draws the consequences of an ACK for loss recovery.
+    pub(super) fn recover(&mut self, now: Instant, ack: &Ack, news: &News) {
+        self.recovery.new_data_first = false;
+        self.recovery.waits = false;
+        if self.snd.una >= self.recovery.point && self.end_fast_recovery(now, ack) {
+            return;
+        }
+        match self.recovery.phase {
+            Phase::Fast => self.go_on_in_fast_recovery(now, ack),
+            Phase::Loss => self.go_on_after_timeout(now, ack, news),
+            Phase::Open => self.look_for_losses(now, ack),
+        }
+    }
+
+    /// All that was outstanding when recovery began is acknowledged. Says whether that was the end
+    /// of fast recovery and the whole meaning of this ACK.
+    fn end_fast_recovery(&mut self, now: Instant, ack: &Ack) -> bool {
+        if self.recovery.phase != Phase::Fast {
             return false;
         }
-        if self.sack {
-            self.dup_acks >= DUP_THRESH || self.board.lost_before(mss) > una
-        } else {
-            // RFC 6582 section 4.1: duplicates of what was repeated after a timeout show no loss.
-            self.dup_acks >= DUP_THRESH && una > self.point
+        self.recovery.held = 0;
+        if !self.try_undo_recovery(now, ack) {
+            let (flight, mss) = (clamp_u32(self.snd.flight()), self.send_mss());
+            self.cc.get_mut().on_recovered(now, flight, mss);
         }
+        self.recovery.phase = Phase::Open;
+        // RFC 6582 section 4.1: duplicates of what was repeated say nothing of what follows.
+        !self.recovery.sack && self.snd.una == self.recovery.point
     }
 
-    /// Whether SACK blocks show a loss at `una` that fast recovery has not begun to repair.
-    pub(super) fn loss_reported(&self, una: u64, mss: u64) -> bool {
-        self.phase == Phase::Open && self.sack && self.board.lost_before(mss) > una
-    }
-
-    /// Fast recovery begins with the segment at `una`.
-    pub(super) fn enter_fast(&mut self, una: u64, nxt: u64, mss: u64) {
-        self.phase = Phase::Fast;
-        self.first = true;
-        self.point = nxt;
-        self.high_rxt = una;
-        self.known_lost = (una + mss).min(nxt);
-        self.rescued = 0;
-    }
-
-    /// The timer expired, or the path refused the segments' size: all that is outstanding is lost.
-    pub(super) fn enter_loss(&mut self, una: u64, nxt: u64, repeated: bool) {
-        if repeated || self.board.reneged(una) {
-            self.board.clear();
+    /// At the end of recovery, whether it was needless; if so the window is given back.
+    fn try_undo_recovery(&mut self, now: Instant, ack: &Ack) -> bool {
+        if self.may_undo(ack) {
+            self.undo_reduction(now, false);
+            return true;
         }
-        self.phase = Phase::Loss;
-        self.first = false;
-        self.dup_acks = 0;
-        self.point = nxt;
-        self.high_rxt = una;
-        self.known_lost = nxt;
-    }
-
-    /// The segment `una..end` was too big for the path: it, and nothing else, is lost.
-    pub(super) fn too_big(&mut self, una: u64, end: u64) {
-        self.phase = Phase::Loss;
-        self.first = true;
-        self.dup_acks = 0;
-        self.point = end;
-        self.high_rxt = una;
-        self.known_lost = end;
-    }
-
-    /// snd.una advanced by `acked` bytes. Says whether recovery ended with that.
-    pub(super) fn on_ack(&mut self, una: u64, nxt: u64, acked: u64, mss: u64) -> bool {
-        self.board.advance(una);
-        self.high_rxt = self.high_rxt.max(una);
-        if self.phase == Phase::Open || una >= self.point {
-            let ended = self.phase != Phase::Open;
-            self.phase = Phase::Open;
-            self.first = false;
-            self.dup_acks = 0;
-            self.known_lost = 0;
-            return ended;
-        }
-        if self.phase == Phase::Fast && !self.sack {
-            // A partial ACK: the next segment is lost as well, and the rest of what was acknowledged
-            // had been announced by duplicates.
-            let announced = (acked / mss.max(1)).saturating_sub(1);
-            self.dup_acks = self
-                .dup_acks
-                .saturating_sub(u32::try_from(announced).unwrap_or(u32::MAX));
-            self.known_lost = (una + mss).min(nxt);
-        }
+        self.rack.persist = self.rack.persist.saturating_sub(1);
         false
     }
 
-    fn lost_before(&self, mss: u64) -> u64 {
-        match self.phase {
-            Phase::Open => 0,
-            _ => self.known_lost.max(self.board.lost_before(mss)),
-        }
+    pub(super) fn may_undo(&self, ack: &Ack) -> bool {
+        self.undo.is_possible() && (self.undo.all_duplicates() || self.echoes_original(ack.echo))
     }
 
-    /// Bytes in flight: sent, neither acknowledged nor reported nor lost, plus what was repeated.
-    pub(super) fn pipe(&self, una: u64, nxt: u64, mss: u64) -> u64 {
-        if self.is_quiet() {
-            return nxt - una;
-        }
-        let lost = self.lost_before(mss).clamp(una, nxt);
-        let repeated = if self.phase == Phase::Open {
-            una
+    fn go_on_in_fast_recovery(&mut self, now: Instant, ack: &Ack) {
+        if !ack.advanced {
+            self.hold_duplicate(ack);
         } else {
-            self.high_rxt.clamp(una, nxt)
+            self.release_held(ack);
+            if self.undo.is_possible() && self.echoes_original(ack.echo) {
+                // The hole was filled by a late original: others are late as well.
+                if self.recovery.sack {
+                    let (una, highest) = (ack.una, self.sent.highest_sacked());
+                    self.rack.on_reordering(una, highest, self.send_mss().into());
+                }
+                if self.sent.resent.segments > 0 {
+                    return;
+                }
+                self.undo_reduction(now, true);
+                self.recovery.phase = Phase::Open;
+            }
+        }
+        if self.recovery.phase == Phase::Fast && self.try_undo_by_dsack(now) {
+            self.recovery.phase = Phase::Open;
+        }
+        self.mark_losses(now, ack);
+        if self.recovery.phase == Phase::Open && self.sent.lost.segments > 0 {
+            self.enter_fast_recovery(now);
+        }
+    }
+
+    fn go_on_after_timeout(&mut self, now: Instant, ack: &Ack, news: &News) {
+        self.end_or_continue_loss(now, ack, news);
+        let resent = self.sent.resent.segments;
+        self.mark_losses(now, ack);
+        let lost_again = self.sent.resent.segments < resent;
+        let open = self.recovery.phase == Phase::Open;
+        if (open && self.sent.lost.segments > 0) || (!open && lost_again) {
+            self.enter_fast_recovery(now);
+        }
+    }
+
+    fn look_for_losses(&mut self, now: Instant, ack: &Ack) {
+        if ack.advanced {
+            self.recovery.held = 0;
+        }
+        self.hold_duplicate(ack);
+        self.try_undo_by_dsack(now);
+        if self.sent.resent.segments == 0 {
+            self.undo.end_episode();
+        }
+        self.mark_losses(now, ack);
+        if self.sent.lost.segments > 0 {
+            self.enter_fast_recovery(now);
+        }
+    }
+
+    /// Towards a peer without SACK: a duplicate ACK means that it holds one more segment.
+    pub(super) fn hold_duplicate(&mut self, ack: &Ack) {
+        if self.recovery.sack || !ack.duplicate {
+            return;
+        }
+        // The first one outstanding, at least, is missing.
+        let missing = self.sent.lost.segments.max(1);
+        if self.recovery.held + missing < self.sent.out.segments {
+            self.recovery.held += 1;
+        }
+    }
+
+    /// A partial ACK covers one repeated segment and others that duplicates had announced.
+    fn release_held(&mut self, ack: &Ack) {
+        if self.recovery.sack || ack.acked_segments == 0 {
+            return;
+        }
+        self.recovery.held = self.recovery.held.saturating_sub(ack.acked_segments - 1);
+        let outstanding = self.sent.out.segments.saturating_sub(self.sent.lost.segments);
+        self.recovery.held = self.recovery.held.min(outstanding);
+    }
+
+    /// Marks what this ACK shows to be lost, and arms the timer for what may only be late.
+    fn mark_losses(&mut self, now: Instant, ack: &Ack) {
+        if self.recovery.sack {
+            if let Some(wait) = self.detect_losses(now) {
+                self.wait_for_reordered(now, wait);
+            }
+            return;
+        }
+        let lost = match self.recovery.phase {
+            // RFC 6582 section 4.1: duplicates of what was repeated after a timeout show no loss.
+            Phase::Open => {
+                self.recovery.held >= DUP_THRESH.into() && self.snd.una > self.recovery.point
+            }
+            Phase::Fast => ack.advanced,
+            Phase::Loss => false,
         };
-        let sent = self.board.missing(lost..nxt) + self.board.missing(una..repeated);
-        if self.sack || self.phase == Phase::Loss {
-            return sent;
+        if lost {
+            let Tcb { sent, rate, cc, .. } = self;
+            sent.lose_first(|record| count_lost(rate, cc.get_mut(), record));
         }
-        // Limited transmit (RFC 3042) allows for two duplicates, fast recovery for all of them.
-        let held = match self.phase {
-            Phase::Open => self.dup_acks.min(DUP_THRESH - 1),
-            _ => self.dup_acks,
+    }
+
+    /// Something is lost: the window is reduced, and what is lost is sent again.
+    pub(super) fn enter_fast_recovery(&mut self, now: Instant) {
+        if self.repeat_probe(now) {
+            return;
+        }
+        let (mss, cwnd) = (self.send_mss(), self.cc.cwnd());
+        let flight = clamp_u32(self.snd.flight());
+        let probes = u32::from(self.probe.is_repetition());
+        self.undo
+            .begin(self.snd.una, self.sent.resent.segments + probes);
+        self.cc
+            .get_mut()
+            .on_congestion(now, Cause::Loss, flight, mss);
+        self.recovery.phase = Phase::Fast;
+        self.recovery.point = self.snd.nxt;
+        self.recovery.prr.begin(cwnd);
+        self.recovery.frto = false;
+        self.probe.end();
+        self.counters.fast_recoveries = self.counters.fast_recoveries.saturating_add(1);
+    }
+
+    /// The timer found late segments lost.
+    pub(super) fn on_reordering_timeout(&mut self, now: Instant) {
+        let (pipe, lost) = (self.pipe(), self.rate.lost);
+        self.detect_losses_by_age(now);
+        if self.rate.lost == lost {
+            return;
+        }
+        if self.recovery.phase != Phase::Fast {
+            self.enter_fast_recovery(now);
+            self.reduce_window(pipe.min(self.send_mss().into()), false);
+        }
+    }
+
+    /// Sets the window in fast recovery, unless the algorithm does that itself.
+    pub(super) fn reduce_window(&mut self, delivered: u64, safe: bool) {
+        if self.recovery.phase != Phase::Fast || self.cc.governs_recovery() || delivered == 0 {
+            return;
+        }
+        let progress = Progress {
+            delivered,
+            safe,
+            pipe: self.pipe(),
         };
-        sent.saturating_sub(u64::from(held) * mss)
+        let (ssthresh, mss) = (self.cc.ssthresh(), self.send_mss());
+        let window = self.recovery.prr.window(progress, ssthresh, mss);
+        self.cc.get_mut().set_cwnd(window.max(mss));
     }
 
-    /// The next range that is lost and not yet repeated (RFC 6675 NextSeg 1). The flag says that it
-    /// goes out whatever the window.
-    pub(super) fn next_lost(&self, una: u64, mss: u64) -> Option<(Range<u64>, bool)> {
-        if self.phase == Phase::Open {
-            return None;
+    /// The timer expired (RFC 6298 section 5): what is outstanding is lost, but for what left less
+    /// than a round trip ago. `again` says that nothing arrived since it did before.
+    pub(super) fn enter_loss(&mut self, now: Instant, again: bool) {
+        let (mss, flight) = (self.send_mss(), clamp_u32(self.snd.flight()));
+        let recovering = self.recovering();
+        let reduced = recovering
+            && self.snd.una < self.recovery.point
+            && !(self.recovery.phase == Phase::Loss && !again);
+        self.lose_outstanding(now);
+        if self.recovery.phase == Phase::Open
+            && self.sent.sacked.segments >= u32::from(self.rack.reordering)
+        {
+            self.rack.doubt_reordering();
         }
-        let hole = self
-            .board
-            .next_hole(self.high_rxt.max(una)..self.lost_before(mss))?;
-        Some((hole, self.first))
-    }
-
-    /// What may be repeated when there is window but neither a certain loss nor new data: a hole
-    /// below the highest report (NextSeg 3), or the end of the flight, once (NextSeg 4).
-    pub(super) fn next_doubtful(&mut self, una: u64, nxt: u64, mss: u64) -> Option<Range<u64>> {
-        if self.phase != Phase::Fast || !self.sack {
-            return None;
+        self.cc.get_mut().on_timeout(now, flight, mss, reduced);
+        if !reduced {
+            let probes = u32::from(self.probe.is_repetition());
+            self.undo
+                .begin(self.snd.una, self.sent.resent.segments + probes);
         }
-        let from = self.high_rxt.max(una);
-        if let Some(hole) = self.board.next_hole(from..self.board.highest()) {
-            return Some(hole.start..hole.end.min(hole.start + mss));
-        }
-        if una <= self.rescued {
-            return None;
-        }
-        self.rescued = self.point;
-        let tail = self.board.last_hole(from..nxt)?;
-        Some(tail.start.max(tail.end.saturating_sub(mss))..tail.end)
-    }
-
-    /// `range` was repeated.
-    pub(super) fn on_retransmit(&mut self, range: &Range<u64>) {
-        self.first = false;
-        if self.lost_or_reported(range) {
-            self.high_rxt = self.high_rxt.max(range.end);
+        self.recovery.phase = Phase::Loss;
+        self.recovery.point = self.snd.nxt;
+        self.recovery.frto = !recovering || again;
+        self.recovery.new_data_first = false;
+        self.probe.end();
+        let pipe = clamp_u32(self.pipe());
+        if pipe > 0 && !self.cc.governs_recovery() {
+            self.cc.get_mut().set_cwnd(pipe.saturating_add(mss));
         }
     }
 
-    /// A rescue at the end of the flight does not move high_rxt (RFC 6675 NextSeg 4).
-    fn lost_or_reported(&self, range: &Range<u64>) -> bool {
-        self.known_lost.max(self.board.highest()) >= range.end
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MSS: u64 = 100;
-
-    fn recovery(sack: bool) -> Recovery {
-        Recovery {
-            sack,
-            ..Recovery::new()
+    fn lose_outstanding(&mut self, now: Instant) {
+        self.recovery.held = 0;
+        let reneged = self.sent.first().is_some_and(|first| first.sacked);
+        if reneged {
+            // The peer discarded what it had reported (RFC 2018 section 8).
+            self.sent.forget_sacked();
         }
-    }
-
-    #[test]
-    fn three_duplicates_begin_recovery_and_two_do_not() {
-        let mut recovery = recovery(false);
-        assert!(!recovery.on_dup_ack(1, MSS));
-        assert!(!recovery.on_dup_ack(1, MSS));
-        assert!(recovery.on_dup_ack(1, MSS));
-    }
-
-    #[test]
-    fn one_report_of_more_than_two_segments_begins_recovery() {
-        let mut recovery = recovery(true);
-        recovery.add_block(101..401);
-        assert!(recovery.on_dup_ack(1, MSS));
-    }
-
-    #[test]
-    fn limited_transmit_lets_two_more_segments_go() {
-        let mut recovery = recovery(false);
-        for _ in 0..5 {
-            assert_eq!(
-                recovery.pipe(1, 1001, MSS),
-                1000 - MSS * recovery.dup_acks.min(2) as u64
-            );
-            recovery.on_dup_ack(1, MSS);
-        }
-    }
-
-    #[test]
-    fn sack_recovery_repeats_each_lost_hole_once() {
-        let mut recovery = recovery(true);
-        // Holes 1..101 and 301..401, both lost; 601..701 has only two ranges above it.
-        for block in [101..301, 401..601, 701..801] {
-            recovery.add_block(block);
-        }
-        recovery.enter_fast(1, 1001, MSS);
-        assert_eq!(recovery.pipe(1, 1001, MSS), 100 + 200);
-        assert_eq!(recovery.next_lost(1, MSS), Some((1..101, true)));
-        recovery.on_retransmit(&(1..101));
-        assert_eq!(recovery.pipe(1, 1001, MSS), 400);
-        assert_eq!(recovery.next_lost(1, MSS), Some((301..401, false)));
-        recovery.on_retransmit(&(301..401));
-        assert_eq!(recovery.next_lost(1, MSS), None);
-        assert_eq!(recovery.next_doubtful(1, 1001, MSS), Some(601..701));
-        recovery.on_retransmit(&(601..701));
-        assert_eq!(
-            recovery.next_doubtful(1, 1001, MSS),
-            Some(901..1001),
-            "one rescue"
+        let patient = self.recovery.sack && !reneged;
+        let una = self.snd.una;
+        let Tcb {
+            sent,
+            rack,
+            rate,
+            cc,
+            ..
+        } = self;
+        sent.find_lost(
+            |record| {
+                let first = record.start <= una;
+                let young = || rack.remaining(now, record, Duration::ZERO) > Duration::ZERO;
+                Some(first || !patient || !young())
+            },
+            |record| count_lost(rate, cc.get_mut(), record),
         );
-        recovery.on_retransmit(&(901..1001));
-        assert_eq!(recovery.next_doubtful(1, 1001, MSS), None);
-        assert!(!recovery.on_ack(601, 1001, 600, MSS));
-        assert!(recovery.on_ack(1001, 1001, 400, MSS));
-        assert!(recovery.is_quiet());
     }
 
-    #[test]
-    fn a_partial_ack_without_sack_repeats_the_next_segment() {
-        let mut recovery = recovery(false);
-        for _ in 0..3 {
-            recovery.on_dup_ack(1, MSS);
-        }
-        recovery.enter_fast(1, 1001, MSS);
-        recovery.on_retransmit(&(1..101));
-        assert_eq!(recovery.next_lost(1, MSS), None);
-        assert!(!recovery.on_ack(401, 1001, 400, MSS));
-        assert_eq!(recovery.next_lost(401, MSS), Some((401..501, false)));
-        assert!(recovery.on_ack(1001, 1001, 600, MSS));
+    /// The path refuses segments of this size: all are sent again, which is no congestion.
+    pub(super) fn repeat_in_smaller_segments(&mut self, now: Instant) {
+        let Tcb { sent, rate, cc, .. } = self;
+        sent.find_lost(
+            |_| Some(true),
+            |record| count_lost(rate, cc.get_mut(), record),
+        );
+        self.repair_without_reduction(now, self.snd.nxt);
     }
 
-    #[test]
-    fn a_timeout_loses_all_but_what_was_reported() {
-        let mut recovery = recovery(true);
-        recovery.add_block(301..401);
-        recovery.enter_loss(1, 1001, false);
-        assert_eq!(recovery.pipe(1, 1001, MSS), 0);
-        assert_eq!(recovery.next_lost(1, MSS), Some((1..301, false)));
-        recovery.on_retransmit(&(1..301));
-        assert_eq!(recovery.next_lost(1, MSS), Some((401..1001, false)));
+    /// What is lost before `point` is repaired, but is no sign of congestion.
+    pub(super) fn repair_without_reduction(&mut self, now: Instant, point: u64) {
+        self.recovery.held = 0;
+        self.recovery.phase = Phase::Loss;
+        self.recovery.point = point;
+        self.recovery.frto = false;
+        self.undo.cancel();
+        self.probe.end();
+        self.arm_retransmit(now);
     }
 
-    #[test]
-    fn a_peer_that_discards_what_it_reported_gets_it_again() {
-        let mut recovery = recovery(true);
-        recovery.add_block(101..201);
-        recovery.on_ack(101, 1001, 100, MSS);
-        recovery.enter_loss(101, 1001, false);
-        assert_eq!(recovery.next_lost(101, MSS), Some((101..1001, false)));
-    }
-
-    #[test]
-    fn duplicates_of_a_timeouts_repetitions_show_no_loss_without_sack() {
-        let mut recovery = recovery(false);
-        recovery.enter_loss(1, 1001, false);
-        assert!(recovery.on_ack(1001, 1501, 1000, MSS));
-        for _ in 0..6 {
-            assert!(!recovery.on_dup_ack(1001, MSS));
-        }
+    /// Nothing lost, nothing reported out of order, no duplicate ACK.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.recovering() && self.recovery.held == 0 && self.sent.sacked.segments == 0
     }
 }

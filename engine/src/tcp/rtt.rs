@@ -1,7 +1,6 @@
 //! Round-trip time and retransmission timeout (RFC 6298).
 
 use core::num::NonZeroU64;
-use core::ops::Range;
 
 use super::time::{Duration, Instant};
 
@@ -71,29 +70,6 @@ impl RttEstimator {
         self.timed = None;
     }
 
-    fn timed_ends_in(&self, range: &Range<u64>) -> bool {
-        let ends = |end: u64| range.start < end && end <= range.end;
-        self.timed.is_some_and(|(end, _)| ends(end.get()))
-    }
-
-    /// `range` is sent again: forgets the timed segment if its end is among that.
-    pub(super) fn on_retransmit(&mut self, range: &Range<u64>) {
-        if self.timed_ends_in(range) {
-            self.timed = None;
-        }
-    }
-
-    /// The peer reports to hold `range`: a sample if the end of the timed segment is among that.
-    pub(super) fn on_sack(&mut self, range: &Range<u64>, now: Instant) {
-        if self.timed_ends_in(range) {
-            self.on_ack(range.end, now);
-        }
-    }
-
-    pub(super) fn is_timing(&self) -> bool {
-        self.timed.is_some()
-    }
-
     /// If an ACK of everything before `ack` covers the timed segment, takes the sample.
     pub(super) fn on_ack(&mut self, ack: u64, now: Instant) -> Option<Duration> {
         let (end, sent) = self.timed?;
@@ -104,6 +80,16 @@ impl RttEstimator {
         let rtt = now.since(sent);
         self.sample(rtt);
         Some(rtt)
+    }
+
+    /// A round trip that says nothing of the timeout.
+    pub(super) fn note_min(&mut self, rtt: Duration) {
+        self.min = self.min.min(micros(rtt).max(1));
+    }
+
+    /// Least margin of the timeout above the round trip.
+    pub(super) fn rto_min(&self) -> Duration {
+        Duration::from_micros(self.rto_min.into())
     }
 
     /// The timer expired: doubles the timeout.

@@ -7,13 +7,18 @@ use super::congestion::Controller;
 use super::event::{Error, Events};
 use super::options::TIMESTAMPS_LEN;
 use super::pmtu::PathMtu;
-use super::recovery::{Phase, Recovery};
+use super::probe::TailProbe;
+use super::rack::Rack;
+use super::rate::DeliveryRate;
+use super::recovery::Recovery;
 use super::rtt::RttEstimator;
+use super::sent::Sent;
 use super::seq::SeqNum;
 use super::settings::Settings;
 use super::time::{Duration, Instant};
 use super::timers::Timers;
 use super::timestamps::Timestamps;
+use super::undo::Undo;
 use super::window::{RecvSpace, SendSpace};
 
 /// Connection states (RFC 9293 section 3.3.2); LISTEN has no control block.
@@ -64,6 +69,14 @@ pub struct Counters {
     pub timeouts: u32,
     /// Times that fast recovery began.
     pub fast_recoveries: u32,
+    /// Recoveries that turned out needless, and whose reduction was taken back.
+    pub undos: u32,
+    /// Tail loss probes sent.
+    pub tail_probes: u32,
+    /// Segments that the peer reports to have got twice.
+    pub dsacks: u32,
+    /// Bytes sent again.
+    pub bytes_resent: u64,
     /// Segments that came, super-segments counted once.
     pub segments_in: u64,
     /// Segments sent, super-segments counted once.
@@ -115,7 +128,12 @@ pub struct Tcb {
     pub(super) window_full_at: u64,
     /// Held partial segments before this go out (end of the cork's delay).
     pub(super) push_to: u64,
+    pub(super) sent: Sent,
     pub(super) recovery: Recovery,
+    pub(super) rack: Rack,
+    pub(super) probe: TailProbe,
+    pub(super) undo: Undo,
+    pub(super) rate: DeliveryRate,
     pub(super) assembler: Assembler,
     /// When SND.UNA last advanced, or data began to wait for that.
     pub(super) progress_at: Instant,
@@ -176,7 +194,12 @@ impl Tcb {
             cc: Controller::new(set.congestion, 0),
             window_full_at: 0,
             push_to: 0,
+            sent: Sent::default(),
             recovery: Recovery::new(),
+            rack: Rack::new(),
+            probe: TailProbe::default(),
+            undo: Undo::new(),
+            rate: DeliveryRate::new(),
             assembler: Assembler::default(),
             progress_at: now,
             heard_at: now,
@@ -468,10 +491,5 @@ impl Tcb {
     /// Whether bytes were received beyond [`received`](Self::received), out of order.
     pub fn has_holes(&self) -> bool {
         !self.assembler.is_empty()
-    }
-
-    /// Whether fast recovery or recovery after a timeout is under way.
-    pub(super) fn recovering(&self) -> bool {
-        self.recovery.phase() != Phase::Open
     }
 }

@@ -1,16 +1,35 @@
 //! What happens when time passes: retransmission (RFC 6298 section 5), window probes
 //! (RFC 9293 3.8.6.1), keepalive (3.8.4), delayed ACK, cork, FIN-WAIT-2 and TIME-WAIT.
 
+use super::acknowledge::clamp_u32;
 use super::event::{Error, Events};
 use super::settings::Keepalive;
 use super::tcb::{State, Tcb};
-use super::time::Instant;
+use super::time::{Duration, Instant};
+
+/// How much later than the reordering window its timer expires; Linux's TCP_TIMEOUT_MIN.
+const TIMER_SLACK: Duration = Duration::from_millis(2);
+
+/// Least wait for a peer that seems to have discarded what it reported.
+const RENEGING_PATIENCE: Duration = Duration::from_millis(10);
+
+/// What the retransmission timer waits for, while something is in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Watch {
+    /// The retransmission timeout.
+    Timeout,
+    /// An ACK of the end of the flight (RFC 8985 section 7).
+    TailLoss,
+    /// What may only be late (RFC 8985 section 6.3).
+    Reordering,
+}
 
 /// Deadlines of one connection; [`Instant::NEVER`] is not armed.
 #[derive(Clone, Debug)]
 pub(super) struct Timers {
     /// Retransmission while something is in flight, else the window probe.
     pub(super) retransmit: Instant,
+    pub(super) watch: Watch,
     pub(super) delayed_ack: Instant,
     pub(super) cork: Instant,
     pub(super) keepalive: Instant,
@@ -23,6 +42,7 @@ impl Timers {
         const NEVER: Instant = Instant::NEVER;
         Timers {
             retransmit: NEVER,
+            watch: Watch::Timeout,
             delayed_ack: NEVER,
             cork: NEVER,
             keepalive: NEVER,
@@ -33,6 +53,7 @@ impl Timers {
     fn next(&self) -> Instant {
         let Timers {
             retransmit,
+            watch: _,
             delayed_ack,
             cork,
             keepalive,
@@ -82,7 +103,7 @@ impl Tcb {
             events |= match self.state {
                 State::Closed => Events::NONE,
                 State::SynSent | State::SynReceived => self.on_handshake_timeout(now),
-                _ if self.snd.flight() > 0 => self.on_retransmission_timeout(now),
+                _ if self.snd.flight() > 0 => self.on_flight_timeout(now),
                 _ => self.on_probe_timeout(now),
             };
         }
@@ -95,11 +116,49 @@ impl Tcb {
     /// Arms the retransmission timer (or window probe) one timeout from `now`, or for the end of the
     /// user timeout if that comes first.
     pub(super) fn arm_retransmit(&mut self, now: Instant) {
-        let mut at = now + self.rtt.rto();
-        if let Some(timeout) = self.set.user_timeout {
-            at = at.min((self.progress_at + timeout.get()).max(now));
-        }
+        self.arm(Watch::Timeout, now + self.rtt.rto());
+        self.timers.retransmit = self.timers.retransmit.max(now);
+    }
+
+    /// Has the timer expire at `at`, or at the end of the user timeout if that comes first.
+    pub(super) fn arm(&mut self, watch: Watch, at: Instant) {
+        self.timers.watch = watch;
         self.timers.retransmit = at;
+        if let Some(timeout) = self.set.user_timeout {
+            let end = self.progress_at + timeout.get();
+            if end < at {
+                self.timers.watch = Watch::Timeout;
+                self.timers.retransmit = end;
+            }
+        }
+    }
+
+    /// What may only be late has `wait` more time.
+    pub(super) fn wait_for_reordered(&mut self, now: Instant, wait: Duration) {
+        let wait = (wait + TIMER_SLACK).min(self.rtt.rto());
+        self.arm(Watch::Reordering, now + wait);
+        self.recovery.waits = true;
+    }
+
+    /// The peer no longer acknowledges what it had reported: the rest of the timeout is not waited
+    /// for.
+    pub(super) fn arm_for_reneging(&mut self, now: Instant) {
+        let srtt = self.rtt.srtt().unwrap_or(Duration::ZERO);
+        let wait = (srtt / 2).max(RENEGING_PATIENCE).min(self.rtt.rto());
+        self.arm(Watch::Timeout, now + wait);
+    }
+
+    fn on_flight_timeout(&mut self, now: Instant) -> Events {
+        match self.timers.watch {
+            Watch::Timeout => return self.on_retransmission_timeout(now),
+            Watch::TailLoss => self.on_tail_loss_timeout(now),
+            Watch::Reordering => {
+                self.on_reordering_timeout(now);
+                let at = self.timeout_of_first(now).max(now + Duration::from_micros(1));
+                self.arm(Watch::Timeout, at);
+            }
+        }
+        Events::SEND
     }
 
     /// The peer let the user timeout (RFC 5482) pass without acknowledging anything.
@@ -146,16 +205,11 @@ impl Tcb {
         if self.give_up(now, self.data_retries()) {
             return self.time_out();
         }
-        let flight = u32::try_from(self.snd.flight()).unwrap_or(u32::MAX);
-        if self.path.on_timeout(now, timeouts, flight) {
+        if self.path.on_timeout(now, timeouts, clamp_u32(self.snd.flight())) {
             self.update_mss();
         }
-        let mss = self.send_mss();
-        self.cc.get_mut().on_timeout(now, flight, mss, repeated);
-        self.recovery
-            .enter_loss(self.snd.una, self.snd.nxt, repeated);
+        self.enter_loss(now, repeated);
         self.counters.timeouts = self.counters.timeouts.saturating_add(1);
-        self.forget_timed_without_sack();
         self.rtt.back_off();
         self.arm_retransmit(now);
         Events::SEND

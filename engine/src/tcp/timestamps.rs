@@ -71,6 +71,11 @@ impl Timestamps {
         echo == 0 || u64::from(age) <= now.since(first).as_millis() + 1
     }
 
+    /// Whether an echoed value is older than the clock was at `at`.
+    pub(super) fn is_before(&self, echo: u32, at: Instant) -> bool {
+        self.on && echo != 0 && before(echo, self.clock(at))
+    }
+
     /// Round-trip time that an echoed value tells, at least a tick. `None` if there is no echo or it
     /// cannot be ours.
     pub(super) fn echoed(&self, now: Instant, echo: u32) -> Option<Duration> {

@@ -228,6 +228,14 @@ impl Controller {
         self.get().cwnd()
     }
 
+    pub(super) fn pacing_rate(&self) -> Option<u64> {
+        self.get().pacing_rate()
+    }
+
+    pub(super) fn governs_recovery(&self) -> bool {
+        self.get().governs_recovery()
+    }
+
     pub(super) fn ssthresh(&self) -> u32 {
         self.get().ssthresh()
     }
