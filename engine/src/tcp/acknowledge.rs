@@ -193,7 +193,10 @@ impl Tcb {
         if news.delivered > 0 {
             self.cc.get_mut().on_ack(&sample, mss);
         }
-        self.reduce_window(self.delivered_for_window(before, ack, news), ack.advanced && lost == 0);
+        self.reduce_window(
+            self.delivered_for_window(before, ack, news),
+            ack.advanced && lost == 0,
+        );
         self.rearm_after_ack(now, ack);
     }
 

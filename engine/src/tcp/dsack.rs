@@ -27,7 +27,9 @@ impl Tcb {
     fn on_dsack(&mut self, range: Range<u64>, news: &mut News) {
         let mss = u64::from(self.send_mss());
         let segments = u32::try_from((range.end - range.start).div_ceil(mss)).unwrap_or(u32::MAX);
-        news.dsack_of_probe = segments == 1 && self.probe.repeats_up_to(range.end);
+        news.dsack_of_probe = segments == 1
+            && self.recovery.is_repeating_probe()
+            && self.recovery.probe_end == range.end;
         self.counters.dsacks = self.counters.dsacks.saturating_add(segments);
         if self.counters.dsacks > self.counters.retransmits {
             // The network duplicates, or the peer invents.

@@ -156,8 +156,10 @@ impl Tcb {
         self.progress_at = now;
         self.heard_at = now;
         self.timers.retransmit = Instant::NEVER;
-        if self.rtt.on_ack(1, now).is_none() {
+        if self.syn_retransmitted {
             self.sample_echo(now, segment);
+        } else {
+            self.rtt.sample(now.since(self.sent_at));
         }
         self.rtt.handshake_done(self.syn_retransmitted);
         if self.syn_retransmitted {

@@ -112,7 +112,10 @@ impl News {
         let too_fast = |min| record.ever_resent && self.now.since(stamp.sent_at) < min;
         if !self.min_rtt.is_some_and(too_fast) {
             let departure = (stamp.sent_at, end);
-            self.latest = Some(self.latest.map_or(departure, |latest| latest.max(departure)));
+            self.latest = Some(
+                self.latest
+                    .map_or(departure, |latest| latest.max(departure)),
+            );
         }
     }
 

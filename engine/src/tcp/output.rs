@@ -7,11 +7,11 @@ use super::acknowledge::clamp_u32;
 use super::event::Events;
 use super::options::{Options, TIMESTAMPS_LEN};
 use super::rate::Stamp;
+use super::recovery::Watch;
 use super::segment::{Flags, Outgoing};
 use super::seq::SeqNum;
 use super::tcb::{State, Tcb};
 use super::time::Instant;
-use super::timers::Watch;
 
 /// SACK blocks in an ACK: what fits beside timestamps.
 const SACK_BLOCKS: usize = 3;
@@ -79,7 +79,7 @@ impl Tcb {
         let options = self.syn_options(now);
         let window = self.rcv.advertise_in_syn();
         if self.timers.retransmit == Instant::NEVER {
-            self.rtt.time_segment(1, now);
+            self.sent_at = now;
             self.arm_retransmit(now);
         }
         if answer {
@@ -110,7 +110,7 @@ impl Tcb {
         let blocks = options.len() as u32 - if self.ts.on { TIMESTAMPS_LEN as u32 } else { 0 };
         let cut = u64::from(self.send_mss()).min(u64::from(self.mss) - u64::from(blocks));
         let cut = cut.min(max_payload).max(1);
-        if self.probe.due
+        if self.recovery.tail_probe_due
             && let Some(segment) = self.next_tail_probe(now, cut, options)
         {
             return Some(segment);
@@ -220,7 +220,7 @@ impl Tcb {
         let range = self.piece(lost, cut, room.min(max_payload))?;
         let first = range.start == self.snd.una;
         let segment = self.retransmit(now, range, cut, options, false);
-        if first && self.timers.watch != Watch::Reordering {
+        if first && self.recovery.watch != Watch::Reordering {
             self.arm_retransmit(now);
         }
         Some(segment)
@@ -238,7 +238,7 @@ impl Tcb {
             let last = self.sent.last_segment()?;
             self.retransmit(now, last, cut, options, true)
         };
-        self.probe.begin(self.snd.nxt, !new);
+        self.recovery.begin_probe(self.snd.nxt, !new);
         self.counters.tail_probes = self.counters.tail_probes.saturating_add(1);
         Some(segment)
     }
@@ -275,8 +275,7 @@ impl Tcb {
         let bytes = range.end - range.start;
         let segments = self.segments_in(&range, cut);
         let stamp = self.stamp(now, if probe { 0 } else { bytes });
-        self.sent
-            .resend(&range, segments, cut as u16, stamp, probe);
+        self.sent.resend(&range, segments, cut as u16, stamp, probe);
         if !probe {
             self.undo.on_resend(now, segments);
             self.recovery.prr.on_sent(bytes);
@@ -358,7 +357,11 @@ impl Tcb {
     /// Whether the last `tail` bytes of what is written, less than a segment, may go now: Nagle's
     /// rule (RFC 9293 3.7.4) in Minshall's variant, which minds only small segments in flight.
     fn may_send_tail(&mut self, now: Instant, len: u64, tail: u64) -> bool {
-        if tail == 0 || self.fin_wanted || self.recovery.new_data_first || self.push_to >= self.snd.nxt + len {
+        if tail == 0
+            || self.fin_wanted
+            || self.recovery.new_data_first
+            || self.push_to >= self.snd.nxt + len
+        {
             return true;
         }
         if self.set.cork || self.more {
@@ -403,12 +406,12 @@ impl Tcb {
 
     /// New data left: something has to watch for its ACK.
     fn watch_flight(&mut self, now: Instant, idle: bool) {
-        if self.probe.due || self.watch_for_tail_loss(now, idle) {
+        if self.recovery.tail_probe_due || self.watch_for_tail_loss(now, idle) {
             return;
         }
         if idle || self.timers.retransmit == Instant::NEVER {
             self.arm_retransmit(now);
-        } else if self.timers.watch == Watch::TailLoss {
+        } else if self.recovery.watch == Watch::TailLoss {
             let at = self.timeout_of_first(now).max(now);
             self.arm(Watch::Timeout, at);
         }

@@ -4,44 +4,29 @@
 use super::acknowledge::{Ack, clamp_u32};
 use super::congestion::Cause;
 use super::news::News;
+use super::recovery::{Recovery, Watch};
 use super::tcb::Tcb;
 use super::time::{Duration, Instant};
-use super::timers::Watch;
 
 /// Least delay beyond two round trips; Linux's TCP_TIMEOUT_MIN.
 const MARGIN: Duration = Duration::from_millis(2);
 
-/// State of the probe.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TailProbe {
-    /// SND.NXT when the probe left; 0 if none is under way.
-    end: u64,
-    /// It repeated a segment.
-    repeated: bool,
-    /// The timer expired: one is to be sent.
-    pub(super) due: bool,
-}
-
-impl TailProbe {
-    pub(super) fn is_repetition(&self) -> bool {
-        self.end != 0 && self.repeated
-    }
-
-    /// Whether a repetition that ends at `end` is under way.
-    pub(super) fn repeats_up_to(&self, end: u64) -> bool {
-        self.is_repetition() && self.end == end
+impl Recovery {
+    /// Whether a probe that repeats a segment is under way.
+    pub(super) fn is_repeating_probe(&self) -> bool {
+        self.probe_end != 0 && self.probe_repeats
     }
 
     /// A probe left, up to `end`.
-    pub(super) fn begin(&mut self, end: u64, repeated: bool) {
-        self.due = false;
-        self.end = end;
-        self.repeated = repeated;
+    pub(super) fn begin_probe(&mut self, end: u64, repeats: bool) {
+        self.tail_probe_due = false;
+        self.probe_end = end;
+        self.probe_repeats = repeats;
     }
 
-    /// The episode is over.
-    pub(super) fn end(&mut self) {
-        *self = TailProbe::default();
+    /// No probe is under way or wanted any more.
+    pub(super) fn end_probe(&mut self) {
+        self.begin_probe(0, false);
     }
 }
 
@@ -76,8 +61,8 @@ impl Tcb {
 
     /// The probe's timer expired.
     pub(super) fn on_tail_loss_timeout(&mut self, now: Instant) {
-        if self.probe.end == 0 && !self.recovering() {
-            self.probe.due = true;
+        if self.recovery.probe_end == 0 && !self.recovering() {
+            self.recovery.tail_probe_due = true;
             self.arm_retransmit(now);
         } else {
             let tick = Duration::from_micros(1);
@@ -88,16 +73,16 @@ impl Tcb {
 
     /// What an ACK tells of the probe (RFC 8985 section 7.4.2).
     pub(super) fn judge_probe(&mut self, now: Instant, ack: &Ack, news: &News) {
-        let (una, end) = (self.snd.una, self.probe.end);
+        let (una, end) = (self.snd.una, self.recovery.probe_end);
         if end == 0 || una < end {
             return;
         }
-        if !self.probe.repeated || news.dsack_of_probe {
-            self.probe.end();
+        if !self.recovery.probe_repeats || news.dsack_of_probe {
+            self.recovery.end_probe();
         } else if una > end {
             // No duplicate was reported: the probe has repaired a loss.
             let (flight, mss) = (clamp_u32(self.snd.flight()), self.send_mss());
-            self.probe.end();
+            self.recovery.end_probe();
             if !self.recovering() {
                 self.cc
                     .get_mut()
@@ -105,7 +90,7 @@ impl Tcb {
                 self.undo.cancel();
             }
         } else if ack.duplicate && news.sacked == 0 {
-            self.probe.end();
+            self.recovery.end_probe();
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Proportional rate reduction (RFC 6937, with the choice between its bounds of RFC 6937bis): in fast
 //! recovery the window falls to `ssthresh` in step with what is delivered.
 
+use super::acknowledge::clamp_u32;
+
 /// State of one recovery, in bytes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prr {
     /// The window when recovery began.
     prior: u32,
-    delivered: u64,
-    sent: u64,
+    delivered: u32,
+    sent: u32,
 }
 
 /// What one ACK means for the window.
@@ -32,7 +34,7 @@ impl Prr {
 
     /// Something was sent, new or again.
     pub(super) fn on_sent(&mut self, bytes: u64) {
-        self.sent += bytes;
+        self.sent = self.sent.saturating_add(clamp_u32(bytes));
     }
 
     /// The window after an ACK. Counts in whole segments, as the one who fills it does.
@@ -41,20 +43,21 @@ impl Prr {
         let target = u64::from(ssthresh) / mss * mss;
         let whole = |bytes: u64| bytes.div_ceil(mss) * mss;
         let (pipe, newly) = (whole(ack.pipe), whole(ack.delivered));
-        self.delivered += newly;
+        self.delivered = self.delivered.saturating_add(clamp_u32(newly));
+        let (delivered, sent) = (u64::from(self.delivered), u64::from(self.sent));
         let allowed = if pipe > target {
-            let share = u128::from(target) * u128::from(self.delivered);
-            let share = share.div_ceil(self.prior.max(1).into());
-            whole(u64::try_from(share).unwrap_or(u64::MAX / 2)).saturating_sub(self.sent)
+            // Both fit 32 bits.
+            let share = (target * delivered).div_ceil(self.prior.max(1).into());
+            whole(share).saturating_sub(sent)
         } else {
             // Below the target: as much as left the network, and in slow start while all goes well.
-            let conserve = self.delivered.saturating_sub(self.sent).max(newly);
+            let conserve = delivered.saturating_sub(sent).max(newly);
             let grow = if ack.safe { mss } else { 0 };
             (conserve + grow).min(target - pipe)
         };
         // The first repetition does not wait.
-        let allowed = if self.sent == 0 { allowed.max(mss) } else { allowed };
-        u32::try_from(pipe + whole(allowed)).unwrap_or(u32::MAX)
+        let allowed = if sent == 0 { allowed.max(mss) } else { allowed };
+        clamp_u32(pipe + whole(allowed))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Loss detection by time (RFC 8985): what left long enough before something that has arrived is lost.
 
+use super::acknowledge::clamp_u32;
 use super::congestion::CongestionControl;
 use super::rate::DeliveryRate;
 use super::sent::Record;
@@ -21,8 +22,8 @@ pub(super) struct Rack {
     /// When the most recently sent of the delivered segments had left, and its end.
     sent_at: Instant,
     end: u64,
-    /// Its round-trip time.
-    rtt: Duration,
+    /// Its round-trip time in microseconds.
+    rtt: u32,
     /// Something was delivered since losses were last looked for.
     pub(super) advanced: bool,
     /// Degree of reordering in segments.
@@ -44,7 +45,7 @@ impl Rack {
         Rack {
             sent_at: Instant::ZERO,
             end: 0,
-            rtt: Duration::ZERO,
+            rtt: 0,
             advanced: false,
             reordering: DUP_THRESH,
             seen: 0,
@@ -58,7 +59,7 @@ impl Rack {
     /// Something that left at `sent_at` and ends at `end` was delivered (step 2).
     pub(super) fn advance(&mut self, now: Instant, (sent_at, end): (Instant, u64)) {
         self.advanced = true;
-        self.rtt = now.since(sent_at);
+        self.rtt = clamp_u32(now.since(sent_at).as_micros());
         if (sent_at, end) > (self.sent_at, self.end) {
             (self.sent_at, self.end) = (sent_at, end);
         }
@@ -112,19 +113,15 @@ impl Rack {
 
     /// How much longer a record may take by its age alone.
     pub(super) fn remaining(&self, now: Instant, record: &Record, window: Duration) -> Duration {
-        (record.stamp.sent_at + self.rtt + window).since(now)
+        (record.stamp.sent_at + Duration::from_micros(self.rtt.into()) + window).since(now)
     }
 }
 
 /// Counts a record as lost, and tells congestion control.
-pub(super) fn count_lost(
-    rate: &mut DeliveryRate,
-    cc: &mut dyn CongestionControl,
-    record: &Record,
-) {
+pub(super) fn count_lost(rate: &mut DeliveryRate, cc: &mut dyn CongestionControl, record: &Record) {
     rate.lost += record.bytes();
     rate.lost_segments = rate.lost_segments.wrapping_add(record.segments);
-    let bytes = u32::try_from(record.bytes()).unwrap_or(u32::MAX);
+    let bytes = clamp_u32(record.bytes());
     let stamp = &record.stamp;
     let delivered = rate.delivered.saturating_sub(stamp.delivered);
     let lost = rate.lost.saturating_sub(stamp.lost);

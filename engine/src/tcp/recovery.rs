@@ -20,6 +20,17 @@ pub enum Phase {
     Loss,
 }
 
+/// What the retransmission timer waits for, while something is in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Watch {
+    /// The retransmission timeout.
+    Timeout,
+    /// An ACK of the end of the flight (RFC 8985 section 7).
+    TailLoss,
+    /// What may only be late (RFC 8985 section 6.3).
+    Reordering,
+}
+
 /// State of loss recovery. Positions are those of the send direction.
 #[derive(Clone, Debug)]
 pub(super) struct Recovery {
@@ -37,6 +48,14 @@ pub(super) struct Recovery {
     pub(super) new_data_first: bool,
     /// The timer waits for what may only be late.
     pub(super) waits: bool,
+    /// What the retransmission timer waits for, while something is in flight.
+    pub(super) watch: Watch,
+    /// The tail loss probe's timer expired: one is to be sent.
+    pub(super) tail_probe_due: bool,
+    /// The tail loss probe under way repeats a segment.
+    pub(super) probe_repeats: bool,
+    /// SND.NXT when it left; 0 if there is none.
+    pub(super) probe_end: u64,
 }
 
 impl Recovery {
@@ -50,6 +69,10 @@ impl Recovery {
             frto: false,
             new_data_first: false,
             waits: false,
+            watch: Watch::Timeout,
+            tail_probe_due: false,
+            probe_repeats: false,
+            probe_end: 0,
         }
     }
 
@@ -123,7 +146,8 @@ impl Tcb {
                 // The hole was filled by a late original: others are late as well.
                 if self.recovery.sack {
                     let (una, highest) = (ack.una, self.sent.highest_sacked());
-                    self.rack.on_reordering(una, highest, self.send_mss().into());
+                    self.rack
+                        .on_reordering(una, highest, self.send_mss().into());
                 }
                 if self.sent.resent.segments > 0 {
                     return;
@@ -185,7 +209,11 @@ impl Tcb {
             return;
         }
         self.recovery.held = self.recovery.held.saturating_sub(ack.acked_segments - 1);
-        let outstanding = self.sent.out.segments.saturating_sub(self.sent.lost.segments);
+        let outstanding = self
+            .sent
+            .out
+            .segments
+            .saturating_sub(self.sent.lost.segments);
         self.recovery.held = self.recovery.held.min(outstanding);
     }
 
@@ -218,7 +246,7 @@ impl Tcb {
         }
         let (mss, cwnd) = (self.send_mss(), self.cc.cwnd());
         let flight = clamp_u32(self.snd.flight());
-        let probes = u32::from(self.probe.is_repetition());
+        let probes = u32::from(self.recovery.is_repeating_probe());
         self.undo
             .begin(self.snd.una, self.sent.resent.segments + probes);
         self.cc
@@ -228,7 +256,7 @@ impl Tcb {
         self.recovery.point = self.snd.nxt;
         self.recovery.prr.begin(cwnd);
         self.recovery.frto = false;
-        self.probe.end();
+        self.recovery.end_probe();
         self.counters.fast_recoveries = self.counters.fast_recoveries.saturating_add(1);
     }
 
@@ -276,7 +304,7 @@ impl Tcb {
         }
         self.cc.get_mut().on_timeout(now, flight, mss, reduced);
         if !reduced {
-            let probes = u32::from(self.probe.is_repetition());
+            let probes = u32::from(self.recovery.is_repeating_probe());
             self.undo
                 .begin(self.snd.una, self.sent.resent.segments + probes);
         }
@@ -284,7 +312,7 @@ impl Tcb {
         self.recovery.point = self.snd.nxt;
         self.recovery.frto = !recovering || again;
         self.recovery.new_data_first = false;
-        self.probe.end();
+        self.recovery.end_probe();
         let pipe = clamp_u32(self.pipe());
         if pipe > 0 && !self.cc.governs_recovery() {
             self.cc.get_mut().set_cwnd(pipe.saturating_add(mss));
@@ -334,7 +362,7 @@ impl Tcb {
         self.recovery.point = point;
         self.recovery.frto = false;
         self.undo.cancel();
-        self.probe.end();
+        self.recovery.end_probe();
         self.arm_retransmit(now);
     }
 

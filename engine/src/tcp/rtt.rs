@@ -1,8 +1,6 @@
 //! Round-trip time and retransmission timeout (RFC 6298).
 
-use core::num::NonZeroU64;
-
-use super::time::{Duration, Instant};
+use super::time::Duration;
 
 /// Timeout after a SYN had to be retransmitted and no sample could be taken (RFC 6298 5.7).
 const RTO_AFTER_LOST_SYN: Duration = Duration::from_secs(3);
@@ -18,9 +16,6 @@ pub(super) struct RttEstimator {
     rto_max: u32,
     /// Doublings since the last valid sample (RFC 6298 5.5).
     backoff: u8,
-    /// The one segment being timed: position of its end, and when it left. Karn: none while it may
-    /// have been retransmitted.
-    timed: Option<(NonZeroU64, Instant)>,
 }
 
 fn micros(span: Duration) -> u32 {
@@ -37,7 +32,6 @@ impl RttEstimator {
             rto_min: micros(min),
             rto_max: micros(max),
             backoff: 0,
-            timed: None,
         }
     }
 
@@ -56,30 +50,6 @@ impl RttEstimator {
         self.backoff = 0;
         let margin = self.rttvar.saturating_mul(4).max(self.rto_min);
         self.rto = self.srtt.saturating_add(margin);
-    }
-
-    /// Starts timing the segment that ends at `end`, unless one is being timed.
-    pub(super) fn time_segment(&mut self, end: u64, now: Instant) {
-        if self.timed.is_none() {
-            self.timed = NonZeroU64::new(end).map(|end| (end, now));
-        }
-    }
-
-    /// Karn's rule: after a retransmission, nobody knows what an ACK answers.
-    pub(super) fn forget_timed(&mut self) {
-        self.timed = None;
-    }
-
-    /// If an ACK of everything before `ack` covers the timed segment, takes the sample.
-    pub(super) fn on_ack(&mut self, ack: u64, now: Instant) -> Option<Duration> {
-        let (end, sent) = self.timed?;
-        if ack < end.get() {
-            return None;
-        }
-        self.timed = None;
-        let rtt = now.since(sent);
-        self.sample(rtt);
-        Some(rtt)
     }
 
     /// A round trip that says nothing of the timeout.
@@ -187,19 +157,6 @@ mod tests {
         assert_eq!(rtt.rto(), Duration::from_secs(120));
         rtt.sample(Duration::from_millis(100));
         assert_eq!(rtt.rto(), Duration::from_millis(300));
-    }
-
-    #[test]
-    fn a_retransmitted_segment_gives_no_sample() {
-        let mut rtt = estimator();
-        rtt.time_segment(100, Instant::ZERO);
-        rtt.time_segment(200, Instant::from_millis(5));
-        assert_eq!(rtt.on_ack(99, Instant::from_millis(10)), None);
-        rtt.forget_timed();
-        assert_eq!(rtt.on_ack(200, Instant::from_millis(10)), None);
-        rtt.time_segment(300, Instant::from_millis(10));
-        let sample = rtt.on_ack(300, Instant::from_millis(17));
-        assert_eq!(sample, Some(Duration::from_millis(7)));
     }
 
     #[test]

@@ -102,9 +102,13 @@ pub(super) struct Sent {
     repair_from: u64,
     /// End of the highest report, 0 while there is none.
     highest_sacked: u64,
-    /// Records looked at or moved, for tests that bound the work.
+}
+
+/// Counts records looked at or moved, for tests that bound the work.
+fn note_work(records: usize) {
     #[cfg(test)]
-    pub(super) work: usize,
+    tests::WORK.with(|work| work.set(work.get() + records));
+    let _ = records;
 }
 
 impl Sent {
@@ -162,14 +166,6 @@ impl Sent {
         self.records[index] = record;
     }
 
-    fn note_work(&mut self, records: usize) {
-        #[cfg(test)]
-        {
-            self.work += records;
-        }
-        let _ = records;
-    }
-
     fn is_full(&self) -> bool {
         self.records.len() >= MAX_RECORDS
     }
@@ -204,7 +200,7 @@ impl Sent {
         if !before.takes(record) || !(same_time || self.is_full()) {
             return;
         }
-        self.note_work(self.records.len().min(self.records.len() - index));
+        note_work(self.records.len().min(self.records.len() - index));
         if let Some(record) = self.records.remove(index) {
             let before = &mut self.records[index - 1];
             before.end = record.end;
@@ -230,14 +226,15 @@ impl Sent {
         self.count(&left);
         self.count(&right);
         self.records[index] = left;
-        self.note_work(self.records.len() - index);
+        note_work(self.records.len() - index);
         self.records.insert(index + 1, right);
         true
     }
 
     /// The record that ends after `position`.
     fn find(&self, position: u64) -> usize {
-        self.records.partition_point(|record| record.end <= position)
+        self.records
+            .partition_point(|record| record.end <= position)
     }
 
     /// Notes a SACK block. Reports of parts of a segment count for none of it.
@@ -250,7 +247,7 @@ impl Sent {
             }
             let part = record.whole_segments(&block);
             let sacked = record.sacked;
-            self.note_work(1);
+            note_work(1);
             if let Some(part) = part
                 && !sacked
                 && let Some(at) = self.isolate(index, part)
@@ -311,7 +308,7 @@ impl Sent {
         }
         joined.mixed = true;
         self.records[first] = joined;
-        self.note_work(last - first + self.records.len() - first);
+        note_work(last - first + self.records.len() - first);
     }
 
     /// Forgets what lies before `ack`. Memory goes back once nothing is outstanding.
@@ -358,7 +355,7 @@ impl Sent {
         mut tell: impl FnMut(&Record),
     ) {
         for index in 0..self.records.len() {
-            self.note_work(1);
+            note_work(1);
             let record = &self.records[index];
             if record.sacked || record.to_repair() {
                 continue;
@@ -424,7 +421,7 @@ impl Sent {
         }
         let from = self.find(self.repair_from);
         let found = (from..self.records.len()).find(|index| self.records[*index].to_repair())?;
-        self.note_work(found - from + 1);
+        note_work(found - from + 1);
         let record = &self.records[found];
         self.repair_from = record.start;
         Some(record.start..record.end)
@@ -478,3 +475,7 @@ impl Sent {
         (flight + bytes(self.resent)).saturating_sub(out)
     }
 }
+
+#[cfg(test)]
+#[path = "tests/sent.rs"]
+mod tests;

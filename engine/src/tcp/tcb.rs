@@ -7,7 +7,6 @@ use super::congestion::Controller;
 use super::event::{Error, Events};
 use super::options::TIMESTAMPS_LEN;
 use super::pmtu::PathMtu;
-use super::probe::TailProbe;
 use super::rack::Rack;
 use super::rate::DeliveryRate;
 use super::recovery::Recovery;
@@ -131,7 +130,6 @@ pub struct Tcb {
     pub(super) sent: Sent,
     pub(super) recovery: Recovery,
     pub(super) rack: Rack,
-    pub(super) probe: TailProbe,
     pub(super) undo: Undo,
     pub(super) rate: DeliveryRate,
     pub(super) assembler: Assembler,
@@ -197,8 +195,7 @@ impl Tcb {
             sent: Sent::default(),
             recovery: Recovery::new(),
             rack: Rack::new(),
-            probe: TailProbe::default(),
-            undo: Undo::new(),
+            undo: Undo::default(),
             rate: DeliveryRate::new(),
             assembler: Assembler::default(),
             progress_at: now,

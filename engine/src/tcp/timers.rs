@@ -3,6 +3,7 @@
 
 use super::acknowledge::clamp_u32;
 use super::event::{Error, Events};
+use super::recovery::Watch;
 use super::settings::Keepalive;
 use super::tcb::{State, Tcb};
 use super::time::{Duration, Instant};
@@ -13,23 +14,11 @@ const TIMER_SLACK: Duration = Duration::from_millis(2);
 /// Least wait for a peer that seems to have discarded what it reported.
 const RENEGING_PATIENCE: Duration = Duration::from_millis(10);
 
-/// What the retransmission timer waits for, while something is in flight.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Watch {
-    /// The retransmission timeout.
-    Timeout,
-    /// An ACK of the end of the flight (RFC 8985 section 7).
-    TailLoss,
-    /// What may only be late (RFC 8985 section 6.3).
-    Reordering,
-}
-
 /// Deadlines of one connection; [`Instant::NEVER`] is not armed.
 #[derive(Clone, Debug)]
 pub(super) struct Timers {
     /// Retransmission while something is in flight, else the window probe.
     pub(super) retransmit: Instant,
-    pub(super) watch: Watch,
     pub(super) delayed_ack: Instant,
     pub(super) cork: Instant,
     pub(super) keepalive: Instant,
@@ -42,7 +31,6 @@ impl Timers {
         const NEVER: Instant = Instant::NEVER;
         Timers {
             retransmit: NEVER,
-            watch: Watch::Timeout,
             delayed_ack: NEVER,
             cork: NEVER,
             keepalive: NEVER,
@@ -53,7 +41,6 @@ impl Timers {
     fn next(&self) -> Instant {
         let Timers {
             retransmit,
-            watch: _,
             delayed_ack,
             cork,
             keepalive,
@@ -122,12 +109,12 @@ impl Tcb {
 
     /// Has the timer expire at `at`, or at the end of the user timeout if that comes first.
     pub(super) fn arm(&mut self, watch: Watch, at: Instant) {
-        self.timers.watch = watch;
+        self.recovery.watch = watch;
         self.timers.retransmit = at;
         if let Some(timeout) = self.set.user_timeout {
             let end = self.progress_at + timeout.get();
             if end < at {
-                self.timers.watch = Watch::Timeout;
+                self.recovery.watch = Watch::Timeout;
                 self.timers.retransmit = end;
             }
         }
@@ -149,12 +136,14 @@ impl Tcb {
     }
 
     fn on_flight_timeout(&mut self, now: Instant) -> Events {
-        match self.timers.watch {
+        match self.recovery.watch {
             Watch::Timeout => return self.on_retransmission_timeout(now),
             Watch::TailLoss => self.on_tail_loss_timeout(now),
             Watch::Reordering => {
                 self.on_reordering_timeout(now);
-                let at = self.timeout_of_first(now).max(now + Duration::from_micros(1));
+                let at = self
+                    .timeout_of_first(now)
+                    .max(now + Duration::from_micros(1));
                 self.arm(Watch::Timeout, at);
             }
         }
@@ -186,7 +175,6 @@ impl Tcb {
         self.syn_retransmitted = true;
         self.syn_due = true;
         self.counters.retransmits = self.counters.retransmits.saturating_add(1);
-        self.rtt.forget_timed();
         self.rtt.back_off();
         self.arm_retransmit(now);
         Events::SEND
@@ -205,7 +193,10 @@ impl Tcb {
         if self.give_up(now, self.data_retries()) {
             return self.time_out();
         }
-        if self.path.on_timeout(now, timeouts, clamp_u32(self.snd.flight())) {
+        if self
+            .path
+            .on_timeout(now, timeouts, clamp_u32(self.snd.flight()))
+        {
             self.update_mss();
         }
         self.enter_loss(now, repeated);

@@ -5,9 +5,12 @@
 use super::tcb::Tcb;
 use super::time::Instant;
 
-/// What is known of the repetitions since the window was last reduced.
+/// What is known of the repetitions since the window was last reduced; nothing while there was none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Undo(Option<Box<Repetitions>>);
+
 #[derive(Clone, Debug)]
-pub(super) struct Undo {
+struct Repetitions {
     /// SND.UNA when the window was reduced; 0 if there is nothing to undo.
     marker: u64,
     /// Segments repeated since and not reported as duplicates. `None` before the first.
@@ -17,59 +20,77 @@ pub(super) struct Undo {
 }
 
 impl Undo {
-    pub(super) fn new() -> Self {
-        Undo {
-            marker: 0,
-            unanswered: None,
-            resent_at: Instant::NEVER,
-        }
+    fn get(&mut self) -> &mut Repetitions {
+        self.0.get_or_insert_with(|| {
+            Box::new(Repetitions {
+                marker: 0,
+                unanswered: None,
+                resent_at: Instant::NEVER,
+            })
+        })
     }
 
     /// The window is reduced while `resent` segments are in flight for the second time.
     pub(super) fn begin(&mut self, una: u64, resent: u32) {
-        self.marker = una;
-        self.unanswered = (resent > 0).then_some(resent);
+        let this = self.get();
+        this.marker = una;
+        this.unanswered = (resent > 0).then_some(resent);
     }
 
     /// Nothing can be undone any more.
     pub(super) fn cancel(&mut self) {
-        self.marker = 0;
+        if let Some(this) = &mut self.0 {
+            this.marker = 0;
+        }
     }
 
     pub(super) fn is_possible(&self) -> bool {
-        self.marker != 0
+        self.0.as_ref().is_some_and(|this| this.marker != 0)
     }
 
     pub(super) fn on_resend(&mut self, now: Instant, segments: u32) {
-        self.resent_at = self.resent_at.min(now);
-        let unanswered = self.unanswered.unwrap_or(0);
-        self.unanswered = Some(unanswered.saturating_add(segments));
+        let this = self.get();
+        this.resent_at = this.resent_at.min(now);
+        this.unanswered = Some(this.unanswered.unwrap_or(0).saturating_add(segments));
     }
 
     /// Nothing repeated is in flight any more.
     pub(super) fn end_episode(&mut self) {
-        self.resent_at = Instant::NEVER;
+        if let Some(this) = &mut self.0 {
+            this.resent_at = Instant::NEVER;
+        }
     }
 
     /// `segments` that end at `end` arrived twice.
     pub(super) fn on_duplicates(&mut self, segments: u32, end: u64) {
-        if self.marker != 0 && end > self.marker {
-            self.unanswered = self.unanswered.map(|n| n.saturating_sub(segments));
+        if let Some(this) = &mut self.0
+            && this.marker != 0
+            && end > this.marker
+        {
+            this.unanswered = this.unanswered.map(|n| n.saturating_sub(segments));
         }
     }
 
     /// All that was repeated since the reduction arrived twice.
     pub(super) fn all_duplicates(&self) -> bool {
-        self.marker != 0 && self.unanswered == Some(0)
+        let all = |this: &Repetitions| this.marker != 0 && this.unanswered == Some(0);
+        self.0.as_deref().is_some_and(all)
+    }
+
+    /// When the first repetition left, if one may still be under way.
+    fn resent_at(&self) -> Option<Instant> {
+        let at = self.0.as_ref()?.resent_at;
+        (at != Instant::NEVER).then_some(at)
     }
 }
 
 impl Tcb {
     /// Whether `echo`, the timestamp that an ACK echoes, is older than the first repetition.
     pub(super) fn echoes_original(&self, echo: Option<u32>) -> bool {
-        let resent_at = self.undo.resent_at;
-        resent_at != Instant::NEVER
-            && echo.is_some_and(|echo| self.ts.is_before(echo, resent_at))
+        match (self.undo.resent_at(), echo) {
+            (Some(resent_at), Some(echo)) => self.ts.is_before(echo, resent_at),
+            _ => false,
+        }
     }
 
     /// Gives the window back. `forget_lost`: what counts as lost is believed to be on its way.

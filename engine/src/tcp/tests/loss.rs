@@ -21,7 +21,10 @@ fn pair(sack: bool) -> (Host, Host) {
 /// Carries `packets`, sent at `now`, but those at `lost`, one by one with their ACKs, which arrive
 /// 10 ms later.
 fn carry(now: Instant, from: &mut Host, to: &mut Host, packets: &[Packet], lost: &[usize]) {
-    let (there, back) = (now + Duration::from_millis(5), now + Duration::from_millis(10));
+    let (there, back) = (
+        now + Duration::from_millis(5),
+        now + Duration::from_millis(10),
+    );
     for (index, packet) in packets.iter().enumerate() {
         if !lost.contains(&index) {
             let _ = to.receive(there, packet);
