@@ -156,11 +156,12 @@ impl Tcb {
         self.progress_at = now;
         self.heard_at = now;
         self.timers.retransmit = Instant::NEVER;
-        if self.syn_retransmitted {
+        if self.syn_retransmitted || self.sent_at == Instant::NEVER {
             self.sample_echo(now, segment);
         } else {
             self.rtt.sample(now.since(self.sent_at));
         }
+        self.sent_at = now;
         self.rtt.handshake_done(self.syn_retransmitted);
         if self.syn_retransmitted {
             // A handshake that needed its timer starts with one segment (RFC 6928 section 2).

@@ -300,7 +300,8 @@ impl Request {
             tcb.rcv.scale = WindowScale::new(shift);
         }
         if cookie || self.retransmits > 0 {
-            tcb.rtt.forget_timed();
+            // Nobody knows which SYN-ACK the peer answers.
+            tcb.sent_at = Instant::NEVER;
         }
         tcb.syn_retransmitted = self.timeouts > 0;
         tcb.counters.retransmits = self.retransmits.into();
