@@ -295,7 +295,7 @@ impl Tcb {
         let recovering = self.recovering();
         let reduced = recovering
             && self.snd.una < self.recovery.point
-            && !(self.recovery.phase == Phase::Loss && !again);
+            && (again || self.recovery.phase != Phase::Loss);
         self.lose_outstanding(now);
         if self.recovery.phase == Phase::Open
             && self.sent.sacked.segments >= u32::from(self.rack.reordering)
