@@ -256,6 +256,12 @@ impl Worker {
         Ok(worked)
     }
 
+    /// When [`round`](Worker::round) has something to do although nobody asks, in microseconds;
+    /// `u64::MAX` for never.
+    pub fn next_deadline(&self) -> u64 {
+        self.stack.next_deadline()
+    }
+
     /// Brings those counters up to date that say how much there is now.
     pub fn report(&mut self) {
         self.stack.report();
