@@ -8,7 +8,7 @@ use crate::expression;
 use crate::flow::{Strictness, pattern};
 use crate::script::{Action, Body, CallLine, Event, Script, Time};
 use network::Network;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -114,6 +114,7 @@ pub fn run(
         host,
         record,
         sockets: HashMap::new(),
+        connecting: HashSet::new(),
         blocked: Vec::new(),
         scheduled: 0,
         happened: 0,
@@ -166,6 +167,8 @@ struct Runner<'a> {
     record: bool,
     network: Network,
     sockets: HashMap<i64, Descriptor>,
+    /// The host's descriptors that have tried to connect.
+    connecting: HashSet<i32>,
     blocked: Vec<Blocked>,
     /// When the last event was to happen, and when it did.
     scheduled: u64,
@@ -223,6 +226,11 @@ impl Runner<'_> {
 
     fn call(&mut self, number: usize, line: &CallLine, base: u64) -> Result<(), String> {
         let call = call::call(line, |fd| self.own(fd))?;
+        if let Call::Connect { fd } = call
+            && self.connecting.insert(fd)
+        {
+            self.network.connects();
+        }
         let ticket = self.host.call(&call);
         if let Some(until) = line.until {
             self.blocked.push(Blocked {
@@ -286,18 +294,16 @@ impl Runner<'_> {
         }
         let first = line.arguments.first().and_then(|fd| call::number(fd).ok());
         match (call, first) {
-            (Call::Connect { .. }, Some(fd)) => {
-                self.at_hand = Some(fd);
-                self.network.connects();
-            }
+            (Call::Connect { .. }, Some(fd)) => self.at_hand = Some(fd),
             (Call::Send { .. }, Some(fd)) => {
                 if let Some(descriptor) = self.sockets.get_mut(&fd) {
                     descriptor.written += outcome.value.max(0) as u64;
                 }
             }
             (Call::Receive { flags, .. }, Some(fd)) => self.read(fd, *flags, outcome)?,
-            (Call::Close { .. }, Some(fd)) => {
+            (Call::Close { fd: own }, Some(fd)) => {
                 self.sockets.remove(&fd);
+                self.connecting.remove(own);
             }
             _ => {}
         }
