@@ -100,8 +100,8 @@ impl fmt::Display for Icmp {
 }
 
 /// The first thing in which `got` is not what was expected; nothing that the script leaves open
-/// counts. Timestamps and cookies are for [`crate::flow`] to compare.
-pub fn difference(expected: &Packet, got: &Packet) -> Option<&'static str> {
+/// counts, nor does PSH unless `push`. Timestamps and cookies are for [`crate::flow`] to compare.
+pub fn difference(expected: &Packet, got: &Packet, push: bool) -> Option<&'static str> {
     let ecn = match (expected.ecn, got.ecn) {
         (None, _) => true,
         (Some(Ecn::AnyEct), Some(Ecn::Is(bits))) => matches!(bits, 1 | 2),
@@ -117,7 +117,7 @@ pub fn difference(expected: &Packet, got: &Packet) -> Option<&'static str> {
         return Some("the ports");
     }
     match (&expected.body, &got.body) {
-        (Body::Tcp(expected), Body::Tcp(got)) => segment_difference(expected, got),
+        (Body::Tcp(expected), Body::Tcp(got)) => segment_difference(expected, got, push),
         (Body::Icmp(expected), Body::Icmp(got)) => {
             let same =
                 (&expected.kind, &expected.code, expected.id) == (&got.kind, &got.code, got.id);
@@ -127,8 +127,9 @@ pub fn difference(expected: &Packet, got: &Packet) -> Option<&'static str> {
     }
 }
 
-fn segment_difference(expected: &Tcp, got: &Tcp) -> Option<&'static str> {
-    if expected.flags != got.flags {
+fn segment_difference(expected: &Tcp, got: &Tcp, push: bool) -> Option<&'static str> {
+    let seen = if push { !0 } else { !flag::PSH };
+    if (expected.flags ^ got.flags) & seen != 0 {
         return Some("the flags");
     }
     if expected.seq != got.seq {

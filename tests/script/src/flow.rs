@@ -25,6 +25,8 @@ pub struct Flow {
     /// Initial sequence numbers, as the script has them.
     local_start: u32,
     remote_start: Option<u32>,
+    /// That of the peer's last SYN, which the stack may not have taken.
+    offered: Option<u32>,
     /// The script's and the wire's value of each timestamp sent.
     clock: Vec<(u32, u32)>,
     /// The same of cookies.
@@ -39,6 +41,8 @@ pub struct Strictness {
     pub tick: Option<u64>,
     /// By how many microseconds they may be wrong.
     pub tolerance: u64,
+    /// Whether PSH must be where the script has it.
+    pub push: bool,
     /// Whether payload must be the pattern: not where urgent data makes holes in the stream.
     pub payload: bool,
 }
@@ -60,13 +64,14 @@ impl Flow {
     pub fn inject(&mut self, tcp: &Tcp) -> Result<Segment, String> {
         let syn = tcp.flags & flag::SYN != 0;
         if syn {
-            if tcp.flags & flag::ACK == 0 && self.remote_start.is_some_and(|s| s != tcp.seq) {
-                // A new life of the same pair of ports.
-                (self.ahead, self.clock) = (None, Vec::new());
+            // Perhaps a new life of the same ports: the stack's SYN would say so.
+            self.offered = Some(tcp.seq);
+            if self.remote_start.is_none() && self.ahead.is_some() {
+                self.remote_start = Some(tcp.seq);
             }
-            self.remote_start = Some(tcp.seq);
         }
-        let start = self.remote_start.unwrap_or(tcp.seq);
+        let start = self.offered.filter(|_| syn).or(self.remote_start);
+        let start = start.unwrap_or(tcp.seq);
         let first = u64::from(tcp.seq.wrapping_sub(start).wrapping_sub(u32::from(!syn)));
         let mut options = Vec::new();
         for option in tcp.options.iter().flatten() {
@@ -138,6 +143,12 @@ impl Flow {
         };
         if segment.flags & flag::SYN != 0 {
             self.local = Some(segment.src_port);
+            if self.offered.is_some() && self.offered != self.remote_start {
+                if self.remote_start.is_some() && segment.flags & flag::ACK != 0 {
+                    (self.ahead, self.clock) = (None, Vec::new());
+                }
+                self.remote_start = self.offered;
+            }
             if self.ahead.is_none() {
                 self.local_start = expected_tcp.map_or(0, |tcp| tcp.seq);
                 self.ahead = Some(segment.seq.wrapping_sub(self.local_start));
@@ -186,7 +197,7 @@ impl Flow {
         datagram: &Datagram,
         strict: Strictness,
     ) -> Result<(), String> {
-        let difference = match check::difference(expected, got) {
+        let difference = match check::difference(expected, got, strict.push) {
             Some(what) => Err(format!("{what} is different")),
             None => Ok(()),
         };

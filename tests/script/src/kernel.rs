@@ -246,6 +246,10 @@ impl Host for Kernel {
             .try_for_each(|(name, value)| set(name, value))
     }
 
+    fn is_exact(&self) -> bool {
+        false
+    }
+
     /// Linux's timers grow coarser with their length, up to an eighth of it.
     fn tolerance(&self, delta: u64) -> u64 {
         self.tolerance + delta / 8

@@ -79,6 +79,10 @@ pub trait Host {
     /// It has no equivalent here.
     fn command(&mut self, command: &str) -> Result<(), String>;
 
+    /// Whether PSH is on the last segment of a write and nowhere else: Linux also has it wherever a
+    /// super-segment happens to end, whose size follows the pacing rate.
+    fn is_exact(&self) -> bool;
+
     /// How far an event may be from its time, `delta` after the one before.
     fn tolerance(&self, delta: u64) -> u64;
 }
@@ -110,7 +114,7 @@ pub fn run(
     record: bool,
 ) -> Result<(), Failure> {
     let mut runner = Runner {
-        network: Network::new(addresses, strictness(script, host.tolerance(0))),
+        network: Network::new(addresses, strictness(script, host)),
         host,
         record,
         sockets: HashMap::new(),
@@ -129,7 +133,7 @@ pub fn run(
     runner.end().map_err(|what| Failure { line, what })
 }
 
-fn strictness(script: &Script, tolerance: u64) -> Strictness {
+fn strictness(script: &Script, host: &dyn Host) -> Strictness {
     let option = |name: &str| script.options.iter().find(|(n, _)| n == name);
     // Urgent bytes are taken out of the stream.
     let urgent = script.events.iter().any(|event| match &event.action {
@@ -140,7 +144,8 @@ fn strictness(script: &Script, tolerance: u64) -> Strictness {
     });
     Strictness {
         tick: option("tcp_ts_tick_usecs").and_then(|(_, value)| value.parse().ok()),
-        tolerance,
+        tolerance: host.tolerance(0),
+        push: host.is_exact(),
         payload: !urgent,
     }
 }
@@ -159,6 +164,7 @@ struct Blocked {
     ticket: Ticket,
     call: Call,
     expected: CallLine,
+    since: u64,
     until: u64,
 }
 
@@ -238,6 +244,7 @@ impl Runner<'_> {
                 ticket,
                 call,
                 expected: line.clone(),
+                since: base,
                 until: base + until,
             });
             return Ok(());
@@ -253,9 +260,7 @@ impl Runner<'_> {
 
     fn finish_blocked(&mut self) -> Result<(), String> {
         for blocked in std::mem::take(&mut self.blocked) {
-            let slack = self
-                .host
-                .tolerance(blocked.until.saturating_sub(self.scheduled));
+            let slack = self.host.tolerance(blocked.until - blocked.since);
             let name = &blocked.expected.name;
             let of = format!("{name}() of line {}", blocked.line);
             let end = (blocked.until + slack).max(self.host.now());

@@ -200,6 +200,10 @@ impl Host for Stack {
         }
     }
 
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     fn tolerance(&self, _delta: u64) -> u64 {
         TOLERANCE
     }

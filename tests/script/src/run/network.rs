@@ -162,7 +162,7 @@ impl Network {
     fn compare(&mut self, expected: &Packet, datagram: &Datagram) -> (Packet, Result<(), String>) {
         let Payload::Tcp(segment) = &datagram.payload else {
             let got = icmp_packet(datagram);
-            let verdict = match check::difference(expected, &got) {
+            let verdict = match check::difference(expected, &got, true) {
                 None => Ok(()),
                 Some(what) => Err(format!("{what} is different")),
             };

@@ -1,7 +1,7 @@
 //! Linux's sysctls, as far as our configuration has an equivalent.
 
 use crate::bed::Setup;
-use engine::tcp::Duration;
+use engine::tcp::{Algorithm, Duration, MtuProbing};
 
 /// Carries out `sysctl -q name=value …`.
 ///
@@ -81,6 +81,22 @@ fn set(setup: &mut Setup, name: &str, value: &str) -> Result<(), String> {
         "ipv4.tcp_wmem" => {
             (setup.config.send_buffer, setup.config.send_buffer_max) = sizes()?;
         }
+        "ipv4.tcp_syncookies" => tcp.syn_cookies = on()?,
+        "ipv4.tcp_congestion_control" => {
+            let known = Algorithm::ALL.into_iter();
+            let found = known.into_iter().find(|a| a.name() == value);
+            tcp.congestion = found.ok_or_else(wrong)?;
+        }
+        "ipv4.tcp_mtu_probing" => {
+            tcp.mtu_probing = match value {
+                "0" => MtuProbing::Off,
+                "1" => MtuProbing::BlackHole,
+                "2" => MtuProbing::Always,
+                _ => return Err(wrong()),
+            };
+        }
+        // Tail loss probes, which the stack does not have.
+        "ipv4.tcp_early_retrans" if value == "0" => {}
         "core.somaxconn" => setup.config.somaxconn = number()? as u32,
         _ => return Err(wrong()),
     }
