@@ -232,9 +232,12 @@ impl Runner<'_> {
 
     fn call(&mut self, number: usize, line: &CallLine, base: u64) -> Result<(), String> {
         let call = call::call(line, |fd| self.own(fd))?;
-        if let Call::Connect { fd } = call
-            && self.connecting.insert(fd)
-        {
+        let connects = match call {
+            Call::Connect { fd } => Some(fd),
+            Call::Send { fd, flags, .. } if flags & libc::MSG_FASTOPEN != 0 => Some(fd),
+            _ => None,
+        };
+        if connects.is_some_and(|fd| self.connecting.insert(fd)) {
             self.network.connects();
         }
         let ticket = self.host.call(&call);

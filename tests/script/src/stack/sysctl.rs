@@ -95,8 +95,6 @@ fn set(setup: &mut Setup, name: &str, value: &str) -> Result<(), String> {
                 _ => return Err(wrong()),
             };
         }
-        // Tail loss probes, which the stack does not have.
-        "ipv4.tcp_early_retrans" if value == "0" => {}
         "core.somaxconn" => setup.config.somaxconn = number()? as u32,
         _ => return Err(wrong()),
     }
