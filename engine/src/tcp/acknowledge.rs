@@ -75,14 +75,20 @@ impl Tcb {
         seq: u64,
         ack: u64,
     ) -> Events {
+        let reports = self.recovery.sack && !segment.options.sack.is_empty();
         if ack < self.snd.una {
-            return Events::NONE;
+            // An old one may still have news of what arrived.
+            return if reports {
+                self.take_ack(now, segment, ack, true)
+            } else {
+                Events::NONE
+            };
         }
         self.keepalive_probes = 0;
         let wnd = self.snd.scale.bytes(segment.window);
         let window_changed = self.snd.update_window(seq, ack, wnd);
         let mut events = Events::NONE;
-        if self.snd.flight() > 0 {
+        if self.snd.flight() > 0 || reports {
             events |= self.take_ack(now, segment, ack, window_changed);
         }
         if self.snd.flight() == 0 || self.snd.wnd == 0 {
@@ -102,7 +108,7 @@ impl Tcb {
         events
     }
 
-    /// Takes an ACK while something is outstanding.
+    /// Takes an ACK while something is outstanding, or with reports of what arrived.
     fn take_ack(
         &mut self,
         now: Instant,
@@ -268,7 +274,9 @@ impl Tcb {
 
     fn rearm_after_ack(&mut self, now: Instant, ack: &Ack) {
         if self.snd.flight() == 0 {
-            self.timers.retransmit = Instant::NEVER;
+            if ack.advanced {
+                self.timers.retransmit = Instant::NEVER;
+            }
         } else if ack.advanced && !self.recovery.waits {
             if self.sent.first().is_some_and(|first| first.sacked) {
                 self.arm_for_reneging(now);

@@ -34,6 +34,14 @@ impl Assembler {
         self.ranges.last().map_or(0, |held| held.end)
     }
 
+    /// The first part of `range` that was received before.
+    pub(super) fn overlap(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        let at = self.ranges.partition_point(|held| held.end <= range.start);
+        let held = self.ranges.get(at)?;
+        let overlap = range.start.max(held.start)..range.end.min(held.end);
+        (!overlap.is_empty()).then_some(overlap)
+    }
+
     /// Notes the arrival of a range, which may overlap what is held.
     pub(super) fn insert(&mut self, range: Range<u64>) -> Result<(), Full> {
         if range.is_empty() {
@@ -116,6 +124,17 @@ mod tests {
         assert_eq!(recent(&assembler), [10..60]);
         let assembler = holding(&[10..40, 20..30]);
         assert_eq!(recent(&assembler), [10..40]);
+    }
+
+    #[test]
+    fn what_came_twice_is_known() {
+        let assembler = holding(&[10..20, 30..40]);
+        assert_eq!(assembler.overlap(&(5..10)), None);
+        assert_eq!(assembler.overlap(&(5..15)), Some(10..15));
+        assert_eq!(assembler.overlap(&(12..13)), Some(12..13));
+        assert_eq!(assembler.overlap(&(15..35)), Some(15..20));
+        assert_eq!(assembler.overlap(&(20..30)), None);
+        assert_eq!(assembler.overlap(&(40..50)), None);
     }
 
     #[test]

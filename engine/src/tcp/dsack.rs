@@ -6,6 +6,23 @@ use super::news::News;
 use super::tcb::Tcb;
 
 impl Tcb {
+    /// Of a segment with `range`, notes what was received before, to be reported once (section 4):
+    /// what lies below RCV.NXT, or else what overlaps something received out of order.
+    pub(super) fn note_duplicate(&mut self, range: Range<u64>) {
+        if !self.recovery.sack || range.is_empty() {
+            return;
+        }
+        let old = range.start..range.end.min(self.rcv.nxt);
+        let duplicate = if old.is_empty() {
+            self.assembler.overlap(&range)
+        } else {
+            Some(old)
+        };
+        if let Some(duplicate) = duplicate {
+            self.duplicate = Some(Box::new(duplicate));
+        }
+    }
+
     /// If the first of the SACK blocks reports a duplicate, takes it out of them and notes it.
     pub(super) fn take_dsack(&mut self, blocks: &mut [(u64, u64)], ack: u64, news: &mut News) {
         let [first, rest @ ..] = blocks else {

@@ -187,6 +187,11 @@ impl Tcb {
     /// An unacceptable segment is answered with an ACK: always if it carries something, else at a
     /// bounded rate, so that two ends never answer ACKs with ACKs.
     fn answer_unacceptable(&mut self, now: Instant, segment: &Segment<'_>) {
+        if let Some(seq) = self.recv_position(segment.seq)
+            && seq < self.rcv.nxt
+        {
+            self.note_duplicate(seq..seq + segment.payload.len() as u64);
+        }
         let carries = !segment.payload.is_empty() || segment.flags.contains(Flags::FIN);
         if carries && !segment.flags.contains(Flags::SYN) {
             self.ack.on_disorder();
@@ -246,6 +251,9 @@ impl Tcb {
             && end >= self.rcv.nxt.max(self.assembler.end())
         {
             self.rcv.fin = end;
+        }
+        if seq < self.rcv.nxt || !self.assembler.is_empty() {
+            self.note_duplicate(seq..end.min(self.rcv.edge));
         }
         // Trim to what is new and inside the window.
         let (from, to) = (seq.max(self.rcv.nxt), end.min(limit));

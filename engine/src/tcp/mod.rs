@@ -24,6 +24,7 @@ mod keyed;
 mod news;
 mod options;
 mod output;
+mod pacing;
 mod pmtu;
 mod ports;
 mod probe;

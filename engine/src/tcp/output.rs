@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use super::acknowledge::clamp_u32;
 use super::event::Events;
-use super::options::{Options, TIMESTAMPS_LEN};
+use super::options::{MAX_SACK_BLOCKS, Options, TIMESTAMPS_LEN};
 use super::rate::Stamp;
 use super::recovery::Watch;
 use super::segment::{Flags, Outgoing};
@@ -13,8 +13,8 @@ use super::seq::SeqNum;
 use super::tcb::{State, Tcb};
 use super::time::Instant;
 
-/// SACK blocks in an ACK: what fits beside timestamps.
-const SACK_BLOCKS: usize = 3;
+/// SACK blocks that fit beside timestamps.
+const BLOCKS_BESIDE_TIMESTAMPS: usize = 3;
 
 impl Tcb {
     /// The next segment to send, or `None`. `max_payload` is the biggest payload that the caller can
@@ -115,19 +115,8 @@ impl Tcb {
         {
             return Some(segment);
         }
-        if let Some(segment) = self.next_retransmission(now, cut, max_payload, options) {
+        if let Some(segment) = self.next_data(now, cut, max_payload, options) {
             return Some(segment);
-        }
-        if let Some(segment) = self.next_new_data(now, cut, max_payload, options) {
-            return Some(segment);
-        }
-        if self.recovery.new_data_first && self.snd.nxt == self.recovery.point {
-            // No new data can go after all (RFC 5682 section 2.1 step 2b).
-            self.recovery.new_data_first = false;
-            self.recovery.frto = false;
-            if let Some(segment) = self.next_retransmission(now, cut, max_payload, options) {
-                return Some(segment);
-            }
         }
         self.note_application_limit();
         if core::mem::take(&mut self.probe_due) {
@@ -138,13 +127,53 @@ impl Tcb {
             .then(|| self.segment(self.snd.nxt, Flags::ACK, options))
     }
 
+    /// Data, lost or new, if its time has come.
+    fn next_data(
+        &mut self,
+        now: Instant,
+        cut: u64,
+        max_payload: u64,
+        options: Options,
+    ) -> Option<Outgoing> {
+        let max_payload = self.paced_burst(now, max_payload, cut);
+        self.recovery.paced = max_payload.is_none() && self.has_data_to_send();
+        let max_payload = max_payload?;
+        if let Some(segment) = self.next_retransmission(now, cut, max_payload, options) {
+            return Some(segment);
+        }
+        if let Some(segment) = self.next_new_data(now, cut, max_payload, options) {
+            return Some(segment);
+        }
+        if !self.recovery.new_data_first || self.snd.nxt > self.recovery.point {
+            return None;
+        }
+        // No new data can go to find out about the timeout (RFC 5682 section 2.1 step 2b).
+        self.recovery.new_data_first = false;
+        self.recovery.frto = false;
+        self.next_retransmission(now, cut, max_payload, options)
+    }
+
+    /// Whether data could leave but for pacing.
+    fn has_data_to_send(&mut self) -> bool {
+        let new = self.snd.end > self.snd.nxt && self.snd.usable() > 0;
+        let room = self.congestion_room() > 0;
+        (room && (new || self.sent.next_lost().is_some())) || (self.fin_due() && !new)
+    }
+
     fn segment_options(&self, now: Instant) -> Options {
         let mut options = Options {
             timestamps: self.ts.option(now),
             ..Options::default()
         };
-        if self.recovery.sack && !self.assembler.is_empty() {
-            for range in self.assembler.most_recent(SACK_BLOCKS) {
+        if self.recovery.sack && (self.duplicate.is_some() || !self.assembler.is_empty()) {
+            let most = if self.ts.on {
+                BLOCKS_BESIDE_TIMESTAMPS
+            } else {
+                MAX_SACK_BLOCKS
+            };
+            let duplicate = self.duplicate.as_deref().cloned();
+            let held = self.assembler.most_recent(most);
+            for range in duplicate.into_iter().chain(held).take(most) {
                 options
                     .sack
                     .push(self.irs.at(range.start), self.irs.at(range.end));
@@ -157,6 +186,7 @@ impl Tcb {
     fn segment(&mut self, at: u64, flags: Flags, options: Options) -> Outgoing {
         let window = self.rcv.advertise(self.set.own_mss.into());
         self.ack.on_sent(self.rcv.nxt);
+        self.duplicate = None;
         self.timers.delayed_ack = Instant::NEVER;
         Outgoing {
             seq: self.iss.at(at),
@@ -276,6 +306,7 @@ impl Tcb {
         let segments = self.segments_in(&range, cut);
         let stamp = self.stamp(now, if probe { 0 } else { bytes });
         self.sent.resend(&range, segments, cut as u16, stamp, probe);
+        self.pace(now, bytes);
         if !probe {
             self.undo.on_resend(now, segments);
             self.recovery.prr.on_sent(bytes);
@@ -399,6 +430,7 @@ impl Tcb {
             self.timers.cork = Instant::NEVER;
         }
         self.recovery.prr.on_sent(range.end - range.start);
+        self.pace(now, len);
         self.sent.push(range, segments, cut as u16, stamp);
         self.watch_flight(now, idle);
         segment

@@ -34,7 +34,7 @@ impl Tcb {
     /// Arms the timer for a probe if one is of use: with SACK, outside recovery, nothing reported.
     /// `restart`: the retransmission timeout would start anew now.
     pub(super) fn watch_for_tail_loss(&mut self, now: Instant, restart: bool) -> bool {
-        let quiet = !self.recovering() && self.sent.sacked.segments == 0;
+        let quiet = !self.recovering() && self.sent.sacked().segments == 0;
         if !quiet || !self.recovery.sack || self.sent.is_empty() {
             return false;
         }

@@ -142,7 +142,7 @@ impl Tcb {
     pub(super) fn detect_losses_by_age(&mut self, now: Instant) -> Option<Duration> {
         let min_rtt = self.rtt.min_rtt();
         let srtt = self.rtt.srtt().unwrap_or(Duration::ZERO);
-        let many = self.sent.sacked.segments >= self.rack.reordering.into();
+        let many = self.sent.sacked().segments >= self.rack.reordering.into();
         let window = self.rack.window(min_rtt, srtt, self.recovering() || many);
         let Tcb {
             sent,

@@ -48,6 +48,8 @@ pub(super) struct Recovery {
     pub(super) new_data_first: bool,
     /// The timer waits for what may only be late.
     pub(super) waits: bool,
+    /// Pacing holds data back.
+    pub(super) paced: bool,
     /// What the retransmission timer waits for, while something is in flight.
     pub(super) watch: Watch,
     /// The tail loss probe's timer expired: one is to be sent.
@@ -69,6 +71,7 @@ impl Recovery {
             frto: false,
             new_data_first: false,
             waits: false,
+            paced: false,
             watch: Watch::Timeout,
             tail_probe_due: false,
             probe_repeats: false,
@@ -149,7 +152,7 @@ impl Tcb {
                     self.rack
                         .on_reordering(una, highest, self.send_mss().into());
                 }
-                if self.sent.resent.segments > 0 {
+                if self.sent.resent().segments > 0 {
                     return;
                 }
                 self.undo_reduction(now, true);
@@ -160,18 +163,18 @@ impl Tcb {
             self.recovery.phase = Phase::Open;
         }
         self.mark_losses(now, ack);
-        if self.recovery.phase == Phase::Open && self.sent.lost.segments > 0 {
+        if self.recovery.phase == Phase::Open && self.sent.lost().segments > 0 {
             self.enter_fast_recovery(now);
         }
     }
 
     fn go_on_after_timeout(&mut self, now: Instant, ack: &Ack, news: &News) {
         self.end_or_continue_loss(now, ack, news);
-        let resent = self.sent.resent.segments;
+        let resent = self.sent.resent().segments;
         self.mark_losses(now, ack);
-        let lost_again = self.sent.resent.segments < resent;
+        let lost_again = self.sent.resent().segments < resent;
         let open = self.recovery.phase == Phase::Open;
-        if (open && self.sent.lost.segments > 0) || (!open && lost_again) {
+        if (open && self.sent.lost().segments > 0) || (!open && lost_again) {
             self.enter_fast_recovery(now);
         }
     }
@@ -182,11 +185,11 @@ impl Tcb {
         }
         self.hold_duplicate(ack);
         self.try_undo_by_dsack(now);
-        if self.sent.resent.segments == 0 {
+        if self.sent.resent().segments == 0 {
             self.undo.end_episode();
         }
         self.mark_losses(now, ack);
-        if self.sent.lost.segments > 0 {
+        if self.sent.lost().segments > 0 {
             self.enter_fast_recovery(now);
         }
     }
@@ -197,7 +200,7 @@ impl Tcb {
             return;
         }
         // The first one outstanding, at least, is missing.
-        let missing = self.sent.lost.segments.max(1);
+        let missing = self.sent.lost().segments.max(1);
         if self.recovery.held + missing < self.sent.out.segments {
             self.recovery.held += 1;
         }
@@ -213,7 +216,7 @@ impl Tcb {
             .sent
             .out
             .segments
-            .saturating_sub(self.sent.lost.segments);
+            .saturating_sub(self.sent.lost().segments);
         self.recovery.held = self.recovery.held.min(outstanding);
     }
 
@@ -248,7 +251,7 @@ impl Tcb {
         let flight = clamp_u32(self.snd.flight());
         let probes = u32::from(self.recovery.is_repeating_probe());
         self.undo
-            .begin(self.snd.una, self.sent.resent.segments + probes);
+            .begin(self.snd.una, self.sent.resent().segments + probes);
         self.cc
             .get_mut()
             .on_congestion(now, Cause::Loss, flight, mss);
@@ -298,7 +301,7 @@ impl Tcb {
             && (again || self.recovery.phase != Phase::Loss);
         self.lose_outstanding(now);
         if self.recovery.phase == Phase::Open
-            && self.sent.sacked.segments >= u32::from(self.rack.reordering)
+            && self.sent.sacked().segments >= u32::from(self.rack.reordering)
         {
             self.rack.doubt_reordering();
         }
@@ -306,7 +309,7 @@ impl Tcb {
         if !reduced {
             let probes = u32::from(self.recovery.is_repeating_probe());
             self.undo
-                .begin(self.snd.una, self.sent.resent.segments + probes);
+                .begin(self.snd.una, self.sent.resent().segments + probes);
         }
         self.recovery.phase = Phase::Loss;
         self.recovery.point = self.snd.nxt;
@@ -368,6 +371,6 @@ impl Tcb {
 
     /// Nothing lost, nothing reported out of order, no duplicate ACK.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.recovering() && self.recovery.held == 0 && self.sent.sacked.segments == 0
+        !self.recovering() && self.recovery.held == 0 && self.sent.sacked().segments == 0
     }
 }

@@ -39,6 +39,11 @@ impl Record {
         self.end - self.start
     }
 
+    /// Neither reported nor lost nor sent again.
+    fn is_plain(&self) -> bool {
+        !(self.sacked || self.lost || self.resent)
+    }
+
     /// Lost and not yet sent again.
     fn to_repair(&self) -> bool {
         self.lost && !self.resent
@@ -85,23 +90,25 @@ impl Tally {
     }
 }
 
+/// What is known while something is reported or lost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Board {
+    sacked: Tally,
+    lost: Tally,
+    resent: Tally,
+    /// Bytes lost and not sent again; none of them lies before `repair_from`.
+    to_repair: u32,
+    repair_from: u64,
+    highest_sacked: u64,
+}
+
 /// The records of one connection, in the order of their positions, without a gap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
     records: VecDeque<Record>,
     /// All that is outstanding.
     pub(super) out: Tally,
-    /// Reported by SACK.
-    pub(super) sacked: Tally,
-    /// Believed lost.
-    pub(super) lost: Tally,
-    /// Sent again and in flight.
-    pub(super) resent: Tally,
-    /// Bytes lost and not sent again; none of them lies before `repair_from`.
-    to_repair: u32,
-    repair_from: u64,
-    /// End of the highest report, 0 while there is none.
-    highest_sacked: u64,
+    board: Option<Box<Board>>,
 }
 
 /// Counts records looked at or moved, for tests that bound the work.
@@ -120,40 +127,66 @@ impl Sent {
         self.records.front()
     }
 
+    fn board(&self) -> Board {
+        self.board.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Reported by SACK.
+    pub(super) fn sacked(&self) -> Tally {
+        self.board().sacked
+    }
+
+    /// Believed lost.
+    pub(super) fn lost(&self) -> Tally {
+        self.board().lost
+    }
+
+    /// Sent again and in flight.
+    pub(super) fn resent(&self) -> Tally {
+        self.board().resent
+    }
+
     /// End of the highest report, 0 while there is none.
     pub(super) fn highest_sacked(&self) -> u64 {
-        self.highest_sacked
+        self.board().highest_sacked
     }
 
     fn count(&mut self, record: &Record) {
         self.out.add(record);
+        if record.is_plain() {
+            return;
+        }
+        let board = self.board.get_or_insert_default();
         if record.sacked {
-            self.sacked.add(record);
+            board.sacked.add(record);
         }
         if record.lost {
-            self.lost.add(record);
+            board.lost.add(record);
         }
         if record.resent {
-            self.resent.add(record);
+            board.resent.add(record);
         }
         if record.to_repair() {
-            self.to_repair = self.to_repair.wrapping_add(record.bytes() as u32);
+            board.to_repair = board.to_repair.wrapping_add(record.bytes() as u32);
         }
     }
 
     fn uncount(&mut self, record: &Record) {
         self.out.remove(record);
+        let Some(board) = &mut self.board else {
+            return;
+        };
         if record.sacked {
-            self.sacked.remove(record);
+            board.sacked.remove(record);
         }
         if record.lost {
-            self.lost.remove(record);
+            board.lost.remove(record);
         }
         if record.resent {
-            self.resent.remove(record);
+            board.resent.remove(record);
         }
         if record.to_repair() {
-            self.to_repair = self.to_repair.wrapping_sub(record.bytes() as u32);
+            board.to_repair = board.to_repair.wrapping_sub(record.bytes() as u32);
         }
     }
 
@@ -266,7 +299,8 @@ impl Sent {
         }
         if let Some(fresh) = fresh {
             let end = self.records[fresh.end - 1].end;
-            self.highest_sacked = self.highest_sacked.max(end);
+            let board = self.board.get_or_insert_default();
+            board.highest_sacked = board.highest_sacked.max(end);
             self.join_sacked(fresh);
         }
     }
@@ -326,7 +360,7 @@ impl Sent {
         match self.records.front() {
             None => {
                 self.records = VecDeque::new();
-                self.highest_sacked = 0;
+                self.board = None;
             }
             Some(record) if record.start < ack => self.trim(ack, news),
             Some(_) => {}
@@ -365,7 +399,9 @@ impl Sent {
                 Some(false) => {}
                 Some(true) => {
                     tell(record);
-                    self.repair_from = self.repair_from.min(record.start);
+                    let start = record.start;
+                    let board = self.board.get_or_insert_default();
+                    board.repair_from = board.repair_from.min(start);
                     self.edit(index, |record| {
                         record.lost = true;
                         record.resent = false;
@@ -411,20 +447,30 @@ impl Sent {
         for index in 0..self.records.len() {
             self.edit(index, |record| record.sacked = false);
         }
-        self.highest_sacked = 0;
+        if let Some(board) = &mut self.board {
+            board.highest_sacked = 0;
+        }
     }
 
     /// What is to be sent again next.
     pub(super) fn next_lost(&mut self) -> Option<Range<u64>> {
-        if self.to_repair == 0 {
+        let Board {
+            to_repair,
+            repair_from,
+            ..
+        } = self.board();
+        if to_repair == 0 {
             return None;
         }
-        let from = self.find(self.repair_from);
+        let from = self.find(repair_from);
         let found = (from..self.records.len()).find(|index| self.records[*index].to_repair())?;
         note_work(found - from + 1);
         let record = &self.records[found];
-        self.repair_from = record.start;
-        Some(record.start..record.end)
+        let lost = record.start..record.end;
+        if let Some(board) = &mut self.board {
+            board.repair_from = lost.start;
+        }
+        Some(lost)
     }
 
     /// The last segment sent.
@@ -470,9 +516,12 @@ impl Sent {
 
     /// Bytes in flight of `flight` outstanding ones (RFC 6675 section 2: pipe).
     pub(super) fn pipe(&self, flight: u64) -> u64 {
+        let Some(board) = &self.board else {
+            return flight;
+        };
         let bytes = |tally: Tally| u64::from(tally.bytes);
-        let out = bytes(self.sacked) + bytes(self.lost);
-        (flight + bytes(self.resent)).saturating_sub(out)
+        let out = bytes(board.sacked) + bytes(board.lost);
+        (flight + bytes(board.resent)).saturating_sub(out)
     }
 }
 

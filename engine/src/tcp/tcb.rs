@@ -1,11 +1,14 @@
 //! The transmission control block of one connection, and what its application does to it.
 
+use core::ops::Range;
+
 use super::ack::AckPolicy;
 use super::assembler::Assembler;
 use super::config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
 use super::congestion::Controller;
 use super::event::{Error, Events};
 use super::options::TIMESTAMPS_LEN;
+use super::pacing::Pacer;
 use super::pmtu::PathMtu;
 use super::rack::Rack;
 use super::rate::DeliveryRate;
@@ -133,6 +136,9 @@ pub struct Tcb {
     pub(super) undo: Undo,
     pub(super) rate: DeliveryRate,
     pub(super) assembler: Assembler,
+    /// What was received twice and is not reported yet (RFC 2883).
+    pub(super) duplicate: Option<Box<Range<u64>>>,
+    pub(super) pacer: Pacer,
     /// When SND.UNA last advanced, or data began to wait for that.
     pub(super) progress_at: Instant,
     /// When the peer was last heard.
@@ -198,6 +204,8 @@ impl Tcb {
             undo: Undo::default(),
             rate: DeliveryRate::new(),
             assembler: Assembler::default(),
+            duplicate: None,
+            pacer: Pacer::new(opts.max_pacing_rate),
             progress_at: now,
             heard_at: now,
             sent_at: now,
@@ -272,6 +280,7 @@ impl Tcb {
             self.arm_keepalive();
         }
         self.cc.change(new.congestion);
+        self.pacer.set_limit(opts.max_pacing_rate);
         if new.user_timeout != old.user_timeout && self.timers.retransmit != Instant::NEVER {
             self.arm_retransmit(now);
         }

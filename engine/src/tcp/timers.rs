@@ -66,15 +66,20 @@ fn expired(timer: &mut Instant, now: Instant) -> bool {
 impl Tcb {
     /// When [`on_timer`](Self::on_timer) has something to do; `None` if no timer is armed.
     pub fn next_deadline(&self) -> Option<Instant> {
-        Some(self.timers.next()).filter(|next| *next != Instant::NEVER)
+        let next = self.timers.next().min(self.release_at());
+        Some(next).filter(|next| *next != Instant::NEVER)
     }
 
     /// Does what is due at `now`. Calling it early or twice is harmless.
     pub fn on_timer(&mut self, now: Instant) -> Events {
-        if self.timers.next() > now {
-            return Events::NONE;
-        }
         let mut events = Events::NONE;
+        if self.release_at() <= now {
+            self.recovery.paced = false;
+            events |= Events::SEND;
+        }
+        if self.timers.next() > now {
+            return events;
+        }
         if expired(&mut self.timers.delayed_ack, now) {
             self.ack.on_delay_over();
             events |= Events::SEND;

@@ -1,8 +1,12 @@
-//! A timing wheel: two levels of 1,024 slots, of one millisecond and of about one second.
+//! A timing wheel: two levels of 1,024 slots, of one millisecond and of about one second, and a heap
+//! for what is due so soon that a tick is too coarse (pacing).
 //!
 //! Entries are hints. A connection has at most one that counts; when it fires, the owner asks the
 //! connection what is really due. A deadline that moves later costs nothing: the early entry fires
 //! and is set anew.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 const SLOTS: u64 = 1024;
 const TICK: u64 = 1000;
@@ -13,6 +17,8 @@ pub type Token = (u32, u32);
 /// The wheel. Times are in microseconds; entries further away than about 17 minutes fire early.
 pub struct TimerWheel {
     levels: [Level; 2],
+    /// Due within two ticks when set, to the microsecond.
+    soon: BinaryHeap<Reverse<(u64, Token)>>,
     /// Ticks that have been handled: all entries before it have fired.
     now: u64,
     len: usize,
@@ -69,13 +75,19 @@ impl TimerWheel {
     pub fn new(now: u64) -> Self {
         TimerWheel {
             levels: [Level::new(), Level::new()],
+            soon: BinaryHeap::new(),
             now: now / TICK,
             len: 0,
         }
     }
 
-    /// Has `token` fire at `at` or at most a tick later (never before, unless far away).
+    /// Has `token` fire at `at` or at most a tick later (never before, unless far away); on time if
+    /// that is less than a tick ahead.
     pub fn set(&mut self, at: u64, token: Token) {
+        if at < (self.now + 2) * TICK {
+            self.soon.push(Reverse((at, token)));
+            return;
+        }
         let tick = at.div_ceil(TICK).max(self.now + 1);
         self.len += 1;
         let ahead = tick - self.now;
@@ -90,6 +102,12 @@ impl TimerWheel {
 
     /// Fires everything due at `now`.
     pub fn advance(&mut self, now: u64, mut fire: impl FnMut(Token)) {
+        while let Some(Reverse((at, token))) = self.soon.peek().copied()
+            && at <= now
+        {
+            self.soon.pop();
+            fire(token);
+        }
         let until = now / TICK;
         while self.now < until {
             if self.len == 0 {
@@ -132,7 +150,9 @@ impl TimerWheel {
 
     /// When [`advance`](TimerWheel::advance) is to be called next, in microseconds.
     pub fn next_deadline(&self) -> Option<u64> {
-        (self.len > 0).then(|| self.next_tick().saturating_mul(TICK))
+        let tick = (self.len > 0).then(|| self.next_tick().saturating_mul(TICK));
+        let soon = self.soon.peek().map(|Reverse((at, _))| *at);
+        [tick, soon].into_iter().flatten().min()
     }
 }
 
@@ -179,11 +199,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_past_fires_at_the_next_tick() {
+    fn what_is_past_fires_at_once() {
         let mut wheel = TimerWheel::new(1_000_000);
         wheel.set(3, (1, 0));
         let mut fired = 0;
-        wheel.advance(1_001_000, |_| fired += 1);
+        wheel.advance(1_000_000, |_| fired += 1);
         assert_eq!(fired, 1);
+    }
+
+    #[test]
+    fn what_is_due_soon_fires_to_the_microsecond() {
+        let mut wheel = TimerWheel::new(1_000_000);
+        wheel.set(1_000_052, (1, 0));
+        wheel.set(1_000_031, (2, 0));
+        wheel.set(1_400_000, (3, 0));
+        let mut fired = Vec::new();
+        assert_eq!(wheel.next_deadline(), Some(1_000_031));
+        wheel.advance(1_000_051, |(i, _)| fired.push(i));
+        assert_eq!(wheel.next_deadline(), Some(1_000_052));
+        wheel.advance(1_000_052, |(i, _)| fired.push(i));
+        assert_eq!(fired, [2, 1]);
+        assert_eq!(wheel.next_deadline(), Some(1_400_000));
     }
 }

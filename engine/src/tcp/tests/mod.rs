@@ -2,16 +2,20 @@
 
 mod capacity;
 mod close;
+mod dsack;
 mod flow;
 mod handshake;
 mod link;
 mod loss;
 mod pmtu;
+mod rack;
 mod random;
 mod robustness;
 mod silly_window;
 mod timers;
 mod timestamps;
+mod tlp;
+mod undo;
 
 use super::*;
 

@@ -43,9 +43,9 @@ fn tallies(sent: &Sent) -> [Tally; 4] {
         at = record.end;
         fresh.count(record);
     }
-    let tallies = |sent: &Sent| [sent.out, sent.sacked, sent.lost, sent.resent];
+    let tallies = |sent: &Sent| [sent.out, sent.sacked(), sent.lost(), sent.resent()];
     assert_eq!(tallies(sent), tallies(&fresh));
-    assert_eq!(sent.to_repair, fresh.to_repair);
+    assert_eq!(sent.board().to_repair, fresh.board().to_repair);
     tallies(sent)
 }
 
