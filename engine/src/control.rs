@@ -271,7 +271,9 @@ impl Control {
                 config.addresses.iter().any(|a| a.address == v4)
                     || (config.loopback && v4.is_loopback())
             }
-            IpAddr::V6(_) => false,
+            IpAddr::V6(v6) => {
+                lock(&self.shared.addresses6).contains(&v6) || (config.loopback && v6.is_loopback())
+            }
         };
         if !ours && bits & option::FREEBIND == 0 {
             return Err(libc::EADDRNOTAVAIL);

@@ -1,6 +1,7 @@
 //! What the workers and the control thread share.
 
 use crate::binds::Binds;
+use crate::net::ipv6::Ipv6Config;
 use crate::net::{InterfaceAddress, Route};
 use crate::stats::Counters;
 use crate::sys;
@@ -10,7 +11,7 @@ use context::Segment;
 use psio::{MacAddr, RxMeta};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
@@ -29,6 +30,8 @@ pub struct EngineConfig {
     pub addresses: Vec<InterfaceAddress>,
     /// Routes besides those to connected networks.
     pub routes: Vec<Route>,
+    /// IPv6; `None`: the stack does not speak it.
+    pub ipv6: Option<Ipv6Config>,
     /// Static neighbours: prefix and Ethernet address.
     pub neighbors: Vec<(crate::net::Prefix, MacAddr)>,
     /// TCP's parameters; the segment size is derived from the device's MTU.
@@ -146,6 +149,8 @@ pub enum Message {
     Frame(Vec<u8>, RxMeta),
     /// An ARP packet, which arrives at one worker and concerns all.
     Arp(ArpPacket),
+    /// A packet of IPv6's neighbour discovery, likewise.
+    Ndp(Vec<u8>),
     /// A ready set changes hands: start its ring anew.
     RenewSet {
         /// The set.
@@ -222,6 +227,8 @@ pub struct Shared {
     pub sets: Vec<SetState>,
     /// Bound addresses.
     pub binds: Mutex<Binds>,
+    /// The IPv6 addresses in use now.
+    pub addresses6: Mutex<Vec<Ipv6Addr>>,
     /// Counters, by worker.
     pub counters: Vec<Counters>,
     /// Secret of initial sequence numbers and source ports (RFC 6528, RFC 6056).
@@ -257,6 +264,7 @@ impl Shared {
             sets,
             config,
             binds: Mutex::default(),
+            addresses6: Mutex::default(),
             counters: (0..workers).map(|_| Counters::default()).collect(),
             secret: [sys::random(), sys::random()].map(u64::from_ne_bytes),
             failed: AtomicBool::new(false),

@@ -160,6 +160,7 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
     let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Ok(EngineConfig {
         addresses: vec![address],
+        ipv6: None,
         routes,
         neighbors,
         tcp: tcp_config(settings),

@@ -222,7 +222,7 @@ impl Stack {
         }
         let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
         let (iss, ts_offset) = self.isn(&flow);
-        let tcb = Tcb::connect(self.now, &self.tcp, &options, iss, ts_offset);
+        let tcb = Tcb::connect(self.now, &self.tcp_for(remote), &options, iss, ts_offset);
         let id = self.adopt_connection(tcb, flow, hop, tos_ttl);
         if let Some(connection) = self.connections.get(id) {
             connection.socket = Some(socket);

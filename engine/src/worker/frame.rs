@@ -2,8 +2,9 @@
 //! device does not) in one pass.
 
 use super::connection::{Connection, Flow};
+use super::datagram::pseudo_header;
+use crate::net::Address;
 use crate::tcp::Outgoing;
-use crate::wire::checksum::Sum;
 use crate::wire::{Ipv4Header, Ipv6Header, checksum, ethernet, ipv4, ipv6, protocol};
 use context::Segment;
 use psio::{ChecksumOffload, Gso, GsoKind, TxMeta};
@@ -19,9 +20,14 @@ fn ip_len(flow: &Flow) -> usize {
     }
 }
 
-/// The EtherType of a flow's frames.
-pub fn ethertype(flow: &Flow) -> u16 {
-    match flow.remote.v4() {
+/// Bytes of a flow's IP and TCP headers, without options.
+pub fn headers_len(flow: &Flow) -> u16 {
+    ip_len(flow) as u16 + 20
+}
+
+/// The EtherType of frames to an address.
+pub fn ethertype(to: Address) -> u16 {
+    match to.v4() {
         Some(_) => ethernet::ethertype::IPV4,
         None => ethernet::ethertype::IPV6,
     }
@@ -54,7 +60,7 @@ pub fn build(
         payload.fill(0);
     }
     if offload {
-        let sum = pseudo_header(flow, tcp.len());
+        let sum = pseudo_header(flow.local, flow.remote, tcp.len());
         tcp[TCP_CHECKSUM..][..2].copy_from_slice(&sum.value().to_be_bytes());
     } else {
         fill_checksum(flow, tcp);
@@ -99,20 +105,8 @@ fn emit_headers(flow: &Flow, out: &Outgoing, (tos, ttl): (u8, u8), datagram: &mu
     );
 }
 
-fn pseudo_header(flow: &Flow, tcp_len: usize) -> Sum {
-    match (flow.local.v4(), flow.remote.v4()) {
-        (Some(src), Some(dst)) => {
-            checksum::pseudo_header_v4(src, dst, protocol::TCP, tcp_len as u16)
-        }
-        _ => {
-            let (src, dst) = (flow.local.mapped(), flow.remote.mapped());
-            checksum::pseudo_header_v6(src, dst, protocol::TCP, tcp_len as u32)
-        }
-    }
-}
-
 fn fill_checksum(flow: &Flow, tcp: &mut [u8]) {
-    let sum = pseudo_header(flow, tcp.len()).plus(checksum::sum(tcp));
+    let sum = pseudo_header(flow.local, flow.remote, tcp.len()).plus(checksum::sum(tcp));
     tcp[TCP_CHECKSUM..][..2].copy_from_slice(&sum.checksum().to_be_bytes());
 }
 

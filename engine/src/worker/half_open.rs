@@ -86,7 +86,8 @@ impl Stack {
     ) {
         let (iss, ts_offset) = self.isn(&flow);
         let mut request = Request::new(self.now, iss, ts_offset, syn);
-        let Some(answer) = request.syn_ack(self.now, &self.tcp, &terms.options) else {
+        let cfg = self.tcp_for(flow.remote);
+        let Some(answer) = request.syn_ack(self.now, &cfg, &terms.options) else {
             return;
         };
         self.listeners.begin(listener);
@@ -113,10 +114,10 @@ impl Stack {
     ) {
         let (_, ts_offset) = self.isn(flow);
         let ends = (flow.local_name(), flow.remote_name());
-        let (cfg, opts) = (&self.tcp, &terms.options);
+        let (cfg, opts) = (self.tcp_for(flow.remote), &terms.options);
         let answer = self
             .cookies
-            .answer(self.now, cfg, opts, ends, ts_offset, syn);
+            .answer(self.now, &cfg, opts, ends, ts_offset, syn);
         if let Some(answer) = answer {
             self.count(Counter::cookies_sent);
             self.listeners.cookie_sent(listener, self.now);
@@ -140,9 +141,8 @@ impl Stack {
         }
         let (_, ts_offset) = self.isn(&flow);
         let ends = (flow.local_name(), flow.remote_name());
-        let request = self
-            .cookies
-            .check(self.now, &self.tcp, ends, ts_offset, segment);
+        let cfg = self.tcp_for(flow.remote);
+        let request = self.cookies.check(self.now, &cfg, ends, ts_offset, segment);
         let Some(request) = request else {
             self.count(Counter::cookies_failed);
             self.refuse(&flow, segment, hop);
@@ -236,7 +236,8 @@ impl Stack {
         let Some(terms) = self.terms(listener) else {
             return;
         };
-        let tcb = request.establish(self.now, &self.tcp, &terms.options);
+        let cfg = self.tcp_for(flow.remote);
+        let tcb = request.establish(self.now, &cfg, &terms.options);
         let id = self.adopt_connection(tcb, flow, hop, terms.tos_ttl);
         if let Some(connection) = self.connections.get(id) {
             connection.listener = Some(listener.clone());
@@ -299,11 +300,15 @@ impl Stack {
     }
 
     fn send_syn_ack(&mut self, id: u32, terms: &Terms) {
-        let (now, cfg) = (self.now, self.tcp);
+        let now = self.now;
         let Some(half_open) = self.connections.half_open().get(id) else {
             return;
         };
         let (flow, hop) = (half_open.flow, half_open.hop);
+        let cfg = self.tcp_for(flow.remote);
+        let Some(half_open) = self.connections.half_open().get(id) else {
+            return;
+        };
         if let Some(answer) = half_open.request.syn_ack(now, &cfg, &terms.options) {
             self.send_bare(&flow, &answer, terms.tos_ttl, hop, None);
         }

@@ -2,15 +2,18 @@
 
 use super::Stack;
 use super::connection::{Flow, Hop, Place};
+use super::datagram::Datagram;
+use super::frame;
 use super::streams::RecvChain;
 use crate::binds::EPHEMERAL;
-use crate::net::{Destination, icmp};
+use crate::net::ipv6::Destination6;
+use crate::net::{Address, Destination, icmp};
 use crate::shared::Message;
 use crate::stats::Counter;
 use crate::tcp::{self, NoRoom, RecvStream, Segment as TcpSegment};
 use crate::wire::arp::ArpPacket;
 use crate::wire::ethernet::{EthernetFrame, ethertype};
-use crate::wire::{DropReason, Ipv4Packet, checksum, protocol};
+use crate::wire::{DropReason, Ipv4Packet, Ipv6Packet, checksum, protocol};
 use context::Segment;
 use context::socket::Socket;
 use psio::{RxChecksum, RxMeta};
@@ -52,18 +55,17 @@ impl Stack {
             ethertype::IPV4 => {
                 let packet = Ipv4Packet::parse(frame.payload)?;
                 let to = self.addresses.accept(&packet, link)?;
-                if let Some(owner) = self.other_owner(&packet) {
-                    let message = Message::Frame(bytes.to_vec(), meta);
-                    self.count(match self.shared.inboxes[owner].offer(message) {
-                        true => Counter::redirected,
-                        false => Counter::redirect_full,
-                    });
+                if packet.protocol == protocol::TCP
+                    && let Some(owner) =
+                        self.other_owner(packet.dst.into(), packet.src.into(), packet.payload())
+                {
+                    self.redirect(owner, Message::Frame(bytes.to_vec(), meta));
                     return Ok(());
                 }
                 self.on_packet(&packet, to, meta, false)
             }
             ethertype::ARP => self.on_arp(&ArpPacket::parse(frame.payload)?),
-            ethertype::IPV6 => Err(DropReason::Ipv6Unsupported),
+            ethertype::IPV6 => self.on_ipv6_frame(bytes, frame.payload, link, meta),
             _ => Err(DropReason::EthernetUnknownType),
         }
     }
@@ -71,16 +73,16 @@ impl Stack {
     /// The worker whose connection a segment belongs to, if that is another one: a device that
     /// spreads by hash may deliver the first answer to an active open anywhere. Source ports name
     /// their worker; see `choose_port`.
-    fn other_owner(&self, packet: &Ipv4Packet<'_>) -> Option<usize> {
+    pub fn other_owner(&self, local: Address, remote: Address, tcp: &[u8]) -> Option<usize> {
         let workers = self.shared.inboxes.len();
-        if workers == 1 || packet.protocol != protocol::TCP {
+        if workers == 1 {
             return None;
         }
-        let segment = TcpSegment::parse(packet.payload()).ok()?;
+        let segment = TcpSegment::parse(tcp).ok()?;
         let owner = usize::from(segment.dst_port) % workers;
         let flow = Flow {
-            local: packet.dst.into(),
-            remote: packet.src.into(),
+            local,
+            remote,
             local_port: segment.dst_port,
             remote_port: segment.src_port,
         };
@@ -91,6 +93,14 @@ impl Stack {
         .then_some(owner)
     }
 
+    /// Hands a frame to another worker.
+    pub fn redirect(&self, owner: usize, frame: Message) {
+        self.count(match self.shared.inboxes[owner].offer(frame) {
+            true => Counter::redirected,
+            false => Counter::redirect_full,
+        });
+    }
+
     /// Takes a datagram that this stack has sent to itself.
     pub fn on_looped(&mut self, datagram: &[u8], gso_size: u16) {
         self.count(Counter::frames_in);
@@ -98,8 +108,12 @@ impl Stack {
             checksum: RxChecksum::Good,
             gso_size,
         };
-        let result = Ipv4Packet::parse(datagram)
-            .and_then(|packet| self.on_packet(&packet, Destination::Ours, meta, true));
+        let result = match datagram.first().map(|first| first >> 4) {
+            Some(6) => Ipv6Packet::parse(datagram)
+                .and_then(|packet| self.on_ipv6_packet(&packet, Destination6::Ours, meta, true)),
+            _ => Ipv4Packet::parse(datagram)
+                .and_then(|packet| self.on_packet(&packet, Destination::Ours, meta, true)),
+        };
         if let Err(reason) = result {
             self.counters().drop_frame(reason);
         }
@@ -147,7 +161,7 @@ impl Stack {
         match packet.protocol {
             protocol::TCP if to != Destination::Ours => Err(DropReason::TcpToBroadcast),
             protocol::TCP => {
-                self.on_tcp(packet, meta, looped);
+                self.on_tcp(&Datagram::v4(packet), meta, looped);
                 Ok(())
             }
             protocol::ICMP => self.on_icmp(packet, to, looped),
@@ -181,19 +195,23 @@ impl Stack {
                 self.loop_back(datagram, 0);
             }
             icmp::IcmpInput::Echo(reply) => self.send_icmp(&reply),
-            icmp::IcmpInput::Error(error) => {
-                let flow = Flow {
-                    local: error.src.into(),
-                    remote: error.dst.into(),
-                    local_port: error.src_port,
-                    remote_port: error.dst_port,
-                };
-                if error.protocol == protocol::TCP {
-                    self.on_tcp_error(&flow, icmp_kind(error.kind), tcp::SeqNum(error.sequence));
-                }
-            }
+            icmp::IcmpInput::Error(error) => self.on_icmp_error(&error),
         }
         Ok(())
+    }
+
+    /// Tells a connection of an ICMP error about what it has sent.
+    pub fn on_icmp_error(&mut self, error: &icmp::IcmpError) {
+        let flow = Flow {
+            local: error.src.into(),
+            remote: error.dst.into(),
+            local_port: error.src_port,
+            remote_port: error.dst_port,
+        };
+        if error.protocol == protocol::TCP {
+            let kind = icmp_kind(error.kind, frame::headers_len(&flow));
+            self.on_tcp_error(&flow, kind, tcp::SeqNum(error.sequence));
+        }
     }
 
     fn on_tcp_error(&mut self, flow: &Flow, error: tcp::IcmpError, seq: tcp::SeqNum) {
@@ -215,8 +233,9 @@ impl Stack {
         }
     }
 
-    fn on_tcp(&mut self, packet: &Ipv4Packet<'_>, meta: RxMeta, looped: bool) {
-        let bytes = packet.payload();
+    /// Takes a datagram with a TCP segment.
+    pub fn on_tcp(&mut self, packet: &Datagram<'_>, meta: RxMeta, looped: bool) {
+        let bytes = packet.payload;
         if meta.checksum == RxChecksum::Unknown
             && !packet.pseudo_header().plus(checksum::sum(bytes)).is_valid()
         {
@@ -232,8 +251,8 @@ impl Stack {
             self.count(Counter::segments_in);
         }
         let flow = Flow {
-            local: packet.dst.into(),
-            remote: packet.src.into(),
+            local: packet.dst,
+            remote: packet.src,
             local_port: segment.dst_port,
             remote_port: segment.src_port,
         };
@@ -293,7 +312,8 @@ impl Stack {
     }
 }
 
-fn icmp_kind(kind: icmp::ErrorKind) -> tcp::IcmpError {
+/// What an ICMP error says, for a connection with `headers` bytes of IP and TCP headers.
+fn icmp_kind(kind: icmp::ErrorKind, headers: u16) -> tcp::IcmpError {
     use icmp::ErrorKind as E;
     use tcp::{Error, IcmpError};
     match kind {
@@ -306,7 +326,7 @@ fn icmp_kind(kind: icmp::ErrorKind) -> tcp::IcmpError {
         E::Prohibited => IcmpError::Hard(Error::Prohibited),
         // An MTU is that of an IP datagram: less both headers.
         E::FragmentationNeeded { mtu } => IcmpError::PacketTooBig {
-            mss: mtu.saturating_sub(40),
+            mss: mtu.saturating_sub(headers),
         },
     }
 }

@@ -190,6 +190,7 @@ impl Stack {
                 self.give_up_held(token);
             }
         }
+        self.run_ipv6();
         while let Some(&(due, token)) = self.idle.front()
             && due <= now.as_micros()
         {

@@ -6,12 +6,14 @@
 pub mod chunks;
 pub mod commands;
 pub mod connection;
+mod datagram;
 mod events;
 mod frame;
 mod grants;
 mod half_open;
 mod info;
 mod input;
+mod ipv6;
 mod lifecycle;
 pub mod listeners;
 mod output;
@@ -34,6 +36,7 @@ use chunks::ChunkPool;
 use connection::Connections;
 use context::socket::state;
 use grants::ContextState;
+use ipv6::Host6;
 use lifecycle::Remains;
 use listeners::Listeners;
 use output::Looped;
@@ -74,6 +77,10 @@ pub struct Stack {
     icmp_errors: ErrorSender,
     /// RSTs to what matches no connection.
     resets: RateLimit,
+    ipv6: Option<Box<Host6>>,
+    icmpv6: crate::net::ipv6::icmp::Sender,
+    /// Version of the IPv6 addresses that the control thread knows.
+    published_addresses: u64,
     isns: IsnGenerator,
     cookies: SynCookies,
     ports: PortSelector,
@@ -143,6 +150,19 @@ impl Worker {
             neighbors.add_static(*prefix, *station)?;
         }
         let now = sys::now_micros();
+        let ipv6 = match &config.ipv6 {
+            Some(ipv6) => {
+                let neighbors = crate::net::ipv6::neighbor::Config {
+                    // As above.
+                    max_held: 4096,
+                    ..Default::default()
+                };
+                let mtu = u16::try_from(capabilities.mtu).unwrap_or(u16::MAX);
+                let host = Host6::new(ipv6, (mac, mtu), neighbors, now, index == 0)?;
+                Some(Box::new(host))
+            }
+            None => None,
+        };
         let workers = shared.inboxes.len();
         let [k0, k1] = shared.secret;
         let key = (u128::from(k0) << 64 | u128::from(k1)).to_ne_bytes();
@@ -150,7 +170,7 @@ impl Worker {
             mss: (capabilities.mtu.saturating_sub(40)).clamp(88, 65_000) as u16,
             ..config.tcp
         };
-        let stack = Stack {
+        let mut stack = Stack {
             index,
             now: Instant::from_micros(now),
             mac,
@@ -160,6 +180,9 @@ impl Worker {
             path_mtus: PathMtus::default(),
             icmp_errors: ErrorSender::default(),
             resets: RateLimit::jittered(RESETS_PER_SECOND, RESETS_BURST, sys::random()),
+            ipv6,
+            icmpv6: Default::default(),
+            published_addresses: 0,
             isns: IsnGenerator::new(key),
             cookies: SynCookies::new(key),
             ports: PortSelector::new(sys::random(), EPHEMERAL),
@@ -186,6 +209,7 @@ impl Worker {
             addresses,
             shared: shared.clone(),
         };
+        stack.publish_addresses();
         Ok(Worker {
             spin: shared.config.spin_us,
             stack,
@@ -315,7 +339,8 @@ impl Stack {
     fn next_deadline(&self) -> u64 {
         let neighbors = self.neighbors.next_deadline();
         let idle = self.idle.front().map(|(due, _)| *due);
-        [self.wheel.next_deadline(), neighbors, idle]
+        let ipv6 = self.ipv6.as_ref().and_then(|host| host.next_deadline());
+        [self.wheel.next_deadline(), neighbors, ipv6, idle]
             .into_iter()
             .flatten()
             .min()
@@ -402,6 +427,7 @@ impl Stack {
             }
             Message::Frame(frame, meta) => self.on_frame(&frame, meta),
             Message::Arp(packet) => self.overhear_arp(&packet),
+            Message::Ndp(packet) => self.overhear_ndp(&packet),
             Message::RenewSet { set, done } => {
                 self.reset_set_cursor(set);
                 if let Some(ring) = self.shared.segment.event_ring(set, self.index) {

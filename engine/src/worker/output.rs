@@ -116,7 +116,7 @@ impl Stack {
                     EthernetHeader {
                         dst: station,
                         src: self.mac,
-                        ethertype: frame::ethertype(&connection.flow),
+                        ethertype: frame::ethertype(connection.flow.remote),
                     }
                     .emit(room);
                     let datagram = &mut room[ethernet::HEADER_LEN..len];
@@ -155,12 +155,12 @@ impl Stack {
             self.connections.get(id)?.hop = Hop::Loopback;
             return Some(Hop::Loopback);
         }
-        let Some(hop) = remote.v4().and_then(|to| self.routes.lookup(to)) else {
+        let Some((neighbor, station)) = self.way_to(remote) else {
             self.counters().drop_frame(DropReason::NoRoute);
             self.unreachable(id, tcp::Error::NetworkUnreachable);
             return None;
         };
-        match self.neighbors.lookup(now.as_micros(), hop.neighbor) {
+        match station {
             Lookup::Resolved(station) => {
                 let connection = self.connections.get(id)?;
                 connection.hop = Hop::Station(station, now);
@@ -168,7 +168,7 @@ impl Stack {
             }
             Lookup::Pending => {
                 self.connections.get(id)?.held = true;
-                if let Some(displaced) = self.neighbors.hold(hop.neighbor, token) {
+                if let Some(displaced) = self.hold(neighbor, token) {
                     // It goes on by its own retransmission timer.
                     self.counters().drop_frame(DropReason::NeighborQueueFull);
                     self.unhold(displaced);
@@ -263,25 +263,19 @@ impl Stack {
         self.send_datagram(reply.dst.into(), datagram, None);
     }
 
-    fn send_datagram(&mut self, to: Address, datagram: Vec<u8>, waiter: Option<(u32, u32)>) {
-        let Some(hop) = to.v4().and_then(|to| self.routes.lookup(to)) else {
+    /// Sends a datagram that belongs to no connection, if the way is known; else `waiter` waits for
+    /// that.
+    pub fn send_datagram(&mut self, to: Address, datagram: Vec<u8>, waiter: Option<(u32, u32)>) {
+        let Some((neighbor, station)) = self.way_to(to) else {
             self.counters().drop_frame(DropReason::NoRoute);
             return;
         };
-        match self.neighbors.lookup(self.now.as_micros(), hop.neighbor) {
+        match station {
             Lookup::Resolved(station) => {
-                let mut frame = vec![0; ethernet::HEADER_LEN];
-                EthernetHeader {
-                    dst: station,
-                    src: self.mac,
-                    ethertype: ethertype::IPV4,
-                }
-                .emit(&mut frame);
-                frame.extend_from_slice(&datagram);
-                self.queue_control(frame);
+                self.send_frame(station, frame::ethertype(to), &datagram);
             }
             Lookup::Pending if let Some(token) = waiter => {
-                if let Some(displaced) = self.neighbors.hold(hop.neighbor, token) {
+                if let Some(displaced) = self.hold(neighbor, token) {
                     self.counters().drop_frame(DropReason::NeighborQueueFull);
                     self.unhold(displaced);
                 }
@@ -302,14 +296,21 @@ impl Stack {
 
     /// Sends an ARP packet.
     pub fn send_arp(&mut self, packet: &ArpPacket, to: MacAddr) {
-        let mut frame = vec![0; ethernet::HEADER_LEN + arp::PACKET_LEN];
+        let mut bytes = [0; arp::PACKET_LEN];
+        packet.emit(&mut bytes);
+        self.send_frame(to, ethertype::ARP, &bytes);
+    }
+
+    /// Sends a frame that belongs to no connection.
+    pub fn send_frame(&mut self, to: MacAddr, ethertype: u16, payload: &[u8]) {
+        let mut frame = vec![0; ethernet::HEADER_LEN];
         EthernetHeader {
             dst: to,
             src: self.mac,
-            ethertype: ethertype::ARP,
+            ethertype,
         }
         .emit(&mut frame);
-        packet.emit(&mut frame[ethernet::HEADER_LEN..]);
+        frame.extend_from_slice(payload);
         self.queue_control(frame);
     }
 

@@ -2,15 +2,16 @@
 
 use super::Stack;
 use super::connection::Hop;
-use crate::net::{Address, Destination};
-use std::net::{IpAddr, Ipv4Addr};
+use crate::net::{Address, Destination, Lookup};
+use crate::tcp::{MIN_MSS, TcpConfig};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 impl Stack {
     /// Whether an address is reached inside this stack.
     pub fn is_local(&self, address: Address) -> bool {
         let ours = match address.ip() {
             IpAddr::V4(v4) => v4.is_loopback() || self.addresses.is_ours(v4),
-            IpAddr::V6(_) => false,
+            IpAddr::V6(v6) => v6.is_loopback() || self.is_own_v6(v6),
         };
         self.shared.config.loopback && ours
     }
@@ -25,7 +26,7 @@ impl Stack {
         let chosen = match (local, remote.ip()) {
             (true, ip) => ip,
             (false, IpAddr::V4(v4)) => self.source_v4(v4).ok_or(libc::ENETUNREACH)?.into(),
-            (false, IpAddr::V6(_)) => return Err(libc::ENETUNREACH),
+            (false, IpAddr::V6(v6)) => self.source_v6(v6).ok_or(libc::ENETUNREACH)?.into(),
         };
         let source = match bound.is_unspecified() {
             true => chosen,
@@ -36,6 +37,21 @@ impl Stack {
         Ok((source.into(), hop))
     }
 
+    fn is_own_v6(&self, address: Ipv6Addr) -> bool {
+        let host = self.ipv6.as_ref();
+        host.is_some_and(|host| host.addresses.is_ours(address))
+    }
+
+    fn source_v6(&self, remote: Ipv6Addr) -> Option<Ipv6Addr> {
+        let not_another = remote.is_unspecified()
+            || remote.is_loopback()
+            || remote.is_multicast()
+            || self.is_own_v6(remote);
+        let (host, now) = (self.ipv6.as_ref()?, self.now.as_micros());
+        host.next_hop(now, remote).filter(|_| !not_another)?;
+        host.addresses.source_for(now, remote)
+    }
+
     fn source_v4(&self, remote: Ipv4Addr) -> Option<Ipv4Addr> {
         let to = self.addresses.classify(remote);
         if to != Destination::Elsewhere || remote.is_unspecified() {
@@ -44,5 +60,43 @@ impl Stack {
         let hop = self.routes.lookup(remote)?;
         hop.source
             .or_else(|| self.addresses.source_for(hop.neighbor))
+    }
+
+    /// The neighbour that leads to an address, and its station; `None` without a route.
+    pub fn way_to(&mut self, to: Address) -> Option<(Address, Lookup)> {
+        let now = self.now.as_micros();
+        match to.ip() {
+            IpAddr::V4(v4) => {
+                let neighbor = self.routes.lookup(v4)?.neighbor;
+                Some((neighbor.into(), self.neighbors.lookup(now, neighbor)))
+            }
+            IpAddr::V6(v6) => {
+                let host = self.ipv6.as_mut()?;
+                let neighbor = host.next_hop(now, v6)?;
+                Some((neighbor.into(), host.lookup(now, neighbor)))
+            }
+        }
+    }
+
+    /// Lets a connection wait for a neighbour; returns the one that had to make room, if any.
+    #[must_use = "who had to make room goes on by itself"]
+    pub fn hold(&mut self, neighbor: Address, token: (u32, u32)) -> Option<(u32, u32)> {
+        match (neighbor.ip(), &mut self.ipv6) {
+            (IpAddr::V4(v4), _) => self.neighbors.hold(v4, token),
+            (IpAddr::V6(v6), Some(host)) => host.hold(v6, token),
+            (IpAddr::V6(_), None) => Some(token),
+        }
+    }
+
+    /// TCP's parameters for a connection with `remote`: the segment size follows from the MTU and
+    /// the headers of the family (RFC 6691).
+    pub fn tcp_for(&self, remote: Address) -> TcpConfig {
+        let mut tcp = self.tcp;
+        if remote.v4().is_none()
+            && let Some(host) = &self.ipv6
+        {
+            tcp.mss = (host.mtu().saturating_sub(60)).clamp(MIN_MSS, 65_000);
+        }
+        tcp
     }
 }

@@ -33,6 +33,7 @@ impl Setup {
             config: EngineConfig {
                 addresses: vec![InterfaceAddress::new(address(host), 24).unwrap()],
                 routes: Vec::new(),
+                ipv6: None,
                 neighbors,
                 tcp: TcpConfig {
                     time_wait: Duration::from_secs(1),
