@@ -269,6 +269,7 @@ impl Control {
             any if any.is_unspecified() => true,
             IpAddr::V4(v4) => {
                 config.addresses.iter().any(|a| a.address == v4)
+                    || config.local.iter().any(|network| network.contains(v4))
                     || (config.loopback && v4.is_loopback())
             }
             IpAddr::V6(v6) => {

@@ -2,7 +2,7 @@
 
 use crate::binds::Binds;
 use crate::net::ipv6::Ipv6Config;
-use crate::net::{InterfaceAddress, Route};
+use crate::net::{InterfaceAddress, Prefix, Route};
 use crate::stats::Counters;
 use crate::sys;
 use crate::tcp::TcpConfig;
@@ -28,12 +28,14 @@ pub const NO_PROCESS: u32 = 0;
 pub struct EngineConfig {
     /// Addresses of the stack; the first is preferred.
     pub addresses: Vec<InterfaceAddress>,
+    /// Networks all of whose addresses are the stack's own (Linux's local routes).
+    pub local: Vec<Prefix>,
     /// Routes besides those to connected networks.
     pub routes: Vec<Route>,
     /// IPv6; `None`: the stack does not speak it.
     pub ipv6: Option<Ipv6Config>,
     /// Static neighbours: prefix and Ethernet address.
-    pub neighbors: Vec<(crate::net::Prefix, MacAddr)>,
+    pub neighbors: Vec<(Prefix, MacAddr)>,
     /// TCP's parameters; the segment size is derived from the device's MTU.
     pub tcp: TcpConfig,
     /// Send buffer of a new connection, bytes.

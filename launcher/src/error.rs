@@ -60,7 +60,7 @@ pub enum Error {
     Rootless(String),
     /// The stack did not start.
     #[error("the stack did not start: {0}")]
-    Stack(String),
+    Stack(#[from] launcher::stack::Error),
     /// A system call failed.
     #[error("{what}: {source}")]
     System {

@@ -8,7 +8,6 @@ mod logging;
 mod preflight;
 mod program;
 mod rootless;
-mod stack;
 mod supervise;
 mod sys;
 
@@ -23,8 +22,8 @@ use config::{Loaded, Settings};
 use child::Start;
 use cli::Cli;
 use error::{Error, FAILED};
+use launcher::stack::Stack;
 use preflight::{Finding, Grade};
-use stack::Stack;
 use supervise::{FORWARDED, Outcome};
 use sys::HeldSignals;
 

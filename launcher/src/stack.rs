@@ -18,10 +18,13 @@ use psio::offload::OffloadDevice;
 use psio::pcapng::{CaptureDevice, CaptureFile};
 use psio::{MacAddr, OpenOptions};
 
-use crate::error::Error;
-
 /// TIME-WAIT connections of one worker.
 const MAX_TIME_WAIT: usize = 65_536;
+
+/// Why the stack does not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
 
 /// A running stack.
 pub struct Stack {
@@ -40,9 +43,9 @@ impl Stack {
     /// Opens the device, makes the shared segment and starts the workers.
     ///
     /// # Errors
-    /// [`Error::Stack`] with the reason.
+    /// [`Error`] with the reason.
     pub fn start(settings: &Settings) -> Result<Stack, Error> {
-        let reason = |error: &dyn std::fmt::Display| Error::Stack(error.to_string());
+        let reason = |error: &dyn std::fmt::Display| Error(error.to_string());
         let mut device = open_device(settings).map_err(|error| reason(&error))?;
         let config = engine_config(settings)?;
         let plan = Plan {
@@ -122,13 +125,17 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
     Ok(device)
 }
 
-fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
+/// The engine's configuration that `settings` ask for.
+///
+/// # Errors
+/// Addresses or networks that cannot be.
+pub fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
     let net = |net: config::Ipv4Net| {
         Prefix::new(net.network().address(), net.prefix())
-            .ok_or_else(|| Error::Stack(format!("{net} is no network")))
+            .ok_or_else(|| Error(format!("{net} is no network")))
     };
     let address = InterfaceAddress::new(settings.address.address(), settings.address.prefix())
-        .ok_or_else(|| Error::Stack(format!("{} is no address", settings.address)))?;
+        .ok_or_else(|| Error(format!("{} is no address", settings.address)))?;
     let mut routes = Vec::new();
     for route in &settings.routes {
         routes.push(Route {
@@ -160,6 +167,7 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
     let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Ok(EngineConfig {
         addresses: vec![address],
+        local: Vec::new(),
         ipv6: None,
         routes,
         neighbors,

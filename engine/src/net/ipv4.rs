@@ -31,6 +31,7 @@ pub enum Destination {
 #[derive(Clone, Debug, Default)]
 pub struct LocalAddresses {
     addresses: Vec<InterfaceAddress>,
+    networks: Vec<Prefix>,
 }
 
 impl LocalAddresses {
@@ -59,6 +60,21 @@ impl LocalAddresses {
         Ok(())
     }
 
+    /// Makes all addresses of a network ours.
+    ///
+    /// # Errors
+    /// [`NetError::Full`].
+    pub fn add_network(&mut self, network: Prefix) -> Result<(), NetError> {
+        if self.networks.len() == Self::LIMIT {
+            return Err(NetError::Full {
+                table: "local network",
+                limit: Self::LIMIT,
+            });
+        }
+        self.networks.push(network);
+        Ok(())
+    }
+
     /// All addresses, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = &InterfaceAddress> {
         self.addresses.iter()
@@ -68,6 +84,7 @@ impl LocalAddresses {
     #[inline]
     pub fn is_ours(&self, address: Ipv4Addr) -> bool {
         self.addresses.iter().any(|ours| ours.address == address)
+            || self.networks.iter().any(|ours| ours.contains(address))
     }
 
     /// The network connected to us that the address is in: the longest, if several are.
@@ -312,6 +329,22 @@ mod tests {
                 "{src}"
             );
         }
+    }
+
+    #[test]
+    fn every_address_of_a_local_network_is_ours() {
+        let mut local = LocalAddresses::default();
+        let network = Prefix::new(Ipv4Addr::new(192, 168, 0, 0), 16).unwrap();
+        local.add_network(network).unwrap();
+        let inside = Ipv4Addr::new(192, 168, 7, 9);
+        assert_eq!(local.classify(inside), Destination::Ours);
+        assert_eq!(local.check_source(inside), Err(DropReason::Ipv4SourceOurs));
+        let outside = Ipv4Addr::new(192, 169, 0, 1);
+        assert_eq!(local.classify(outside), Destination::Elsewhere);
+        for _ in 1..LocalAddresses::LIMIT {
+            local.add_network(network).unwrap();
+        }
+        assert!(local.add_network(network).is_err());
     }
 
     #[test]

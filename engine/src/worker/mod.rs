@@ -134,6 +134,9 @@ impl Worker {
                 routes.add_connected(0, *address)?;
             }
         }
+        for network in &config.local {
+            addresses.add_network(*network)?;
+        }
         for route in &config.routes {
             routes.add(*route)?;
         }

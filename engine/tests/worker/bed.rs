@@ -32,6 +32,7 @@ impl Setup {
         Setup {
             config: EngineConfig {
                 addresses: vec![InterfaceAddress::new(address(host), 24).unwrap()],
+                local: Vec::new(),
                 routes: Vec::new(),
                 ipv6: None,
                 neighbors,
