@@ -54,28 +54,53 @@ pub fn epoch() -> u32 {
     EPOCH.load(Ordering::Relaxed)
 }
 
+/// Set once this process has attached to a stack, or has found that there is none.
+static STARTED: AtomicU8 = AtomicU8::new(0);
+
 /// Attaches to the stack, if the environment names one. The first call counts; later ones cost a
 /// load.
 pub fn start() {
-    static STARTED: AtomicU8 = AtomicU8::new(0);
-    if STARTED.load(Ordering::Relaxed) != 0 || STARTED.swap(1, Ordering::Relaxed) != 0 {
+    if STARTED.load(Ordering::Relaxed) != 0 {
         return;
     }
     // SAFETY: the name is a C string; the value is copied before anything could change it.
     let value = unsafe {
         let name = std::ffi::CString::new(SOCKET_VARIABLE).unwrap_or_default();
         let value = libc::getenv(name.as_ptr());
-        if value.is_null() {
-            return;
-        }
-        CStr::from_ptr(value).to_bytes().to_vec()
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes().to_vec())
     };
-    match Process::attach(&value) {
-        Ok(process) => install(process),
-        Err(reason) => log::format(format_args!(
-            "the kernel serves this program: mtcp-run cannot be reached: {reason}"
-        )),
+    match value {
+        Some(value) => drop(attach(&value)),
+        None => STARTED.store(1, Ordering::Relaxed),
     }
+}
+
+/// Attaches to the stack behind `name`, unless this process has attached before.
+fn attach(name: &[u8]) -> Option<&'static Process> {
+    if STARTED.swap(1, Ordering::Relaxed) == 0 || process().is_none() {
+        match Process::attach(name) {
+            Ok(process) => install(process),
+            Err(reason) => log::format(format_args!(
+                "the kernel serves this program: mtcp-run cannot be reached: {reason}"
+            )),
+        }
+    }
+    process()
+}
+
+/// For a program that hosts the engine itself and loads this library with dlopen(3): attaches to the
+/// stack behind the control socket `name`. 0, or -1 if nobody serves there.
+///
+/// The library's constructor could not do that: it runs under the dynamic linker's lock, for which
+/// the engine's threads may wait before they answer.
+///
+/// # Safety
+/// `name` is a C string. No other thread has called this library yet.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn mtcp_preload_attach(name: *const libc::c_char) -> libc::c_int {
+    // SAFETY: the caller's promise.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+    if attach(name).is_some() { 0 } else { -1 }
 }
 
 fn install(process: Process) {
