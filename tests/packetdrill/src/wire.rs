@@ -159,8 +159,8 @@ fn now_us() -> i64 {
     since.map_or(0, |time| time.as_micros() as i64)
 }
 
-/// The engine's end. It leaves checksums and segmentation to the device, as Linux does with
-/// packetdrill's TUN: scripts show super-segments whole.
+/// The engine's end. It cuts no super-segments, as packetdrill's TUN: what packetdrill sees are
+/// packets of the MTU.
 pub struct WireDevice {
     wire: Arc<Wire>,
     mtu: usize,
@@ -186,7 +186,7 @@ impl Device for WireDevice {
         Capabilities {
             mtu: self.mtu,
             tx_checksum: true,
-            tx_segmentation: true,
+            tx_segmentation: false,
             rx_coalescing: false,
             queues: 1,
         }
