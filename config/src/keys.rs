@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::device::Device;
 use crate::mtu_probing::MtuProbing;
-use crate::settings::{Congestion, HostAddress, Loopback, Settings, Trace};
+use crate::settings::{Congestion, HostAddress, Loopback, Settings, TimeWaitReuse, Trace};
 use crate::value::{self, duration, duration_text, number, optional, optional_text, size_text};
 
 /// One setting.
@@ -252,6 +252,15 @@ pub static KEYS: &[Key] = &[
         doc: "How long a connection stays in TIME-WAIT.",
         read: |s, v| time(v, Duration::ZERO, 10 * MINUTE).map(|d| s.tcp.time_wait = d),
         write: |s| duration_text(s.tcp.time_wait),
+    },
+    Key {
+        name: "tcp.tw_reuse",
+        section: Section::Memory,
+        expected: "off, loopback or on",
+        doc: "Which connections in TIME-WAIT connect() may take the place of, a second after their \
+              last segment and if both ends use timestamps: none, those inside the stack, or all.",
+        read: |s, v| TimeWaitReuse::parse(v).map(|reuse| s.tcp.tw_reuse = reuse),
+        write: |s| s.tcp.tw_reuse.to_string(),
     },
     Key {
         name: "tcp.rto_min",

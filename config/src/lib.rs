@@ -31,7 +31,9 @@ pub use loader::{Loaded, Loader};
 pub use mtu_probing::MtuProbing;
 pub use net::{ArpEntry, Ipv4Net, ParseError, Route};
 pub use policy::{Decision, Policy, Ports, Reason, Role, Rule};
-pub use settings::{Congestion, HostAddress, Loopback, Settings, TcpSettings, Trace, fastopen};
+pub use settings::{
+    Congestion, HostAddress, Loopback, Settings, TcpSettings, TimeWaitReuse, Trace, fastopen,
+};
 
 /// Variables whose names begin so are set by `mtcp-run` for the program that it starts; they are
 /// not settings and nobody is warned about them.

@@ -118,6 +118,8 @@ pub struct TcpSettings {
     pub initial_window: u32,
     /// Fast Open (RFC 7413): bits as of Linux's `tcp_fastopen`.
     pub fastopen: u32,
+    /// Which connections in TIME-WAIT connect() may take the place of.
+    pub tw_reuse: TimeWaitReuse,
     /// Whether SYNs beyond a listener's bound are answered with cookies.
     pub syn_cookies: bool,
     /// Upper bound of listen()'s backlog, Linux's `somaxconn`.
@@ -158,6 +160,18 @@ pub enum Loopback {
     Kernel,
     /// The engine.
     Stack,
+}
+
+/// Connections in TIME-WAIT that connect() may take the place of, Linux's `tcp_tw_reuse`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TimeWaitReuse {
+    /// None.
+    Off,
+    /// Those inside the stack.
+    #[default]
+    Loopback,
+    /// All.
+    On,
 }
 
 /// The kernel's address on its side of a TAP.
@@ -239,6 +253,7 @@ impl Default for TcpSettings {
             window_scaling: true,
             initial_window: 10,
             fastopen: fastopen::CLIENT,
+            tw_reuse: TimeWaitReuse::Loopback,
             syn_cookies: true,
             backlog_max: 4096,
         }
@@ -383,6 +398,27 @@ impl fmt::Display for Loopback {
         f.write_str(match self {
             Loopback::Kernel => "kernel",
             Loopback::Stack => "stack",
+        })
+    }
+}
+
+impl TimeWaitReuse {
+    pub(crate) fn parse(text: &str) -> Option<TimeWaitReuse> {
+        match text {
+            "off" => Some(TimeWaitReuse::Off),
+            "loopback" => Some(TimeWaitReuse::Loopback),
+            "on" => Some(TimeWaitReuse::On),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TimeWaitReuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TimeWaitReuse::Off => "off",
+            TimeWaitReuse::Loopback => "loopback",
+            TimeWaitReuse::On => "on",
         })
     }
 }

@@ -16,4 +16,4 @@ pub mod wire;
 pub mod worker;
 
 pub use engine::{Engine, EngineReport, Error};
-pub use shared::EngineConfig;
+pub use shared::{EngineConfig, TimeWaitReuse};

@@ -54,8 +54,22 @@ pub struct EngineConfig {
     pub spin_us: u64,
     /// TIME-WAIT connections of one worker; at the bound the oldest ends early.
     pub max_time_wait: usize,
+    /// Which of them connect() may take the place of.
+    pub time_wait_reuse: TimeWaitReuse,
     /// Probe idle connections even without `SO_KEEPALIVE`.
     pub keepalive: bool,
+}
+
+/// Which connections in TIME-WAIT connect() may take the place of, if timestamps keep the segments of
+/// both apart (Linux's `tcp_tw_reuse`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimeWaitReuse {
+    /// None.
+    Off,
+    /// Those inside this stack.
+    Loopback,
+    /// All.
+    On,
 }
 
 /// A watch: which ready set is told of a socket's edges, and under which name.

@@ -38,9 +38,11 @@ counters! {
     closed,
     /// Connections that exist now, TIME-WAIT included.
     connections,
-    /// Connections in TIME-WAIT now.
+    /// Connections now in TIME-WAIT, or closed and in FIN-WAIT-2.
     time_wait,
-    /// TIME-WAIT connections ended early because there were too many.
+    /// Connections in TIME-WAIT whose place connect() took.
+    time_wait_reused,
+    /// Those ended early because there were too many.
     time_wait_overflow,
     /// SYNs dropped because too many handshakes were under way, without SYN cookies.
     backlog_full,

@@ -12,7 +12,7 @@ use context::layout::Plan;
 use engine::net::{InterfaceAddress, Prefix, Route};
 use engine::shared::Shared;
 use engine::tcp::{self, Algorithm, TcpConfig};
-use engine::{Engine, EngineConfig};
+use engine::{Engine, EngineConfig, TimeWaitReuse};
 use psio::fault::{FaultConfig, FaultyDevice};
 use psio::offload::OffloadDevice;
 use psio::pcapng::{CaptureDevice, CaptureFile};
@@ -180,6 +180,11 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
         cores,
         spin_us: spin(settings).as_micros() as u64,
         max_time_wait: MAX_TIME_WAIT,
+        time_wait_reuse: match settings.tcp.tw_reuse {
+            config::TimeWaitReuse::Off => TimeWaitReuse::Off,
+            config::TimeWaitReuse::Loopback => TimeWaitReuse::Loopback,
+            config::TimeWaitReuse::On => TimeWaitReuse::On,
+        },
         keepalive: settings.tcp.keepalive,
     })
 }

@@ -52,6 +52,11 @@ impl Timestamps {
         before(self.recent, value)
     }
 
+    /// When TS.Recent was taken.
+    pub(super) fn recent_since(&self) -> Instant {
+        self.recent_at
+    }
+
     /// Whether `value` is the newest seen.
     pub(super) fn is_recent(&self, value: u32) -> bool {
         value == self.recent

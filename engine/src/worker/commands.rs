@@ -1,7 +1,7 @@
 //! What applications ask for through their command rings.
 
 use super::Stack;
-use super::connection::Flow;
+use super::connection::{Connections, Flow};
 use super::slots::Role;
 use super::streams::Bounds;
 use crate::shared::{Watch, Watches, lock};
@@ -217,11 +217,15 @@ impl Stack {
         };
         if local_port == 0 {
             flow.local_port = self.choose_port(&flow).ok_or(libc::EADDRNOTAVAIL)?;
-        } else if !self.connections.is_free(&flow) {
-            return Err(libc::EADDRNOTAVAIL);
         }
+        let prescribed = self
+            .connections
+            .usable(&flow, self.now, self.shared.config.time_wait_reuse)
+            .ok_or(libc::EADDRNOTAVAIL)?;
+        self.reuse(&flow);
         let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
         let (iss, ts_offset) = self.isn(&flow);
+        let iss = prescribed.unwrap_or(iss);
         let tcb = Tcb::connect(self.now, &self.tcp_for(remote), &options, iss, ts_offset);
         let id = self.adopt_connection(tcb, flow, hop, tos_ttl);
         if let Some(connection) = self.connections.get(id) {
@@ -239,8 +243,23 @@ impl Stack {
         Ok(())
     }
 
-    /// A source port by RFC 6056's algorithm, such that the flow is new.
+    /// A source port by RFC 6056's algorithm, such that the flow is new; if there is none, one of a
+    /// connection in TIME-WAIT that may be used again.
     fn choose_port(&mut self, flow: &Flow) -> Option<u16> {
+        let (now, reuse) = (self.now, self.shared.config.time_wait_reuse);
+        self.select_port(flow, |connections, flow| connections.is_free(flow))
+            .or_else(|| {
+                self.select_port(flow, |connections, flow| {
+                    connections.usable(flow, now, reuse).is_some()
+                })
+            })
+    }
+
+    fn select_port(
+        &mut self,
+        flow: &Flow,
+        may_take: impl Fn(&Connections, &Flow) -> bool,
+    ) -> Option<u16> {
         let binds = lock(&self.shared.binds);
         let connections = &self.connections;
         // So that any worker can tell whose it is.
@@ -253,7 +272,7 @@ impl Stack {
                 };
                 usize::from(port) % workers == index
                     && !binds.is_claimed(port)
-                    && connections.is_free(&candidate)
+                    && may_take(connections, &candidate)
             })
     }
 

@@ -4,6 +4,7 @@
 use super::half_open::HalfOpen;
 use super::slab::Slab;
 use super::streams::{RecvChain, SendChain};
+use super::time_wait::Waiting;
 use crate::net::Address;
 use crate::shared::Listener;
 use crate::tcp::{Instant, Tcb};
@@ -82,8 +83,6 @@ pub struct Connection {
     pub held: bool,
     /// Whether the idle sweep knows of it.
     pub swept: bool,
-    /// Whether it is counted as being in TIME-WAIT.
-    pub time_wait: bool,
     /// Whether it was established at some time.
     pub was_connected: bool,
 }
@@ -95,6 +94,8 @@ pub enum Place {
     Connection(u32),
     /// A handshake under way.
     HalfOpen(u32),
+    /// A connection that has only to wait.
+    TimeWait(u32),
 }
 
 /// Bits of a packed place that say what it is.
@@ -106,6 +107,7 @@ impl Place {
         match self {
             Place::Connection(id) => id,
             Place::HalfOpen(id) => id | 1 << KIND_SHIFT,
+            Place::TimeWait(id) => id | 2 << KIND_SHIFT,
         }
     }
 
@@ -114,16 +116,18 @@ impl Place {
         let id = number & ((1 << KIND_SHIFT) - 1);
         match number >> KIND_SHIFT {
             0 => Place::Connection(id),
-            _ => Place::HalfOpen(id),
+            1 => Place::HalfOpen(id),
+            _ => Place::TimeWait(id),
         }
     }
 }
 
-/// All connections of a worker, from the first SYN on.
+/// All connections of a worker, from the first SYN to the end of TIME-WAIT.
 pub struct Connections {
     flows: HashMap<Flow, Place, FlowHasher>,
     full: Slab<Box<Connection>>,
     half_open: Slab<HalfOpen>,
+    time_wait: Slab<Waiting>,
 }
 
 /// A keyed hash, so that nobody outside can make flows collide.
@@ -150,6 +154,7 @@ impl Connections {
             flows: HashMap::with_hasher(FlowHasher::new(key)),
             full: Slab::default(),
             half_open: Slab::default(),
+            time_wait: Slab::default(),
         }
     }
 
@@ -210,7 +215,7 @@ impl Connections {
     pub fn find(&self, flow: &Flow) -> Option<u32> {
         match self.place(flow)? {
             Place::Connection(id) => Some(id),
-            Place::HalfOpen(_) => None,
+            Place::HalfOpen(_) | Place::TimeWait(_) => None,
         }
     }
 
@@ -234,6 +239,31 @@ impl Connections {
         Some(half_open)
     }
 
+    /// Adds a connection that has only to wait; returns its number and stamp.
+    pub fn insert_time_wait(&mut self, waiting: Waiting) -> (u32, u32) {
+        let flow = waiting.flow;
+        let token = self.time_wait.insert(|_| waiting);
+        self.flows.insert(flow, Place::TimeWait(token.0));
+        token
+    }
+
+    /// Removes a connection that has only to wait.
+    pub fn remove_time_wait(&mut self, id: u32) -> Option<Waiting> {
+        let waiting = self.time_wait.remove(id)?;
+        self.flows.remove(&waiting.flow);
+        Some(waiting)
+    }
+
+    /// The connections that have only to wait.
+    pub fn time_wait(&mut self) -> &mut Slab<Waiting> {
+        &mut self.time_wait
+    }
+
+    /// One of them, to look at.
+    pub fn waiting(&self, id: u32) -> Option<&Waiting> {
+        self.time_wait.peek(id)
+    }
+
     /// The half-open connections.
     pub fn half_open(&mut self) -> &mut Slab<HalfOpen> {
         &mut self.half_open
@@ -247,7 +277,11 @@ mod tests {
     #[test]
     fn a_place_survives_being_packed() {
         for id in [0, 1, (1 << KIND_SHIFT) - 1] {
-            for place in [Place::Connection(id), Place::HalfOpen(id)] {
+            for place in [
+                Place::Connection(id),
+                Place::HalfOpen(id),
+                Place::TimeWait(id),
+            ] {
                 assert_eq!(Place::unpack(place.pack()), place);
             }
             assert_eq!(Place::Connection(id).pack(), id);

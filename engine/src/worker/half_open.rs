@@ -49,8 +49,16 @@ impl Stack {
         })
     }
 
-    /// LISTEN received a SYN (RFC 9293 section 3.10.7.2).
-    pub fn on_syn(&mut self, listener: &Arc<Listener>, flow: Flow, syn: &TcpSegment<'_>, hop: Hop) {
+    /// LISTEN received a SYN (RFC 9293 section 3.10.7.2). `iss` is the initial sequence number if
+    /// the flow's last connection, in TIME-WAIT, prescribes one.
+    pub fn on_syn(
+        &mut self,
+        listener: &Arc<Listener>,
+        flow: Flow,
+        syn: &TcpSegment<'_>,
+        hop: Hop,
+        iss: Option<SeqNum>,
+    ) {
         let Some(room) = self.listeners.room(&self.shared.segment, listener) else {
             return;
         };
@@ -67,12 +75,14 @@ impl Stack {
             return;
         };
         let full = !room.half_open || self.connections.half_open().len() >= MAX_HALF_OPEN;
+        // A cookie cannot begin at a prescribed number: the old connection's peer goes first.
+        let full = full && iss.is_none();
         if full && !self.tcp.syn_cookies {
             self.count(Counter::backlog_full);
         } else if full {
             self.answer_with_cookie(listener, &flow, syn, hop, &terms);
         } else {
-            self.begin_handshake(listener, flow, syn, hop, &terms);
+            self.begin_handshake(listener, flow, syn, hop, &terms, iss);
         }
     }
 
@@ -83,8 +93,10 @@ impl Stack {
         syn: &TcpSegment<'_>,
         hop: Hop,
         terms: &Terms,
+        prescribed: Option<SeqNum>,
     ) {
         let (iss, ts_offset) = self.isn(&flow);
+        let iss = prescribed.unwrap_or(iss);
         let mut request = Request::new(self.now, iss, ts_offset, syn);
         let cfg = self.tcp_for(flow.remote);
         let Some(answer) = request.syn_ack(self.now, &cfg, &terms.options) else {

@@ -257,18 +257,25 @@ impl Stack {
             remote_port: segment.src_port,
         };
         let hop = if looped { Hop::Loopback } else { Hop::Unknown };
+        let mut iss = None;
         match self.connections.place(&flow) {
             Some(Place::Connection(id)) if !self.reopens(id, &segment) => {
                 return self.on_segment(id, &segment);
             }
             Some(Place::Connection(id)) => self.remove(id),
             Some(Place::HalfOpen(id)) => return self.on_half_open_segment(id, &segment),
+            Some(Place::TimeWait(id)) => {
+                iss = self.on_time_wait_segment(id, &segment);
+                if iss.is_none() {
+                    return;
+                }
+            }
             None => {}
         }
         let control = tcp::Flags::SYN | tcp::Flags::ACK | tcp::Flags::RST;
         match self.listener_for(&flow) {
             Some(listener) if segment.flags.0 & control.0 == tcp::Flags::SYN.0 => {
-                self.on_syn(&listener, flow, &segment, hop);
+                self.on_syn(&listener, flow, &segment, hop, iss);
             }
             Some(listener) => self.on_listener_segment(&listener, flow, &segment, hop),
             None => self.refuse(&flow, &segment, hop),

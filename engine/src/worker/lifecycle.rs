@@ -119,11 +119,9 @@ impl Stack {
             self.remove(id);
             return;
         }
-        if connection.tcb.state() == State::TimeWait && !connection.time_wait {
-            connection.time_wait = true;
-            let token = (id, connection.stamp);
-            self.time_wait.push_back(token);
-            self.bound_time_wait();
+        if connection.socket.is_none() && connection.tcb.to_wait().is_some() {
+            self.wait_for_strays(id);
+            return;
         }
         let shared = self.shared.clone();
         if let Some(connection) = self.connections.get(id)
@@ -163,9 +161,16 @@ impl Stack {
         self.wheel.advance(now.as_micros(), |token| due.push(token));
         let any = !due.is_empty();
         for token in due.drain(..) {
-            if let Place::HalfOpen(id) = Place::unpack(token.0) {
-                self.on_half_open_timer((id, token.1));
-                continue;
+            match Place::unpack(token.0) {
+                Place::Connection(_) => {}
+                Place::HalfOpen(id) => {
+                    self.on_half_open_timer((id, token.1));
+                    continue;
+                }
+                Place::TimeWait(id) => {
+                    self.on_time_wait_timer((id, token.1));
+                    continue;
+                }
             }
             let Some(connection) = self.connections.get_stamped(token) else {
                 continue;
@@ -373,20 +378,6 @@ impl Stack {
             }
             remains.send.clear(&mut self.pool);
             remains.recv.clear(&mut self.pool);
-        }
-    }
-
-    /// Ends the oldest TIME-WAIT connections while there are too many.
-    fn bound_time_wait(&mut self) {
-        while self.time_wait.len() > self.shared.config.max_time_wait {
-            let Some(token) = self.time_wait.pop_front() else {
-                return;
-            };
-            let waits = |c: &mut Connection| c.tcb.state() == State::TimeWait;
-            if self.connections.get_stamped(token).is_some_and(waits) {
-                self.count(Counter::time_wait_overflow);
-                self.remove(token.0);
-            }
         }
     }
 

@@ -244,7 +244,6 @@ impl Stack {
             queued: false,
             held: false,
             swept: false,
-            time_wait: false,
             was_connected: false,
         }));
         self.show_connections();

@@ -21,6 +21,7 @@ mod path;
 mod slab;
 pub mod slots;
 pub mod streams;
+mod time_wait;
 pub mod timers;
 
 use crate::binds::EPHEMERAL;
@@ -95,6 +96,7 @@ pub struct Stack {
     dirty: VecDeque<(u32, u32)>,
     /// Connections whose memory is looked at later, with the time in microseconds.
     idle: VecDeque<(u64, (u32, u32))>,
+    /// Connections that have only to wait, the oldest first; some may be gone.
     time_wait: VecDeque<(u32, u32)>,
     /// What is left of connections whose sockets are not closed yet.
     remains: HashMap<u32, Remains>,
@@ -352,14 +354,9 @@ impl Stack {
 
     /// Publishes what only changes slowly.
     fn report(&mut self) {
-        while let Some(token) = self.time_wait.front().copied() {
-            if self.connections.get_stamped(token).is_some() {
-                break;
-            }
-            self.time_wait.pop_front();
-        }
+        let waiting = self.connections.time_wait().len() as u64;
         let counters = &self.shared.counters[self.index];
-        counters.set(Counter::time_wait, self.time_wait.len() as u64);
+        counters.set(Counter::time_wait, waiting);
         counters.set(Counter::stream_memory, self.pool.used());
     }
 

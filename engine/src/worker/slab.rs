@@ -47,6 +47,11 @@ impl<T> Slab<T> {
         self.places.get_mut(id as usize)?.1.as_mut()
     }
 
+    /// One by number, to look at.
+    pub fn peek(&self, id: u32) -> Option<&T> {
+        self.places.get(id as usize)?.1.as_ref()
+    }
+
     /// One by number, if its stamp is still the same.
     pub fn get_stamped(&mut self, (id, stamp): (u32, u32)) -> Option<&mut T> {
         let (current, thing) = self.places.get_mut(id as usize)?;

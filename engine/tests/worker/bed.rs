@@ -11,7 +11,7 @@ use engine::shared::{Listener, Message, Shared, lock};
 use engine::stats::Counter;
 use engine::tcp::{Duration, TcpConfig};
 use engine::worker::Worker;
-use engine::{EngineConfig, tcp};
+use engine::{EngineConfig, TimeWaitReuse, tcp};
 use psio::pair::{PairConfig, pair};
 use psio::{ChecksumOffload, Device, Gso, GsoKind, MacAddr, Queue, RxChecksum, RxMeta, TxMeta};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -50,6 +50,7 @@ impl Setup {
                 cores: vec![None],
                 spin_us: 0,
                 max_time_wait: 1000,
+                time_wait_reuse: TimeWaitReuse::Loopback,
                 keepalive: false,
             },
             plan: Plan {

@@ -1,5 +1,6 @@
 //! Ending connections, and the death of those who hold them.
 
+use crate::app::App;
 use crate::bed::{Bed, Setup, exchange, pass_together};
 use crate::conversation::Conversation;
 use crate::dice::Dice;
@@ -219,6 +220,59 @@ fn time_wait_is_bounded_and_ends() {
     pass_together(&mut a, &mut b, 2_000_000);
     assert_eq!(a.count(Counter::connections), 0);
     assert_eq!(a.count(Counter::time_wait), 0);
+}
+
+/// A client of `a` that has closed first, and the port that it had.
+fn in_time_wait(a: &mut Bed, b: &mut Bed) -> (App, App, u32, u16) {
+    let (mut client, mut server) = (a.app(1), b.app(1));
+    let listener = server.socket().unwrap();
+    assert!(b.listen(listener, 80, 100));
+    let socket = client.socket().unwrap();
+    client.connect(socket, b.at(80));
+    exchange(a, b, |_, _| true);
+    let accepted = server.accept(listener).unwrap();
+    let record = a.shared.segment.socket(socket).unwrap();
+    let port = record.names.local().port();
+    client.close(socket);
+    exchange(a, b, |_, _| true);
+    server.close(accepted);
+    exchange(a, b, |_, _| true);
+    assert_eq!(a.count(Counter::time_wait), 1);
+    (client, server, listener, port)
+}
+
+#[test]
+fn a_port_in_time_wait_may_connect_anew_where_that_is_allowed() {
+    use engine::TimeWaitReuse;
+    for (reuse, allowed) in [(TimeWaitReuse::Loopback, false), (TimeWaitReuse::On, true)] {
+        let mut setup = Setup::host(1);
+        setup.config.time_wait_reuse = reuse;
+        setup.config.tcp.time_wait = engine::tcp::Duration::from_secs(60);
+        let (mut a, mut b) = (setup.build(), Setup::host(2).build());
+        let (mut client, mut server, listener, port) = in_time_wait(&mut a, &mut b);
+        pass_together(&mut a, &mut b, 1_200_000);
+        let socket = client.socket().unwrap();
+        assert!(a.bind(socket, port));
+        client.connect(socket, b.at(80));
+        exchange(&mut a, &mut b, |_, _| true);
+        assert_eq!(client.is_connected(socket), allowed, "{reuse:?}");
+        assert_eq!(server.accept(listener).is_some(), allowed);
+        assert_eq!(a.count(Counter::time_wait_reused), u64::from(allowed));
+    }
+}
+
+#[test]
+fn a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time() {
+    let (mut a, mut b, mut talk) = talking();
+    talk.client.app.close(talk.client.socket);
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(a.count(Counter::time_wait), 1, "FIN-WAIT-2");
+    // The peer goes on sending, for nobody.
+    talk.server.app.send(talk.server.socket, b"hello?");
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(a.count(Counter::connections), 0);
+    let error = talk.server.app.take_error(talk.server.socket);
+    assert_eq!(error, libc::EPIPE);
 }
 
 #[test]
