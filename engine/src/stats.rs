@@ -50,6 +50,12 @@ counters! {
     accept_queue_full,
     /// Handshakes that the peer did not complete in time.
     handshake_timeouts,
+    /// Connections that were open before their handshake was complete (TCP Fast Open).
+    fast_open_accepts,
+    /// SYNs whose Fast Open cookie was wrong or too old.
+    fast_open_refused,
+    /// SYNs that could not open a connection early because too many were pending.
+    fast_open_overflow,
     /// SYN cookies sent.
     cookies_sent,
     /// Connections that came from a SYN cookie.

@@ -215,6 +215,7 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
         window_scaling: t.window_scaling,
         initial_window: small(t.initial_window),
         syn_cookies: t.syn_cookies,
+        fast_open: t.fastopen,
         recv_buffer: bytes(t.recv_buffer),
         recv_buffer_max: bytes(t.recv_buffer_max),
         rto_min: micros(t.rto_min),

@@ -44,11 +44,14 @@ impl Tcb {
         let ack = segment.ack.position(self.iss, self.snd.nxt);
         let mut events = Events::NONE;
         if self.state == State::SynReceived {
-            if ack != Some(1) {
+            let end = self.handshake_end();
+            let Some(acked) = ack.filter(|ack| (1..=end).contains(ack)) else {
                 self.reset_seq = Some(segment.ack);
                 return Err(Drop::AckOfUnsent);
+            };
+            if !self.is_open_early() {
+                self.take_syn_ack(segment, acked);
             }
-            self.snd.una = 1;
             events |= self.enter_established(now, segment);
         }
         // RFC 5961 section 5.2: an ACK far in the past is as wrong as one of the future.

@@ -39,6 +39,8 @@ pub struct TcpConfig {
     pub synack_retries: u8,
     /// Answer SYNs beyond the bound of half-open connections with cookies (tcp_syncookies).
     pub syn_cookies: bool,
+    /// Fast Open (RFC 7413): [`fast_open_bits`](super::fast_open_bits) (tcp_fastopen).
+    pub fast_open: u32,
     /// Unanswered keepalive probes that end a connection.
     pub keepalive_count: u8,
     /// Receive buffer of a new connection in bytes.
@@ -84,6 +86,7 @@ impl Default for TcpConfig {
             syn_retries: 6,
             synack_retries: 5,
             syn_cookies: true,
+            fast_open: 1,
             keepalive_count: 9,
             recv_buffer: 64 << 10,
             recv_buffer_max: 6 << 20,

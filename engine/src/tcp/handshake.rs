@@ -89,6 +89,7 @@ impl Tcb {
                 self.recovery.sack
             },
             timestamps: self.ts.option(now),
+            fast_open: self.fast_open_option(),
             ..Options::default()
         }
     }
@@ -102,7 +103,8 @@ impl Tcb {
     ) -> Result<Events, Drop> {
         let flags = segment.flags;
         let acks = flags.contains(Flags::ACK);
-        let acceptable = segment.ack.position(self.iss, self.snd.nxt) == Some(self.snd.nxt);
+        let ack = segment.ack.position(self.iss, self.snd.nxt);
+        let acceptable = ack.is_some_and(|ack| (1..=self.handshake_end()).contains(&ack));
         if acks && !acceptable {
             if !flags.contains(Flags::RST) {
                 self.reset_seq = Some(segment.ack);
@@ -132,8 +134,11 @@ impl Tcb {
             self.arm_retransmit(now);
             return Ok(Events::SEND);
         }
-        self.snd.una = 1;
-        let events = self.enter_established(now, segment);
+        self.take_syn_ack(segment, ack.unwrap_or(1));
+        let mut events = self.enter_established(now, segment);
+        if self.snd.una > 1 {
+            events |= Events::WRITABLE;
+        }
         self.ack.due = true;
         Ok(events | self.process_text(now, segment, 1, rx))
     }
@@ -156,6 +161,10 @@ impl Tcb {
         self.progress_at = now;
         self.heard_at = now;
         self.timers.retransmit = Instant::NEVER;
+        if let Some(at) = self.opened_early_at() {
+            // Data may have left since.
+            self.sent_at = at;
+        }
         if self.syn_retransmitted || self.sent_at == Instant::NEVER {
             self.sample_echo(now, segment);
         } else {
@@ -166,6 +175,9 @@ impl Tcb {
         if self.syn_retransmitted {
             // A handshake that needed its timer starts with one segment (RFC 6928 section 2).
             self.cc = Controller::new(self.set.congestion, self.mss.into());
+        }
+        if self.snd.flight() > 0 {
+            self.arm_retransmit(now);
         }
         self.arm_keepalive();
         Events::CONNECTED | Events::SEND

@@ -24,6 +24,8 @@ pub struct Info {
     pub timestamps: bool,
     /// SACK was negotiated.
     pub sack: bool,
+    /// Data rode in a SYN and was taken (RFC 7413).
+    pub syn_data: bool,
     /// Shift counts of the peer's windows and of ours, if scaling was negotiated.
     pub window_scale: Option<(u8, u8)>,
     /// Retransmission timeout.
@@ -97,6 +99,7 @@ impl Tcb {
             retries: self.retries,
             backoff: self.rtt.backoff(),
             timestamps: self.ts.on,
+            syn_data: self.syn_data,
             sack: self.recovery.sack,
             window_scale: self.scaling.then_some(scales),
             rto: self.rtt.rto(),

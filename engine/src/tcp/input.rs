@@ -215,7 +215,7 @@ impl Tcb {
             return Err(Drop::ResetUnproven);
         }
         let error = match self.state {
-            State::SynReceived => Error::Refused,
+            State::SynReceived if !self.is_open_early() => Error::Refused,
             State::CloseWait => Error::BrokenPipe,
             // Everything was exchanged: the application has nothing to learn.
             State::Closing | State::LastAck | State::TimeWait if self.snd.una >= self.snd.end => {

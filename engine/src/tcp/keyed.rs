@@ -14,6 +14,7 @@ pub(super) enum Purpose {
     PortOffset = 3,
     SynCookie = 4,
     SynCookieTime = 5,
+    FastOpenKey = 6,
 }
 
 /// A hasher for one purpose under `key`.

@@ -1,5 +1,7 @@
-//! TCP options: MSS (RFC 9293), window scale and timestamps (RFC 7323), SACK (RFC 2018).
+//! TCP options: MSS (RFC 9293), window scale and timestamps (RFC 7323), SACK (RFC 2018),
+//! Fast Open (RFC 7413).
 
+use super::fast_open::Cookie;
 use super::segment::ParseError;
 use super::seq::SeqNum;
 
@@ -10,6 +12,7 @@ const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
+const FAST_OPEN: u8 = 34;
 
 /// Bytes that the timestamps option takes in every segment, padding included.
 pub const TIMESTAMPS_LEN: usize = 12;
@@ -66,6 +69,8 @@ pub struct Options {
     pub timestamps: Option<(u32, u32)>,
     /// SACK blocks.
     pub sack: SackBlocks,
+    /// Fast Open cookie, or the wish for one; meaningful in a SYN.
+    pub fast_open: Option<Cookie>,
 }
 
 impl Options {
@@ -113,6 +118,7 @@ impl Options {
                     u32::from_be_bytes([e, f, g, h]),
                 ));
             }
+            (FAST_OPEN, cookie) => self.fast_open = Cookie::new(cookie),
             (SACK, blocks) if blocks.len() % 8 == 0 => {
                 for block in blocks.chunks_exact(8) {
                     self.sack.push(be_seq(&block[..4]), be_seq(&block[4..]));
@@ -135,6 +141,9 @@ impl Options {
         }
         if self.window_scale.is_some() {
             len += 4;
+        }
+        if let Some(cookie) = &self.fast_open {
+            len += (2 + cookie.as_slice().len()).next_multiple_of(4);
         }
         len + self.sack_len(len)
     }
@@ -186,6 +195,15 @@ impl Options {
         if let Some(shift) = self.window_scale {
             put(&[NOP, WINDOW_SCALE, 3, shift]);
         }
+        if let Some(cookie) = &self.fast_open {
+            let cookie = cookie.as_slice();
+            put(&[FAST_OPEN, 2 + cookie.len() as u8]);
+            put(cookie);
+            // Lengths are even.
+            if (2 + cookie.len()) % 4 != 0 {
+                put(&[NOP, NOP]);
+            }
+        }
         let before = Options {
             sack: SackBlocks::default(),
             ..*self
@@ -228,8 +246,16 @@ mod tests {
                 sack_permitted: bits & 4 != 0,
                 timestamps: (bits & 8 != 0).then_some((0x0102_0304, 0xa0b0_c0d0)),
                 sack: SackBlocks::default(),
+                fast_open: None,
             };
             round_trip(options);
+            for cookie in [b"".as_slice(), b"abcd", b"abcdef", b"0123456789abcdef"] {
+                let fast_open = Cookie::new(cookie);
+                round_trip(Options {
+                    fast_open,
+                    ..options
+                });
+            }
             options.sack.push(SeqNum(1), SeqNum(u32::MAX));
             round_trip(options);
         }

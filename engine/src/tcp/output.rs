@@ -27,6 +27,9 @@ impl Tcb {
         }
         let segment = match self.state {
             State::Closed => self.next_reset(now),
+            State::SynReceived if self.is_open_early() && !self.syn_due => {
+                self.next_segment(now, max_payload as u64)
+            }
             State::SynSent | State::SynReceived => self.next_syn(now),
             _ => self.next_segment(now, max_payload as u64),
         };
@@ -78,6 +81,7 @@ impl Tcb {
         };
         let options = self.syn_options(now);
         let window = self.rcv.advertise_in_syn();
+        let data = self.data_in_syn();
         if self.timers.retransmit == Instant::NEVER {
             self.sent_at = now;
             self.arm_retransmit(now);
@@ -96,7 +100,7 @@ impl Tcb {
             window,
             urgent: 0,
             options,
-            payload: 0..0,
+            payload: 0..u64::from(data),
             mss: self.mss,
         })
     }
@@ -438,6 +442,10 @@ impl Tcb {
 
     /// New data left: something has to watch for its ACK.
     fn watch_flight(&mut self, now: Instant, idle: bool) {
+        if self.state == State::SynReceived {
+            // The timer of the handshake watches over all (RFC 7413 section 4.2.2).
+            return;
+        }
         if self.recovery.tail_probe_due || self.watch_for_tail_loss(now, idle) {
             return;
         }

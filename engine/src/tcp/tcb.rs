@@ -7,6 +7,7 @@ use super::assembler::Assembler;
 use super::config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
 use super::congestion::Controller;
 use super::event::{Error, Events};
+use super::fast_open::FastOpen;
 use super::options::TIMESTAMPS_LEN;
 use super::pacing::Pacer;
 use super::pmtu::PathMtu;
@@ -103,6 +104,8 @@ pub struct Tcb {
     /// MSG_MORE stood with the last write.
     pub(super) more: bool,
     pub(super) syn_due: bool,
+    /// Data rode in a SYN and was taken (RFC 7413).
+    pub(super) syn_data: bool,
     pub(super) syn_retransmitted: bool,
     pub(super) rst_due: bool,
     /// A segment without data, one below SND.UNA, has to ask the peer for an ACK.
@@ -152,6 +155,8 @@ pub struct Tcb {
     pub(super) error: Option<Error>,
     /// What an ICMP error gave as a reason, should the connection time out.
     pub(super) soft_error: Option<Error>,
+    /// Fast Open, where it is used.
+    pub(super) fast_open: Option<Box<FastOpen>>,
     pub(super) counters: Counters,
     pub(super) set: Settings,
 }
@@ -178,6 +183,7 @@ impl Tcb {
             scaling: false,
             more: false,
             syn_due: false,
+            syn_data: false,
             syn_retransmitted: false,
             rst_due: false,
             probe_due: false,
@@ -213,6 +219,7 @@ impl Tcb {
             reset_seq: None,
             error: None,
             soft_error: None,
+            fast_open: None,
             counters: Counters::default(),
             set,
         };

@@ -192,10 +192,13 @@ impl RecvSpace {
     /// The window field of a SYN, which is never scaled. A multiple of what the field will count in
     /// later, so that the first duplicate ACKs do not look like window updates.
     pub(super) fn advertise_in_syn(&mut self) -> u16 {
-        let bytes = u16::try_from(self.buffer.min(self.clamp)).unwrap_or(u16::MAX);
+        // What came with the peer's SYN (RFC 7413).
+        let held = self.nxt.saturating_sub(self.read);
+        let room = u64::from(self.buffer.min(self.clamp)).saturating_sub(held);
+        let bytes = u16::try_from(room).unwrap_or(u16::MAX);
         let rest = bytes & ((1 << self.scale.0) - 1);
         let field = if rest < bytes { bytes - rest } else { bytes };
-        self.edge = self.edge.max(1 + u64::from(field));
+        self.edge = self.edge.max(self.nxt.max(1) + u64::from(field));
         field
     }
 

@@ -238,6 +238,7 @@ impl Stack {
             .names
             .set(flow.local_name(), Some(flow.remote_name()));
         self.set_send_limit(id);
+        self.plan_fast_open(id, socket, record);
         self.count(Counter::connects);
         self.after(id, tcp::Events::SEND);
         Ok(())

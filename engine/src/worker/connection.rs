@@ -85,6 +85,8 @@ pub struct Connection {
     pub swept: bool,
     /// Whether it was established at some time.
     pub was_connected: bool,
+    /// Whether its application got it before its handshake was complete (RFC 7413).
+    pub early: bool,
 }
 
 /// What stands behind a flow.

@@ -4,11 +4,12 @@
 use super::Stack;
 use super::commands::read_options;
 use super::connection::{Flow, Hop, Place};
+use super::fast_open::Early;
 use crate::shared::Listener;
 use crate::stats::Counter;
 use crate::tcp::{
-    Expiry, Flags, Patience, Request, Segment as TcpSegment, SeqNum, SocketOptions, State, Verdict,
-    reset_for, timeouts_within,
+    Cookie, Expiry, Flags, Patience, Request, Segment as TcpSegment, SeqNum, SocketOptions, State,
+    Verdict, reset_for, timeouts_within,
 };
 use context::socket::Socket;
 use std::sync::Arc;
@@ -29,10 +30,24 @@ pub struct HalfOpen {
     pub hop: Hop,
 }
 
+/// A SYN that a connection is to come from.
+pub struct Opening<'a> {
+    /// Addresses and ports.
+    pub flow: Flow,
+    /// The SYN.
+    pub syn: &'a TcpSegment<'a>,
+    /// Where it came from.
+    pub hop: Hop,
+    /// Our initial sequence number.
+    pub iss: SeqNum,
+}
+
 /// What a listener's record asks of its connections.
-struct Terms {
-    options: SocketOptions,
-    tos_ttl: (u8, u8),
+pub struct Terms {
+    /// Its options.
+    pub options: SocketOptions,
+    /// Type of service and time to live.
+    pub tos_ttl: (u8, u8),
     /// Timeouts that data is waited for (TCP_DEFER_ACCEPT).
     defer: u8,
 }
@@ -82,26 +97,43 @@ impl Stack {
         } else if full {
             self.answer_with_cookie(listener, &flow, syn, hop, &terms);
         } else {
-            self.begin_handshake(listener, flow, syn, hop, &terms, iss);
+            let iss = iss.unwrap_or_else(|| self.isn(&flow).0);
+            let opening = Opening {
+                flow,
+                syn,
+                hop,
+                iss,
+            };
+            match self.early(listener, &flow, syn) {
+                Early::No => self.begin_handshake(listener, &opening, &terms, None),
+                Early::Offer(cookie) => {
+                    self.begin_handshake(listener, &opening, &terms, Some(cookie));
+                }
+                Early::Accept(renewed) => self.open_early(listener, &opening, &terms, renewed),
+            }
         }
     }
 
     fn begin_handshake(
         &mut self,
         listener: &Arc<Listener>,
-        flow: Flow,
-        syn: &TcpSegment<'_>,
-        hop: Hop,
+        opening: &Opening<'_>,
         terms: &Terms,
-        prescribed: Option<SeqNum>,
+        cookie: Option<Cookie>,
     ) {
-        let (iss, ts_offset) = self.isn(&flow);
-        let iss = prescribed.unwrap_or(iss);
+        let Opening {
+            flow,
+            syn,
+            hop,
+            iss,
+        } = *opening;
+        let (_, ts_offset) = self.isn(&flow);
         let mut request = Request::new(self.now, iss, ts_offset, syn);
         let cfg = self.tcp_for(flow.remote);
-        let Some(answer) = request.syn_ack(self.now, &cfg, &terms.options) else {
+        let Some(mut answer) = request.syn_ack(self.now, &cfg, &terms.options) else {
             return;
         };
+        answer.options.fast_open = cookie;
         self.listeners.begin(listener);
         let deadline = request.deadline();
         let (id, stamp) = self.connections.insert_half_open(HalfOpen {

@@ -5,8 +5,8 @@ use crate::tcp::{Duration, Info};
 
 /// Bytes of the part of `struct tcp_info` that is filled in: up to `tcpi_bytes_retrans`.
 const LEN: usize = 224;
-/// `TCPI_OPT_TIMESTAMPS`, `TCPI_OPT_SACK`, `TCPI_OPT_WSCALE`.
-const OPTIONS: [u8; 3] = [1, 2, 4];
+/// `TCPI_OPT_TIMESTAMPS`, `TCPI_OPT_SACK`, `TCPI_OPT_WSCALE`, `TCPI_OPT_SYN_DATA`.
+const OPTIONS: [u8; 4] = [1, 2, 4, 32];
 
 /// The struct as 64-bit words in memory order.
 pub fn words(info: &Info) -> Vec<u64> {
@@ -31,7 +31,12 @@ pub fn words(info: &Info) -> Vec<u64> {
     };
     b[2] = info.retries;
     b[4] = info.backoff;
-    let on = [info.timestamps, info.sack, info.window_scale.is_some()];
+    let on = [
+        info.timestamps,
+        info.sack,
+        info.window_scale.is_some(),
+        info.syn_data,
+    ];
     b[5] = OPTIONS
         .iter()
         .zip(on)

@@ -47,9 +47,14 @@ impl Stack {
         };
         if events.contains(Events::CONNECTED) {
             connection.was_connected = true;
-            if let Some(listener) = connection.listener.take() {
-                self.offer(id, &listener);
+            let early = std::mem::take(&mut connection.early);
+            match connection.listener.take() {
+                Some(listener) if early => self.settle_early(&listener, false),
+                Some(listener) => self.offer(id, &listener),
+                None => self.learn_fast_open(id),
             }
+        } else if events.contains(Events::ERROR) {
+            self.learn_fast_open(id);
         }
         let Some(connection) = self.connections.get(id) else {
             return;
@@ -321,6 +326,12 @@ impl Stack {
         let Some(connection) = self.connections.remove(id) else {
             return;
         };
+        if connection.early
+            && let Some(listener) = &connection.listener
+        {
+            let reset = connection.tcb.error() == Some(Error::Reset);
+            self.settle_early(listener, reset);
+        }
         let Connection {
             mut recv,
             mut send,
@@ -449,7 +460,11 @@ fn is_busy(connection: &Connection) -> bool {
 /// The state word of a connection's record.
 fn shown_state(connection: &Connection) -> u32 {
     let tcb = &connection.tcb;
-    let mut word = state_number(tcb.state()) | state::BOUND;
+    let number = match tcb.is_open_early() {
+        true => state::ESTABLISHED,
+        false => state_number(tcb.state()),
+    };
+    let mut word = number | state::BOUND;
     if connection.was_connected {
         word |= state::WAS_CONNECTED;
     }

@@ -7,15 +7,18 @@ use super::slots::Role;
 use super::streams::{RecvChain, SendChain};
 use crate::shared::{Listener, NO_PROCESS, lock};
 use crate::stats::Counter;
-use crate::tcp::{COOKIE_LIFETIME, Instant, Tcb};
+use crate::tcp::{COOKIE_LIFETIME, Duration, Instant, Tcb};
 use context::Segment;
 use context::chunk::Class;
 use context::socket::state;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
+
+/// How long a connection that was opened early and reset counts as pending.
+const EARLY_RESET: Duration = Duration::from_secs(60);
 
 /// What a worker has of a listener.
 struct Local {
@@ -29,6 +32,10 @@ struct Local {
     young: u32,
     /// Until when a cookie may be answered.
     cookies_until: Instant,
+    /// Connections that were opened early and have not finished their handshake (RFC 7413).
+    early: u32,
+    /// Until when those that were reset instead count as well.
+    early_reset: VecDeque<Instant>,
 }
 
 /// What a listener can still take.
@@ -94,6 +101,8 @@ impl Listeners {
             half_open: 0,
             young: 0,
             cookies_until: Instant::ZERO,
+            early: 0,
+            early_reset: VecDeque::new(),
         });
         true
     }
@@ -197,6 +206,36 @@ impl Listeners {
         retries
     }
 
+    /// Whether one more connection may be opened early, of `most`.
+    pub fn may_open_early(&mut self, listener: &Listener, now: Instant, most: u32) -> bool {
+        let Some(local) = self.local(listener) else {
+            return false;
+        };
+        while local.early_reset.front().is_some_and(|until| *until <= now) {
+            local.early_reset.pop_front();
+        }
+        (local.early as usize + local.early_reset.len()) < most as usize
+    }
+
+    /// A connection was opened early.
+    pub fn opened_early(&mut self, listener: &Listener) {
+        if let Some(local) = self.local(listener) {
+            local.early += 1;
+        }
+    }
+
+    /// A connection that was opened early has finished its handshake or has ended. One that was
+    /// reset may come from a false address whose owner was surprised: it takes its place for a while
+    /// more (RFC 7413 section 5.1).
+    pub fn early_settled(&mut self, listener: &Listener, reset: bool, now: Instant) {
+        if let Some(local) = self.local(listener) {
+            local.early = local.early.saturating_sub(1);
+            if reset {
+                local.early_reset.push_back(now + EARLY_RESET);
+            }
+        }
+    }
+
     /// A cookie was sent: for a while, its answer may come.
     pub fn cookie_sent(&mut self, listener: &Listener, now: Instant) {
         if let Some(local) = self.local(listener) {
@@ -245,6 +284,7 @@ impl Stack {
             held: false,
             swept: false,
             was_connected: false,
+            early: false,
         }));
         self.show_connections();
         id

@@ -8,6 +8,7 @@ pub mod commands;
 pub mod connection;
 mod datagram;
 mod events;
+mod fast_open;
 mod frame;
 mod grants;
 mod half_open;
@@ -36,6 +37,7 @@ use crate::tcp::{Instant, IsnGenerator, PortSelector, SynCookies, TcpConfig};
 use chunks::ChunkPool;
 use connection::Connections;
 use context::socket::state;
+use fast_open::FastOpenCache;
 use grants::ContextState;
 use ipv6::Host6;
 use lifecycle::Remains;
@@ -84,6 +86,9 @@ pub struct Stack {
     published_addresses: u64,
     isns: IsnGenerator,
     cookies: SynCookies,
+    /// What is known of servers that take data in SYNs.
+    servers: FastOpenCache,
+    secret: [u8; 16],
     ports: PortSelector,
     connections: Connections,
     listeners: Listeners,
@@ -190,6 +195,8 @@ impl Worker {
             published_addresses: 0,
             isns: IsnGenerator::new(key),
             cookies: SynCookies::new(key),
+            servers: FastOpenCache::default(),
+            secret: key,
             ports: PortSelector::new(sys::random(), EPHEMERAL),
             connections: Connections::new([k1, k0]),
             listeners: Listeners::new([k0, k1]),

@@ -89,6 +89,7 @@ pub fn options(mss: Option<u16>, scale: Option<u8>, sack: &[(u32, u32)]) -> Vec<
         window_scale: scale,
         sack_permitted: mss.is_some(),
         timestamps: None,
+        fast_open: None,
         sack: blocks,
     };
     let mut bytes = vec![0; 40];

@@ -13,6 +13,7 @@ mod scripts;
 mod closing;
 mod connecting;
 mod events;
+mod fast_open;
 mod floods;
 mod listening;
 mod memory;

@@ -23,6 +23,7 @@ fn any_options() -> impl Strategy<Value = Options> {
                 sack_permitted,
                 timestamps,
                 sack,
+                fast_open: None,
             }
         })
 }
