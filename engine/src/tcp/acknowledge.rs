@@ -119,6 +119,7 @@ impl Tcb {
         acknowledged: u64,
         window_changed: bool,
     ) -> Events {
+        self.more = false;
         let before = Before {
             una: self.snd.una,
             flight: self.snd.flight(),

@@ -217,7 +217,9 @@ impl Tcb {
         if range.end > self.snd.end {
             flags |= Flags::FIN;
         }
-        if data_end == self.snd.end && data_end > range.start {
+        let ends = data_end == self.snd.end && data_end > range.start;
+        // As Linux: no receiver should hold what came as a burst back in the hope of more.
+        if ends || data_end - range.start > cut {
             flags |= Flags::PSH;
         }
         self.ack.on_data_sent(now, self.set.delayed_ack.get());

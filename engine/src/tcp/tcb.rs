@@ -269,7 +269,8 @@ impl Tcb {
     pub fn set_options(&mut self, now: Instant, opts: &SocketOptions) {
         let new = self.set.with(opts);
         let old = core::mem::replace(&mut self.set, new);
-        if new.nodelay && !old.nodelay {
+        // Setting it anew pushes as well, past a cork (tcp(7)).
+        if new.nodelay {
             self.push_to = self.snd.end;
         }
         if new.quickack && !old.quickack && self.timers.delayed_ack != Instant::NEVER {
@@ -299,7 +300,7 @@ impl Tcb {
     }
 
     /// Like [`written`](Self::written); `more` announces that more will follow at once (MSG_MORE), so
-    /// that a partial segment waits for it as if corked.
+    /// that a partial segment waits for it as if corked, until the next ACK at the latest.
     pub fn written_more(&mut self, end: u64, more: bool) {
         self.more = more;
         if !self.fin_wanted {

@@ -50,7 +50,7 @@ fn super_segments_are_whole_multiples_and_carry_their_cut() {
         [4 * MSS],
         "the window leaves room for whole segments only"
     );
-    assert!(!packets[0].segment().flags.contains(Flags::PSH));
+    assert!(packets[0].segment().flags.contains(Flags::PSH));
     server.receive_all(T0, &packets);
 }
 
@@ -150,6 +150,34 @@ fn pulling_the_cork_or_closing_sends_what_it_held() {
         }
         assert_eq!(lens(&client.poll(T0)), [10]);
     }
+}
+
+#[test]
+fn an_acknowledgement_ends_the_wait_for_more() {
+    let (mut client, mut server) = settled(TcpConfig::default());
+    client.write(2 * MSS);
+    let sent = client.poll(T0);
+    client.written += 10;
+    client.tcb.written_more(client.written, true);
+    assert!(client.poll(T0).is_empty());
+    server.receive_all(T0, &sent);
+    client.receive_all(T0, &server.poll(T0));
+    assert_eq!(lens(&client.poll(T0)), [10]);
+}
+
+#[test]
+fn setting_nodelay_again_sends_what_a_cork_holds() {
+    let (mut client, _) = pair();
+    let options = SocketOptions {
+        nodelay: true,
+        cork: true,
+        ..SocketOptions::default()
+    };
+    client.tcb.set_options(T0, &options);
+    client.write(10);
+    assert!(client.poll(T0).is_empty());
+    client.tcb.set_options(T0, &options);
+    assert_eq!(lens(&client.poll(T0)), [10]);
 }
 
 #[test]
