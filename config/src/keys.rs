@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::device::Device;
 use crate::mtu_probing::MtuProbing;
-use crate::settings::{Congestion, HostAddress, Loopback, Settings, TimeWaitReuse, Trace};
+use crate::settings::{Congestion, Ecn, HostAddress, Loopback, Settings, TimeWaitReuse, Trace};
 use crate::value::{self, duration, duration_text, number, optional, optional_text, size_text};
 
 /// One setting.
@@ -292,10 +292,18 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "tcp.congestion",
         section: Section::Memory,
-        expected: "cubic or reno",
+        expected: "cubic, reno or dctcp",
         doc: "Congestion control of sockets that do not choose one (TCP_CONGESTION).",
         read: |s, v| Congestion::parse(v).map(|c| s.tcp.congestion = c),
         write: |s| s.tcp.congestion.to_string(),
+    },
+    Key {
+        name: "tcp.ecn",
+        section: Section::Memory,
+        expected: "off, passive or on",
+        doc: "Explicit congestion notification (RFC 3168): never, when the peer asks for it, or always asked for.",
+        read: |s, v| Ecn::parse(v).map(|ecn| s.tcp.ecn = ecn),
+        write: |s| s.tcp.ecn.to_string(),
     },
     Key {
         name: "tcp.keepalive",

@@ -32,7 +32,7 @@ pub use mtu_probing::MtuProbing;
 pub use net::{ArpEntry, Ipv4Net, ParseError, Route};
 pub use policy::{Decision, Policy, Ports, Reason, Role, Rule};
 pub use settings::{
-    Congestion, HostAddress, Loopback, Settings, TcpSettings, TimeWaitReuse, Trace, fastopen,
+    Congestion, Ecn, HostAddress, Loopback, Settings, TcpSettings, TimeWaitReuse, Trace, fastopen,
 };
 
 /// Variables whose names begin so are set by `mtcp-run` for the program that it starts; they are

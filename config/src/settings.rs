@@ -90,6 +90,8 @@ pub struct TcpSettings {
     pub mtu_probing: MtuProbing,
     /// Congestion control.
     pub congestion: Congestion,
+    /// Explicit congestion notification.
+    pub ecn: Ecn,
     /// Probes idle connections, even of sockets without SO_KEEPALIVE.
     pub keepalive: bool,
     /// Idle time before the first keepalive probe (TCP_KEEPIDLE).
@@ -150,6 +152,20 @@ pub enum Congestion {
     /// CUBIC (RFC 9438).
     #[default]
     Cubic,
+    /// DCTCP (RFC 8257).
+    Dctcp,
+}
+
+/// Explicit congestion notification (RFC 3168).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ecn {
+    /// Never.
+    Off,
+    /// When the peer asks for it.
+    #[default]
+    Passive,
+    /// Asks for it as well.
+    On,
 }
 
 /// Who carries what never leaves the machine.
@@ -239,6 +255,7 @@ impl Default for TcpSettings {
             delayed_ack: Duration::from_millis(40),
             mtu_probing: MtuProbing::Off,
             congestion: Congestion::Cubic,
+            ecn: Ecn::Passive,
             keepalive: false,
             keepalive_time: Duration::from_secs(7200),
             keepalive_interval: Duration::from_secs(75),
@@ -369,6 +386,7 @@ impl Congestion {
         match text {
             "reno" | "newreno" => Some(Congestion::NewReno),
             "cubic" => Some(Congestion::Cubic),
+            "dctcp" => Some(Congestion::Dctcp),
             _ => None,
         }
     }
@@ -379,6 +397,28 @@ impl fmt::Display for Congestion {
         f.write_str(match self {
             Congestion::NewReno => "reno",
             Congestion::Cubic => "cubic",
+            Congestion::Dctcp => "dctcp",
+        })
+    }
+}
+
+impl Ecn {
+    pub(crate) fn parse(text: &str) -> Option<Ecn> {
+        match text {
+            "off" => Some(Ecn::Off),
+            "passive" => Some(Ecn::Passive),
+            "on" => Some(Ecn::On),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Ecn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ecn::Off => "off",
+            Ecn::Passive => "passive",
+            Ecn::On => "on",
         })
     }
 }

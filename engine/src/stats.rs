@@ -30,6 +30,8 @@ counters! {
     frames_out,
     /// TCP segments received with data.
     segments_in,
+    /// TCP segments received marked as having met congestion (CE of RFC 3168).
+    marked_in,
     /// Connections opened actively.
     connects,
     /// Connections accepted by the stack.

@@ -6,12 +6,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::{Congestion, Loopback, MtuProbing, Settings};
+use config::{Congestion, Ecn, Loopback, MtuProbing, Settings};
 use context::control::SOCKET_VARIABLE;
 use context::layout::Plan;
 use engine::net::{InterfaceAddress, Prefix, Route};
 use engine::shared::Shared;
-use engine::tcp::{self, Algorithm, TcpConfig};
+use engine::tcp::{self, Algorithm, EcnMode, TcpConfig};
 use engine::{Engine, EngineConfig, TimeWaitReuse};
 use psio::fault::{FaultConfig, FaultyDevice};
 use psio::offload::OffloadDevice;
@@ -204,6 +204,12 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
         congestion: match t.congestion {
             Congestion::NewReno => Algorithm::NewReno,
             Congestion::Cubic => Algorithm::Cubic,
+            Congestion::Dctcp => Algorithm::Dctcp,
+        },
+        ecn: match t.ecn {
+            Ecn::Off => EcnMode::Off,
+            Ecn::Passive => EcnMode::Passive,
+            Ecn::On => EcnMode::On,
         },
         syn_retries: small(t.syn_retries),
         synack_retries: small(t.synack_retries),

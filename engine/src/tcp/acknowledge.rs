@@ -94,6 +94,9 @@ impl Tcb {
         if self.snd.flight() > 0 || reports {
             events |= self.take_ack(now, segment, ack, window_changed);
         }
+        if self.echoes_mark(segment) {
+            self.on_echo(now);
+        }
         if self.snd.flight() == 0 || self.snd.wnd == 0 {
             // The peer answers: however long its window stays shut, it is alive.
             self.retries = 0;
@@ -183,6 +186,13 @@ impl Tcb {
         self.judge_probe(now, ack, news);
         self.recover(now, ack, news);
 
+        let marked = if self.echoes_mark(segment) {
+            news.delivered
+        } else {
+            0
+        };
+        self.counters.marked_delivered += marked;
+        let filled = before.window_limited && marked == 0 && !self.ecn.is_reduced(self.snd.una);
         let lost = self.rate.lost - before.lost;
         let phase = self.recovery.phase();
         let sample = AckSample {
@@ -192,12 +202,12 @@ impl Tcb {
             acked: clamp_u32(self.snd.una - before.una),
             delivered: clamp_u32(news.delivered),
             lost: clamp_u32(lost),
-            marked: 0,
+            marked: clamp_u32(marked),
             flight_before: clamp_u32(before.flight),
             in_flight: clamp_u32(self.pipe()),
             rtt,
             rate: self.rate.measure(now, news, self.rtt.min_rtt()),
-            window_limited: before.window_limited || phase == Phase::Loss,
+            window_limited: filled || phase == Phase::Loss,
             phase,
         };
         if news.delivered > 0 {

@@ -1,6 +1,7 @@
 //! What can be set: for the whole stack ([`TcpConfig`]) and for one socket ([`SocketOptions`]).
 
 use super::congestion::Algorithm;
+use super::ecn::EcnMode;
 use super::pmtu::MtuProbing;
 use super::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct TcpConfig {
     pub mtu_probing: MtuProbing,
     /// Congestion control of new connections.
     pub congestion: Algorithm,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: EcnMode,
     /// Initial congestion window in segments (RFC 6928).
     pub initial_window: u8,
     /// How many data segments are acknowledged at once before delayed ACKs begin.
@@ -79,6 +82,7 @@ impl Default for TcpConfig {
             sack: true,
             mtu_probing: MtuProbing::Off,
             congestion: Algorithm::Cubic,
+            ecn: EcnMode::Passive,
             initial_window: 10,
             quick_acks: 16,
             data_retries: 15,

@@ -8,6 +8,7 @@ use core::hash::Hasher;
 use core::net::SocketAddr;
 
 use super::config::{SocketOptions, TcpConfig};
+use super::ecn::Codepoint;
 use super::keyed::{Purpose, flow_hasher};
 use super::options::Options;
 use super::request::Request;
@@ -117,6 +118,7 @@ impl SynCookies {
             urgent: 0,
             options,
             payload: &[],
+            ecn: Codepoint::NotEct,
             gso_size: 0,
             ..*ack
         };
@@ -224,6 +226,7 @@ mod tests {
             urgent: 0,
             options,
             payload: b"",
+            ecn: Codepoint::NotEct,
             gso_size: 0,
         }
     }

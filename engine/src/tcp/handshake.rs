@@ -62,6 +62,7 @@ impl Tcb {
             self.ts.start(now, value);
         }
         self.recovery.sack = self.set.sack && options.sack_permitted;
+        self.negotiate_ecn(syn);
         match options.window_scale {
             Some(shift) if self.set.window_scaling => {
                 self.scaling = true;

@@ -22,6 +22,10 @@ pub struct Info {
     pub backoff: u8,
     /// Timestamps were negotiated.
     pub timestamps: bool,
+    /// Both ends understand congestion marks (RFC 3168).
+    pub ecn: bool,
+    /// A segment that may be marked has come.
+    pub ecn_seen: bool,
     /// SACK was negotiated.
     pub sack: bool,
     /// Data rode in a SYN and was taken (RFC 7413).
@@ -100,6 +104,8 @@ impl Tcb {
             backoff: self.rtt.backoff(),
             timestamps: self.ts.on,
             syn_data: self.syn_data,
+            ecn: self.ecn.on,
+            ecn_seen: self.ecn.seen,
             sack: self.recovery.sack,
             window_scale: self.scaling.then_some(scales),
             rto: self.rtt.rto(),

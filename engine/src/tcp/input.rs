@@ -243,6 +243,9 @@ impl Tcb {
         seq: u64,
         rx: &mut R,
     ) -> Events {
+        if !segment.payload.is_empty() {
+            self.take_mark(segment);
+        }
         let end = seq + segment.payload.len() as u64;
         let limit = self.rcv.edge.min(self.rcv.fin);
         if segment.flags.contains(Flags::FIN)

@@ -13,6 +13,7 @@ mod config;
 mod congestion;
 mod cookies;
 mod dsack;
+mod ecn;
 mod event;
 mod fast_open;
 mod frto;
@@ -53,8 +54,11 @@ mod window;
 mod tests;
 
 pub use config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
-pub use congestion::{AckSample, Algorithm, Cause, CongestionControl, Cubic, NewReno, RateSample};
+pub use congestion::{
+    AckSample, Algorithm, Cause, CongestionControl, Cubic, Dctcp, NewReno, RateSample,
+};
 pub use cookies::{COOKIE_LIFETIME, SynCookies};
+pub use ecn::{Codepoint, EcnMode};
 pub use event::{Drop, Error, Events};
 pub use fast_open::{Cookie, FastOpenKeys, FastOpenOutcome, Validity, bits as fast_open_bits};
 pub use icmp::IcmpError;

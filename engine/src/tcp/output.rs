@@ -4,6 +4,7 @@
 use core::ops::Range;
 
 use super::acknowledge::clamp_u32;
+use super::ecn::Codepoint;
 use super::event::Events;
 use super::options::{MAX_SACK_BLOCKS, Options, TIMESTAMPS_LEN};
 use super::rate::Stamp;
@@ -25,18 +26,25 @@ impl Tcb {
         if let Some(seq) = self.reset_seq.take() {
             return Some(self.bare_reset(seq));
         }
-        let segment = match self.state {
+        if let Some(ack) = self.next_owed_ack(now) {
+            return Some(ack);
+        }
+        let nxt = self.snd.nxt;
+        let mut segment = match self.state {
             State::Closed => self.next_reset(now),
             State::SynReceived if self.is_open_early() && !self.syn_due => {
                 self.next_segment(now, max_payload as u64)
             }
             State::SynSent | State::SynReceived => self.next_syn(now),
+            _ if self.ecn.cwr_due() => self.next_segment(now, self.mss.into()),
             _ => self.next_segment(now, max_payload as u64),
         };
-        if segment.is_none() {
-            self.arm_probe(now);
-        } else {
-            self.counters.segments_out = self.counters.segments_out.wrapping_add(1);
+        match &mut segment {
+            None => self.arm_probe(now),
+            Some(out) => {
+                self.put_ecn(out, nxt);
+                self.counters.segments_out = self.counters.segments_out.wrapping_add(1);
+            }
         }
         segment
     }
@@ -49,6 +57,7 @@ impl Tcb {
             flags: Flags::RST,
             window: 0,
             urgent: 0,
+            ecn: Codepoint::NotEct,
             options: Options::default(),
             payload: 0..0,
             mss: self.mss,
@@ -99,6 +108,7 @@ impl Tcb {
             flags,
             window,
             urgent: 0,
+            ecn: Codepoint::NotEct,
             options,
             payload: 0..u64::from(data),
             mss: self.mss,
@@ -188,16 +198,27 @@ impl Tcb {
 
     /// Builds a segment without payload and notes that it carries the current ACK and window.
     fn segment(&mut self, at: u64, flags: Flags, options: Options) -> Outgoing {
-        let window = self.rcv.advertise(self.set.own_mss.into());
         self.ack.on_sent(self.rcv.nxt);
         self.duplicate = None;
         self.timers.delayed_ack = Instant::NEVER;
+        self.bare_segment(at, flags, options)
+    }
+
+    /// An ACK that leaves those that are due for later.
+    pub(super) fn plain_ack(&mut self, now: Instant) -> Outgoing {
+        let options = self.segment_options(now);
+        self.bare_segment(self.snd.nxt, Flags::ACK, options)
+    }
+
+    fn bare_segment(&mut self, at: u64, flags: Flags, options: Options) -> Outgoing {
+        let window = self.rcv.advertise(self.set.own_mss.into());
         Outgoing {
             seq: self.iss.at(at),
             ack: self.irs.at(self.rcv.nxt),
             flags,
             window,
             urgent: 0,
+            ecn: Codepoint::NotEct,
             options,
             payload: 0..0,
             mss: self.mss,

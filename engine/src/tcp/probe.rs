@@ -87,6 +87,7 @@ impl Tcb {
                 self.cc
                     .get_mut()
                     .on_congestion(now, Cause::Loss, flight, mss);
+                self.ecn.on_reduced(self.snd.nxt, Cause::Loss);
                 self.undo.cancel();
             }
         } else if ack.duplicate && news.sacked == 0 {

@@ -252,9 +252,12 @@ impl Tcb {
         let probes = u32::from(self.recovery.is_repeating_probe());
         self.undo
             .begin(self.snd.una, self.sent.resent().segments + probes);
-        self.cc
-            .get_mut()
-            .on_congestion(now, Cause::Loss, flight, mss);
+        if !self.ecn.answers_mark(self.snd.una) {
+            self.cc
+                .get_mut()
+                .on_congestion(now, Cause::Loss, flight, mss);
+        }
+        self.ecn.on_reduced(self.snd.nxt, Cause::Loss);
         self.recovery.phase = Phase::Fast;
         self.recovery.point = self.snd.nxt;
         self.recovery.prr.begin(cwnd);
@@ -306,6 +309,7 @@ impl Tcb {
             self.rack.doubt_reordering();
         }
         self.cc.get_mut().on_timeout(now, flight, mss, reduced);
+        self.ecn.on_reduced(self.snd.nxt, Cause::Loss);
         if !reduced {
             let probes = u32::from(self.recovery.is_repeating_probe());
             self.undo

@@ -2,6 +2,7 @@
 //! kept of a SYN until the ACK that completes its handshake, a tenth of a control block.
 
 use super::config::{SocketOptions, TcpConfig};
+use super::ecn::Codepoint;
 use super::event::Drop;
 use super::options::Options;
 use super::segment::{Flags, Outgoing, Segment};
@@ -30,6 +31,7 @@ pub struct Request {
     mss: Option<u16>,
     window: u16,
     flags: Flags,
+    ecn: Codepoint,
     scale: Option<u8>,
     sack: bool,
     /// Window and shift count that we offered.
@@ -95,6 +97,7 @@ impl Request {
             mss: options.mss,
             window: syn.window,
             flags: syn.flags,
+            ecn: syn.ecn,
             scale: options.window_scale,
             sack: options.sack_permitted,
             offered: (0, 0),
@@ -135,6 +138,7 @@ impl Request {
                 ..Options::default()
             },
             payload: &[],
+            ecn: self.ecn,
             gso_size: 0,
         }
     }
@@ -277,6 +281,7 @@ impl Request {
             flags: Flags::ACK,
             window: self.offered.0 >> self.offered.1,
             urgent: 0,
+            ecn: Codepoint::NotEct,
             options: Options {
                 timestamps: self.ts_recent.map(|recent| (stamp, recent)),
                 ..Options::default()
@@ -343,6 +348,7 @@ mod tests {
             urgent: 0,
             options: Options::default(),
             payload: b"",
+            ecn: Codepoint::NotEct,
             gso_size: 0,
         }
     }

@@ -1,5 +1,6 @@
 //! The answer to a segment that belongs to no connection (RFC 9293 section 3.10.7.1).
 
+use super::ecn::Codepoint;
 use super::options::Options;
 use super::segment::{Flags, Outgoing, Segment};
 use super::seq::SeqNum;
@@ -25,6 +26,7 @@ pub fn reset_for(segment: &Segment<'_>) -> Option<Outgoing> {
         flags,
         window: 0,
         urgent: 0,
+        ecn: Codepoint::NotEct,
         options: Options::default(),
         payload: 0..0,
         mss: 0,
@@ -44,6 +46,7 @@ mod tests {
             flags,
             window: 0,
             urgent: 0,
+            ecn: Codepoint::NotEct,
             options: Options::default(),
             payload: b"abc",
             gso_size: 0,

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::ops::{BitOr, BitOrAssign, Range};
 
+use super::ecn::Codepoint;
 use super::options::Options;
 use super::seq::SeqNum;
 
@@ -114,6 +115,8 @@ pub struct Segment<'a> {
     pub options: Options,
     /// Data.
     pub payload: &'a [u8],
+    /// What the IP header says of congestion. [`parse`](Self::parse) leaves it at the default.
+    pub ecn: Codepoint,
     /// Payload size of the segments from which the device merged this one; 0 if it is a single one.
     /// [`parse`](Self::parse) leaves it 0, who knows the device sets it.
     pub gso_size: u16,
@@ -147,6 +150,7 @@ impl Segment<'_> {
             urgent: word(18),
             options: Options::parse(&bytes[MIN_HEADER_LEN..header_len])?,
             payload: &bytes[header_len..],
+            ecn: Codepoint::NotEct,
             gso_size: 0,
         })
     }
@@ -183,6 +187,8 @@ pub struct Outgoing {
     pub urgent: u16,
     /// Options.
     pub options: Options,
+    /// What the IP header is to say of congestion.
+    pub ecn: Codepoint,
     /// Payload, as offsets in the send stream.
     pub payload: Range<u64>,
     /// Payload bytes per segment on the wire: a longer payload is a super-segment that is cut here,
@@ -231,6 +237,7 @@ mod tests {
             flags: Flags::ACK | Flags::PSH,
             window: 0x1234,
             urgent: 3,
+            ecn: Codepoint::NotEct,
             options: Options {
                 timestamps: Some((5, 6)),
                 ..Options::default()

@@ -2,6 +2,7 @@
 
 use super::config::{MIN_MSS, SocketOptions, TcpConfig};
 use super::congestion::Algorithm;
+use super::ecn::EcnMode;
 use super::time::Duration;
 
 /// A span in whole milliseconds, rounded up and at least one: half the size of a [`Duration`], and
@@ -26,6 +27,7 @@ pub(super) struct Settings {
     pub(super) window_scaling: bool,
     pub(super) timestamps: bool,
     pub(super) sack: bool,
+    pub(super) ecn: EcnMode,
     pub(super) initial_window: u8,
     pub(super) data_retries: u8,
     pub(super) orphan_retries: u8,
@@ -90,6 +92,7 @@ impl Settings {
             window_scaling: cfg.window_scaling,
             timestamps: cfg.timestamps,
             sack: cfg.sack,
+            ecn: cfg.ecn,
             initial_window: cfg.initial_window.max(1),
             data_retries: cfg.data_retries,
             orphan_retries: cfg.orphan_retries,

@@ -6,6 +6,7 @@ use super::ack::AckPolicy;
 use super::assembler::Assembler;
 use super::config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
 use super::congestion::Controller;
+use super::ecn::Ecn;
 use super::event::{Error, Events};
 use super::fast_open::FastOpen;
 use super::options::TIMESTAMPS_LEN;
@@ -80,6 +81,10 @@ pub struct Counters {
     pub dsacks: u32,
     /// Bytes sent again.
     pub bytes_resent: u64,
+    /// Data segments that came marked as having met congestion, super-segments counted once.
+    pub marked_in: u32,
+    /// Bytes that the peer reports as marked.
+    pub marked_delivered: u64,
     /// Segments that came, super-segments counted once.
     pub segments_in: u64,
     /// Segments sent, super-segments counted once.
@@ -129,6 +134,7 @@ pub struct Tcb {
     pub(super) timers: Timers,
     pub(super) rtt: RttEstimator,
     pub(super) cc: Controller,
+    pub(super) ecn: Ecn,
     /// SND.NXT when the congestion window last held data back.
     pub(super) window_full_at: u64,
     /// Held partial segments before this go out (end of the cork's delay).
@@ -202,6 +208,7 @@ impl Tcb {
             timers: Timers::new(),
             rtt: RttEstimator::new(cfg.rto_initial, cfg.rto_min, cfg.rto_max),
             cc: Controller::new(set.congestion, 0),
+            ecn: Ecn::default(),
             window_full_at: 0,
             push_to: 0,
             sent: Sent::default(),

@@ -2,6 +2,7 @@
 //! strays to die out, or closed by its application and in FIN-WAIT-2 for the peer's FIN. A tenth of
 //! a control block.
 
+use super::ecn::Codepoint;
 use super::event::Drop;
 use super::options::Options;
 use super::segment::{Flags, Outgoing, Segment};
@@ -221,6 +222,7 @@ impl TimeWait {
             flags,
             window,
             urgent: 0,
+            ecn: Codepoint::NotEct,
             options: Options {
                 timestamps: self.ts.option(now),
                 ..Options::default()
@@ -267,6 +269,7 @@ mod tests {
                 ..Options::default()
             },
             payload,
+            ecn: Codepoint::NotEct,
             gso_size: 0,
         }
     }

@@ -178,6 +178,7 @@ impl Tcb {
             return self.time_out();
         }
         self.syn_retransmitted = true;
+        self.stop_asking_for_ecn();
         self.syn_due = true;
         self.counters.retransmits = self.counters.retransmits.saturating_add(1);
         self.rtt.back_off();

@@ -76,6 +76,7 @@ pub fn build_bare(flow: &Flow, out: &Outgoing, tos_ttl: (u8, u8), datagram: &mut
 fn emit_headers(flow: &Flow, out: &Outgoing, (tos, ttl): (u8, u8), datagram: &mut [u8]) {
     // `MAX_SUPER` leaves room for both headers.
     let payload_len = (out.header_len() + out.payload_len()) as u16;
+    let tos = out.ecn.within(tos);
     match (flow.local.v4(), flow.remote.v4()) {
         (Some(src), Some(dst)) => Ipv4Header {
             src,

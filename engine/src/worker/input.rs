@@ -10,7 +10,7 @@ use crate::net::ipv6::Destination6;
 use crate::net::{Address, Destination, icmp};
 use crate::shared::Message;
 use crate::stats::Counter;
-use crate::tcp::{self, NoRoom, RecvStream, Segment as TcpSegment};
+use crate::tcp::{self, Codepoint, NoRoom, RecvStream, Segment as TcpSegment};
 use crate::wire::arp::ArpPacket;
 use crate::wire::ethernet::{EthernetFrame, ethertype};
 use crate::wire::{DropReason, Ipv4Packet, Ipv6Packet, checksum, protocol};
@@ -247,6 +247,10 @@ impl Stack {
             return;
         };
         segment.gso_size = meta.gso_size;
+        segment.ecn = Codepoint::of(packet.tos);
+        if segment.ecn == Codepoint::Ce {
+            self.count(Counter::marked_in);
+        }
         if !segment.payload.is_empty() {
             self.count(Counter::segments_in);
         }

@@ -67,24 +67,55 @@ impl Curve {
 #[derive(Clone, Debug)]
 pub struct Cubic {
     windows: Windows,
+    /// Round-trip time last measured, in microseconds.
+    rtt: u32,
+    /// Gone after the first slow start.
+    hystart: Option<HyStart>,
+    /// Nothing before the first slow start ended: most connections never get there.
+    avoidance: Option<Box<Avoidance>>,
+}
+
+/// What congestion avoidance needs to know.
+#[derive(Clone, Debug)]
+struct Avoidance {
     curve: Curve,
     /// Window when the threshold was last set: NewReno's estimate has caught up once it is there.
     prior_cwnd: u32,
-    /// Round-trip time last measured, in microseconds.
-    rtt: u32,
     /// The latest ACK, or sending after idleness.
     seen: Instant,
-    /// Gone after the first slow start.
-    hystart: Option<HyStart>,
-    /// What the last reduction found.
-    before: Option<Box<Before>>,
+    /// Windows, curve and `prior_cwnd` before the last reduction.
+    before: Option<(Windows, Curve, u32)>,
 }
 
-#[derive(Clone, Debug)]
-struct Before {
-    windows: Windows,
-    curve: Curve,
-    prior_cwnd: u32,
+impl Avoidance {
+    fn new() -> Self {
+        Avoidance {
+            curve: Curve::NONE,
+            prior_cwnd: 0,
+            seen: Instant::ZERO,
+            before: None,
+        }
+    }
+
+    /// Time in which the window could not grow does not count (section 5.8).
+    fn skip(&mut self, now: Instant) {
+        if self.curve.has_begun() {
+            self.curve.epoch += now.since(self.seen);
+        }
+    }
+
+    /// W_est (section 4.3).
+    fn grow_estimate(&mut self, cwnd: u32, acked: u32, mss: u32) {
+        let (num, den) = match self.curve.w_est < self.prior_cwnd {
+            true => ALPHA,
+            false => (1, 1),
+        };
+        let cwnd = u64::from(cwnd.max(1));
+        let credit = self.curve.credit + u64::from(acked) * u64::from(mss) * num / den;
+        self.curve.credit = credit % cwnd;
+        let grown = u64::from(self.curve.w_est) + credit / cwnd;
+        self.curve.w_est = grown.min(MAX_CWND.into()) as u32;
+    }
 }
 
 impl Cubic {
@@ -92,12 +123,9 @@ impl Cubic {
     pub fn new(initial_window: u32) -> Self {
         Cubic {
             windows: Windows::new(initial_window),
-            curve: Curve::NONE,
-            prior_cwnd: 0,
             rtt: 0,
-            seen: Instant::ZERO,
             hystart: Some(HyStart::new()),
-            before: None,
+            avoidance: None,
         }
     }
 
@@ -118,64 +146,45 @@ impl Cubic {
         }
     }
 
+    fn avoidance(&mut self) -> &mut Avoidance {
+        self.avoidance
+            .get_or_insert_with(|| Box::new(Avoidance::new()))
+    }
+
     fn avoid_congestion(&mut self, now: Instant, acked: u32, mss: u32) {
-        let cwnd = self.windows.cwnd;
-        if !self.curve.has_begun() {
-            self.curve.begin(now, cwnd, mss);
+        let (cwnd, rtt) = (self.windows.cwnd, Duration::from_micros(self.rtt.into()));
+        let this = self.avoidance();
+        if !this.curve.has_begun() {
+            this.seen = now;
+            this.curve.begin(now, cwnd, mss);
         }
-        self.grow_estimate(acked, mss);
-        let at = now.since(self.curve.epoch);
-        if self.curve.window(at, mss) < self.curve.w_est {
-            self.windows.cwnd = self.curve.w_est.max(cwnd);
+        this.grow_estimate(cwnd, acked, mss);
+        let at = now.since(this.curve.epoch);
+        let estimate = this.curve.w_est;
+        if this.curve.window(at, mss) < estimate {
+            self.windows.cwnd = estimate.max(cwnd);
             return;
         }
-        let ahead = at + Duration::from_micros(self.rtt.into());
         let most = (u64::from(cwnd) * 3 / 2).min(MAX_CWND.into()) as u32;
-        let target = self.curve.window(ahead, mss).clamp(cwnd, most.max(cwnd));
+        let target = this.curve.window(at + rtt, mss).clamp(cwnd, most.max(cwnd));
         let step = u64::from(target - cwnd) * u64::from(acked) / u64::from(cwnd.max(1));
         self.windows.grow(step.min(u64::from(target - cwnd)) as u32);
     }
 
-    /// W_est (section 4.3).
-    fn grow_estimate(&mut self, acked: u32, mss: u32) {
-        let (num, den) = match self.curve.w_est < self.prior_cwnd {
-            true => ALPHA,
-            false => (1, 1),
-        };
-        let cwnd = u64::from(self.windows.cwnd.max(1));
-        let credit = self.curve.credit + u64::from(acked) * u64::from(mss) * num / den;
-        self.curve.credit = credit % cwnd;
-        let grown = u64::from(self.curve.w_est) + credit / cwnd;
-        self.curve.w_est = grown.min(MAX_CWND.into()) as u32;
-    }
-
-    /// Time in which the window could not grow does not count (section 5.8).
-    fn skip(&mut self, now: Instant) {
-        if self.curve.has_begun() {
-            self.curve.epoch += now.since(self.seen);
-        }
-    }
-
     fn reduce(&mut self, mss: u32) {
-        let before = Before {
-            windows: self.windows,
-            curve: self.curve,
-            prior_cwnd: self.prior_cwnd,
-        };
-        match &mut self.before {
-            Some(place) => **place = before,
-            None => self.before = Some(Box::new(before)),
-        }
-        let cwnd = self.windows.cwnd;
-        let w_max = match cwnd < self.curve.w_max {
+        let windows = self.windows;
+        let cwnd = windows.cwnd;
+        let this = self.avoidance();
+        this.before = Some((windows, this.curve, this.prior_cwnd));
+        let w_max = match cwnd < this.curve.w_max {
             true => fraction(cwnd, FAST_CONVERGENCE),
             false => cwnd,
         };
-        self.curve = Curve {
+        this.curve = Curve {
             w_max,
             ..Curve::NONE
         };
-        self.prior_cwnd = cwnd;
+        this.prior_cwnd = cwnd;
         self.hystart = None;
         self.windows.reduce_to(fraction(cwnd, BETA), mss);
     }
@@ -194,10 +203,12 @@ impl CongestionControl for Cubic {
         if let Some(rtt) = sample.rtt {
             self.rtt = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
         }
-        if sample.phase == Phase::Fast || !sample.window_limited {
-            self.skip(sample.now);
+        if let Some(avoidance) = &mut self.avoidance {
+            if sample.phase == Phase::Fast || !sample.window_limited {
+                avoidance.skip(sample.now);
+            }
+            avoidance.seen = sample.now;
         }
-        self.seen = sample.now;
         if sample.phase == Phase::Fast {
             return;
         }
@@ -231,35 +242,43 @@ impl CongestionControl for Cubic {
             self.reduce(mss);
         }
         // Section 4.8: the next curve begins at its plateau.
-        self.curve = Curve::NONE;
+        self.avoidance().curve = Curve::NONE;
         self.windows.cwnd = mss;
     }
 
     fn on_undo(&mut self, _now: Instant) {
-        if let Some(before) = &self.before {
-            self.windows.undo(before.windows);
-            self.curve = before.curve;
-            self.prior_cwnd = before.prior_cwnd;
+        let this = self.avoidance();
+        if let Some((windows, curve, prior_cwnd)) = this.before {
+            this.curve = curve;
+            this.prior_cwnd = prior_cwnd;
+            self.windows.undo(windows);
         }
     }
 
     fn on_sent(&mut self, now: Instant, in_flight: u32, _app_limited: bool) {
-        if in_flight == 0 {
-            self.skip(now);
-            self.seen = now;
+        if in_flight == 0
+            && let Some(avoidance) = &mut self.avoidance
+        {
+            avoidance.skip(now);
+            avoidance.seen = now;
         }
     }
 
     fn on_idle(&mut self, _now: Instant, window: u32) {
         self.windows.restart(window);
-        self.curve.epoch = Instant::NEVER;
+        if let Some(avoidance) = &mut self.avoidance {
+            avoidance.curve.epoch = Instant::NEVER;
+        }
     }
 
     fn on_mss_change(&mut self, old: u32, mss: u32) {
         self.windows.resize(old, mss);
-        self.curve.w_max = resized(self.curve.w_max, old, mss);
-        self.curve.w_est = resized(self.curve.w_est, old, mss);
-        self.prior_cwnd = resized(self.prior_cwnd, old, mss);
+        if let Some(avoidance) = &mut self.avoidance {
+            let curve = &mut avoidance.curve;
+            curve.w_max = resized(curve.w_max, old, mss);
+            curve.w_est = resized(curve.w_est, old, mss);
+            avoidance.prior_cwnd = resized(avoidance.prior_cwnd, old, mss);
+        }
     }
 }
 
@@ -359,9 +378,9 @@ mod tests {
     #[test]
     fn a_second_loss_below_the_old_window_gives_way() {
         let mut cc = reduced();
-        assert_eq!(cc.curve.w_max, 100 * MSS);
+        assert_eq!(cc.avoidance().curve.w_max, 100 * MSS);
         cc.on_congestion(at(10), Cause::Loss, 70 * MSS, MSS);
-        assert_eq!(cc.curve.w_max, 70 * MSS * 17 / 20);
+        assert_eq!(cc.avoidance().curve.w_max, 70 * MSS * 17 / 20);
     }
 
     #[test]
@@ -388,10 +407,10 @@ mod tests {
     fn an_undone_reduction_continues_the_curve() {
         let mut cc = reduced();
         run(&mut cc, 0, 3_000, 100);
-        let (cwnd, k) = (cc.cwnd(), cc.curve.k);
+        let (cwnd, k) = (cc.cwnd(), cc.avoidance().curve.k);
         cc.on_congestion(at(3_000), Cause::Loss, cwnd, MSS);
         cc.on_undo(at(3_050));
-        assert_eq!((cc.cwnd(), cc.curve.k), (cwnd, k));
+        assert_eq!((cc.cwnd(), cc.avoidance().curve.k), (cwnd, k));
     }
 
     #[test]
@@ -406,7 +425,7 @@ mod tests {
             (70 * MSS..71 * MSS).contains(&cc.cwnd()),
             "up to the threshold"
         );
-        assert_eq!(cc.curve.k, 0);
+        assert_eq!(cc.avoidance().curve.k, 0);
     }
 
     #[test]

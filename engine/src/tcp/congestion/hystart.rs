@@ -27,9 +27,11 @@ pub(super) struct HyStart {
     last_min: u32,
     current_min: u32,
     samples: u8,
-    /// Rounds spent in CSS.
+    /// In CSS.
+    conservative: bool,
+    /// Rounds spent there.
     css_rounds: u8,
-    /// Least round trip when CSS began; [`NONE`] outside of it.
+    /// Least round trip when it began.
     css_baseline: u32,
 }
 
@@ -40,6 +42,7 @@ impl HyStart {
             last_min: NONE,
             current_min: NONE,
             samples: 0,
+            conservative: false,
             css_rounds: 0,
             css_baseline: NONE,
         }
@@ -53,19 +56,20 @@ impl HyStart {
             self.samples = self.samples.saturating_add(1);
         }
         let enough = self.samples >= RTT_SAMPLES;
-        if self.css_baseline != NONE {
+        if self.conservative {
             if enough && self.current_min < self.css_baseline {
                 // The queue has gone: it was a spike.
-                self.css_baseline = NONE;
+                self.conservative = false;
                 self.css_rounds = 0;
             }
         } else if enough && self.last_min != NONE {
             let threshold = (self.last_min / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
             if self.current_min >= self.last_min.saturating_add(threshold) {
+                self.conservative = true;
                 self.css_baseline = self.current_min;
             }
         }
-        let conservative = self.css_baseline != NONE;
+        let conservative = self.conservative;
         if sample.una >= self.round_end {
             self.css_rounds += u8::from(conservative);
             self.round_end = sample.nxt;

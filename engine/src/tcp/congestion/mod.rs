@@ -2,11 +2,13 @@
 //! (`recovery`); an algorithm here is told, and answers with `cwnd` and `ssthresh`.
 
 mod cubic;
+mod dctcp;
 mod hystart;
 mod newreno;
 mod window;
 
 pub use cubic::Cubic;
+pub use dctcp::Dctcp;
 pub use newreno::NewReno;
 
 use super::recovery::Phase;
@@ -20,17 +22,20 @@ pub enum Algorithm {
     /// RFC 9438.
     #[default]
     Cubic,
+    /// RFC 8257.
+    Dctcp,
 }
 
 impl Algorithm {
     /// All there are.
-    pub const ALL: [Algorithm; 2] = [Algorithm::NewReno, Algorithm::Cubic];
+    pub const ALL: [Algorithm; 3] = [Algorithm::NewReno, Algorithm::Cubic, Algorithm::Dctcp];
 
     /// The name by which Linux knows it (TCP_CONGESTION).
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::NewReno => "reno",
             Algorithm::Cubic => "cubic",
+            Algorithm::Dctcp => "dctcp",
         }
     }
 
@@ -44,6 +49,7 @@ impl Algorithm {
         match self {
             Algorithm::NewReno => 1,
             Algorithm::Cubic => 2,
+            Algorithm::Dctcp => 4,
         }
     }
 
@@ -179,11 +185,12 @@ pub trait CongestionControl {
     }
 }
 
-/// The algorithm of one connection, held inline.
+/// The algorithm of one connection; the common ones are held inline.
 #[derive(Clone, Debug)]
 pub(super) enum Controller {
     NewReno(NewReno),
     Cubic(Cubic),
+    Dctcp(Box<Dctcp>),
 }
 
 impl Controller {
@@ -191,6 +198,7 @@ impl Controller {
         match algorithm {
             Algorithm::NewReno => Controller::NewReno(NewReno::new(initial_window)),
             Algorithm::Cubic => Controller::Cubic(Cubic::new(initial_window)),
+            Algorithm::Dctcp => Controller::Dctcp(Box::new(Dctcp::new(initial_window))),
         }
     }
 
@@ -198,6 +206,7 @@ impl Controller {
         match self {
             Controller::NewReno(_) => Algorithm::NewReno,
             Controller::Cubic(_) => Algorithm::Cubic,
+            Controller::Dctcp(_) => Algorithm::Dctcp,
         }
     }
 
@@ -214,6 +223,7 @@ impl Controller {
         match self {
             Controller::NewReno(newreno) => newreno,
             Controller::Cubic(cubic) => cubic,
+            Controller::Dctcp(dctcp) => &**dctcp,
         }
     }
 
@@ -221,6 +231,7 @@ impl Controller {
         match self {
             Controller::NewReno(newreno) => newreno,
             Controller::Cubic(cubic) => cubic,
+            Controller::Dctcp(dctcp) => &mut **dctcp,
         }
     }
 

@@ -158,7 +158,14 @@ impl Simulation {
             if let Some(reset) = reset_for(&packet.segment()) {
                 let mut bytes = vec![0; reset.header_len()];
                 reset.emit(1, 2, &mut bytes);
-                self.transmit(Packet { bytes, gso_size: 0 }, 1 - to);
+                self.transmit(
+                    Packet {
+                        bytes,
+                        gso_size: 0,
+                        ecn: Codepoint::NotEct,
+                    },
+                    1 - to,
+                );
             }
             return;
         }

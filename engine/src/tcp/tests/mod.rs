@@ -3,6 +3,7 @@
 mod capacity;
 mod close;
 mod dsack;
+mod ecn;
 mod flow;
 mod handshake;
 mod link;
@@ -27,12 +28,14 @@ const BURST: usize = 64_000;
 struct Packet {
     bytes: Vec<u8>,
     gso_size: u16,
+    ecn: Codepoint,
 }
 
 impl Packet {
     fn segment(&self) -> Segment<'_> {
         let mut segment = Segment::parse(&self.bytes).expect("what we emit parses");
         segment.gso_size = self.gso_size;
+        segment.ecn = self.ecn;
         segment
     }
 }
@@ -152,6 +155,7 @@ impl Host {
             packets.push(Packet {
                 bytes,
                 gso_size: if big { out.mss } else { 0 },
+                ecn: out.ecn,
             });
             assert!(packets.len() < 10_000, "endless transmission");
         }
@@ -249,6 +253,7 @@ impl Crafted {
             flags: self.flags,
             window: self.window,
             urgent: 0,
+            ecn: Codepoint::NotEct,
             options: self.options,
             payload: 0..0,
             mss: 0,
@@ -256,7 +261,11 @@ impl Crafted {
         let mut bytes = vec![0; out.header_len()];
         out.emit(2, 1, &mut bytes);
         bytes.extend(&self.payload);
-        Packet { bytes, gso_size: 0 }
+        Packet {
+            bytes,
+            gso_size: 0,
+            ecn: Codepoint::NotEct,
+        }
     }
 
     /// Payload of `len` bytes of the pattern that begin at `offset` of the stream.

@@ -212,7 +212,7 @@ proptest! {
     ) {
         let out = Outgoing {
             seq: SeqNum(seq), ack: SeqNum(ack), flags: Flags(flags), window, urgent, options,
-            payload: 0..0, mss: 0,
+            ecn: Codepoint::NotEct, payload: 0..0, mss: 0,
         };
         let mut bytes = vec![0; out.header_len()];
         out.emit(3, 4, &mut bytes);

@@ -1,0 +1,256 @@
+//! Explicit congestion notification (RFC 3168): negotiation, what is marked, echoed and answered;
+//! and the receiver of DCTCP (RFC 8257 section 3.2).
+
+use alloc::collections::VecDeque;
+
+use super::congestion::{Algorithm, Cause};
+use super::segment::{Flags, Outgoing, Segment};
+use super::tcb::{State, Tcb};
+use super::time::Instant;
+
+/// Changes of the mark that may wait to be acknowledged; at the bound, the oldest is forgotten.
+const MAX_OWED: usize = 16;
+
+/// When a connection uses explicit congestion notification (Linux's tcp_ecn).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EcnMode {
+    /// Never.
+    Off,
+    /// When the peer asks for it.
+    #[default]
+    Passive,
+    /// Asks for it as well.
+    On,
+}
+
+/// The two low bits of the IPv4 type of service or IPv6 traffic class (RFC 3168 section 5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Codepoint {
+    /// The sender does not understand marks.
+    #[default]
+    NotEct = 0b00,
+    /// It does; used by experiments.
+    Ect1 = 0b01,
+    /// It does.
+    Ect0 = 0b10,
+    /// A router on the way was congested.
+    Ce = 0b11,
+}
+
+impl Codepoint {
+    /// The bits as they stand in the header.
+    pub const MASK: u8 = 0b11;
+
+    /// The codepoint in a type of service or traffic class.
+    pub const fn of(tos: u8) -> Codepoint {
+        match tos & Codepoint::MASK {
+            0b00 => Codepoint::NotEct,
+            0b01 => Codepoint::Ect1,
+            0b10 => Codepoint::Ect0,
+            _ => Codepoint::Ce,
+        }
+    }
+
+    /// `tos` with this codepoint in it.
+    pub const fn within(self, tos: u8) -> u8 {
+        tos & !Codepoint::MASK | self as u8
+    }
+}
+
+/// State of notification on one connection. Positions are those of the send direction.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ecn {
+    /// Both ends understand marks.
+    pub(super) on: bool,
+    /// Our SYN asked for it.
+    asked: bool,
+    /// Segments carry ECE.
+    echo: bool,
+    /// The next new data carries CWR.
+    cwr_due: bool,
+    /// A segment that may be marked has come.
+    pub(super) seen: bool,
+    /// SND.NXT at the last reduction: ACKs up to there ask for no other one.
+    reduced_at: u64,
+    /// That reduction answers a mark.
+    by_mark: bool,
+    /// ACKs that have to go out before others, with RCV.NXT and ECE as they were.
+    owed: Option<Box<Owed>>,
+}
+
+/// Positions acknowledged, and whether with ECE.
+#[derive(Clone, Debug, Default)]
+struct Owed {
+    acks: VecDeque<(u64, bool)>,
+}
+
+impl Ecn {
+    /// Reductions to answer marks, or anything else, count once a window.
+    pub(super) fn on_reduced(&mut self, nxt: u64, cause: Cause) {
+        self.cwr_due = self.on;
+        self.reduced_at = nxt;
+        self.by_mark = cause == Cause::Mark;
+    }
+
+    /// The window was reduced less than a round trip ago.
+    pub(super) fn is_reduced(&self, una: u64) -> bool {
+        self.on && una <= self.reduced_at
+    }
+
+    /// What is lost in a window that was reduced for a mark asks for nothing more.
+    pub(super) fn answers_mark(&self, una: u64) -> bool {
+        self.by_mark && una < self.reduced_at
+    }
+
+    /// Only a single segment may carry CWR.
+    pub(super) fn cwr_due(&self) -> bool {
+        self.cwr_due
+    }
+}
+
+impl Algorithm {
+    /// The algorithm lives by marks: both directions carry them on every segment.
+    fn needs_marks(self) -> bool {
+        self == Algorithm::Dctcp
+    }
+}
+
+impl Tcb {
+    fn needs_marks(&self) -> bool {
+        self.set.congestion.needs_marks()
+    }
+
+    /// Takes the peer's SYN or SYN-ACK (RFC 3168 section 6.1.1).
+    pub(super) fn negotiate_ecn(&mut self, syn: &Segment<'_>) {
+        let both = Flags::ECE | Flags::CWR;
+        self.ecn.on = match self.state {
+            State::SynSent if syn.flags.contains(Flags::ACK) => {
+                self.ecn.asked && Flags(syn.flags.0 & both.0) == Flags::ECE
+            }
+            State::SynSent => self.ecn.asked && syn.flags.contains(both),
+            // A SYN that may be marked comes from no sender of RFC 3168.
+            _ => {
+                syn.flags.contains(both)
+                    && (self.needs_marks()
+                        || (self.set.ecn != EcnMode::Off && syn.ecn == Codepoint::NotEct))
+            }
+        };
+    }
+
+    /// A SYN is sent again: the first may have been lost for what it asked (section 6.1.1.1).
+    pub(super) fn stop_asking_for_ecn(&mut self) {
+        self.ecn.asked = false;
+    }
+
+    /// Puts flags and codepoint into a segment that goes out; SND.NXT was `nxt` before it.
+    pub(super) fn put_ecn(&mut self, out: &mut Outgoing, nxt: u64) {
+        if out.flags.contains(Flags::RST) {
+            return;
+        }
+        if out.flags.contains(Flags::SYN) {
+            self.put_ecn_into_syn(out);
+            return;
+        }
+        if !self.ecn.on {
+            return;
+        }
+        if self.ecn.echo {
+            out.flags |= Flags::ECE;
+        }
+        // Retransmissions, ACKs and probes stay unmarked (sections 6.1.4 to 6.1.6).
+        let new_data = out.payload_len() > 0 && out.payload.start + 1 >= nxt;
+        if new_data && core::mem::take(&mut self.ecn.cwr_due) {
+            out.flags |= Flags::CWR;
+        }
+        if new_data || self.needs_marks() {
+            out.ecn = Codepoint::Ect0;
+        }
+    }
+
+    fn put_ecn_into_syn(&mut self, out: &mut Outgoing) {
+        if out.flags.contains(Flags::ACK) {
+            if self.ecn.on {
+                out.flags |= Flags::ECE;
+            }
+        } else if !self.syn_retransmitted && (self.set.ecn == EcnMode::On || self.needs_marks()) {
+            self.ecn.asked = true;
+            out.flags |= Flags::ECE | Flags::CWR;
+        }
+        if self.needs_marks() && (self.ecn.on || self.ecn.asked) {
+            out.ecn = Codepoint::Ect0;
+        }
+    }
+
+    /// Takes the codepoint and CWR of a segment with data, before its data.
+    pub(super) fn take_mark(&mut self, segment: &Segment<'_>) {
+        if !self.ecn.on || segment.flags.contains(Flags::SYN) {
+            return;
+        }
+        let marked = segment.ecn == Codepoint::Ce;
+        self.ecn.seen |= segment.ecn != Codepoint::NotEct;
+        if marked {
+            self.counters.marked_in = self.counters.marked_in.saturating_add(1);
+        }
+        if self.needs_marks() {
+            self.echo_each(marked);
+            return;
+        }
+        if segment.flags.contains(Flags::CWR) {
+            // Its window may be down to this segment: it waits for the ACK.
+            self.ecn.echo = false;
+            self.ack.due = true;
+        }
+        if marked {
+            self.ack.due |= !self.ecn.echo;
+            self.ecn.echo = true;
+        }
+    }
+
+    /// DCTCP's receiver: each ACK tells of one kind of segments, so a change of the mark acknowledges
+    /// at once what came before it (RFC 8257 section 3.2).
+    fn echo_each(&mut self, marked: bool) {
+        if self.ecn.echo == marked {
+            return;
+        }
+        if self.rcv.nxt > self.ack.last_sent {
+            let owed = &mut self.ecn.owed.get_or_insert_default().acks;
+            if owed.len() == MAX_OWED {
+                owed.pop_front();
+            }
+            owed.push_back((self.rcv.nxt, self.ecn.echo));
+        }
+        self.ecn.echo = marked;
+        self.ack.due = true;
+    }
+
+    /// The oldest ACK that is owed to a change of the mark.
+    pub(super) fn next_owed_ack(&mut self, now: Instant) -> Option<Outgoing> {
+        let (upto, echo) = self.ecn.owed.as_mut()?.acks.pop_front()?;
+        let mut ack = self.plain_ack(now);
+        ack.ack = self.irs.at(upto);
+        if echo {
+            ack.flags |= Flags::ECE;
+        }
+        ack.ecn = Codepoint::Ect0;
+        Some(ack)
+    }
+
+    /// Whether an ACK says that what it acknowledges was marked.
+    pub(super) fn echoes_mark(&self, segment: &Segment<'_>) -> bool {
+        self.ecn.on && segment.flags.contains(Flags::ECE) && !segment.flags.contains(Flags::SYN)
+    }
+
+    /// Answers an echoed mark as a loss, but once a window, and with nothing to repeat
+    /// (RFC 3168 section 6.1.2).
+    pub(super) fn on_echo(&mut self, now: Instant) {
+        if self.ecn.is_reduced(self.snd.una) || self.recovering() {
+            return;
+        }
+        let flight = super::acknowledge::clamp_u32(self.snd.flight());
+        let mss = self.send_mss();
+        let cc = self.cc.get_mut();
+        cc.on_congestion(now, Cause::Mark, flight, mss);
+        self.ecn.on_reduced(self.snd.nxt, Cause::Mark);
+        self.undo.cancel();
+    }
+}
