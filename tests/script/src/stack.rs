@@ -3,6 +3,7 @@
 mod options;
 mod readiness;
 mod sockets;
+mod station;
 pub(crate) mod sysctl;
 
 use crate::bed::{Bed, Setup, mac};
@@ -10,14 +11,10 @@ use crate::call::{Call, Outcome};
 use crate::frames::ethernet;
 use crate::run::{Addresses, Failure, Host, Ticket};
 use crate::script::{Action, Script};
-use engine::net::{InterfaceAddress, Prefix, Route};
 use engine::tcp::TcpConfig;
 use sockets::Sockets;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
 
-/// The station that everything beyond the wire is behind.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 2);
 /// Timers fire at whole milliseconds, and timestamps count them.
 const TOLERANCE: u64 = 2_000;
 /// Frames that wait to be compared; a stack that sends more without end is stopped.
@@ -60,19 +57,7 @@ impl Stack {
         // Linux's tcp_wmem and tcp_rmem.
         setup.config.send_buffer_max = 4 << 20;
         setup.config.loopback = false;
-        let IpAddr::V4(local) = addresses.local else {
-            return Err("the stack has no IPv6 yet".into());
-        };
-        let address = InterfaceAddress::new(local, 16).ok_or("no interface address")?;
-        setup.config.addresses = vec![address];
-        setup.config.routes = vec![Route {
-            prefix: Prefix::new(Ipv4Addr::UNSPECIFIED, 0).ok_or("no prefix")?,
-            interface: 0,
-            gateway: Some(GATEWAY),
-            source: None,
-            metric: 0,
-        }];
-        setup.config.neighbors = vec![(Prefix::host(GATEWAY), mac(2))];
+        station::configure(&mut setup, addresses)?;
         for (name, value) in &script.options {
             if name == "mtu" {
                 setup.pair.capabilities.mtu = value.parse().map_err(|_| "no MTU")?;
@@ -89,40 +74,63 @@ impl Stack {
         let mut bed = setup.build();
         let sockets = Sockets::new(&mut bed, addresses);
         let start = bed.now;
-        Ok(Stack {
+        let mut stack = Stack {
             bed,
             sockets,
             start,
             sent: VecDeque::new(),
             calls: Vec::new(),
-        })
+        };
+        if let Some(introduction) = station::introduction(addresses) {
+            stack.deliver(&introduction);
+            stack.settle();
+        }
+        Ok(stack)
     }
 
     /// Lets the worker do all that there is to do at this moment, and blocked calls with it.
     fn settle(&mut self) {
         loop {
             self.bed.settle();
+            let mut answers = Vec::new();
             let now = self.bed.now - self.start;
             for (frame, _) in self.bed.sent_with() {
                 // Behind the Ethernet header; what is no IP is between the stations.
-                if matches!(frame.get(12..14), Some([8, 0] | [0x86, 0xdd])) {
-                    self.sent.push_back((now, frame[14..].to_vec()));
+                if !matches!(frame.get(12..14), Some([8, 0] | [0x86, 0xdd])) {
+                    continue;
+                }
+                match station::answer(&frame[14..]) {
+                    Some(answer) => answers.push(answer),
+                    None => self.sent.push_back((now, frame[14..].to_vec())),
                 }
             }
             assert!(self.sent.len() < MOST_FRAMES, "the stack sends without end");
-            let mut returned = false;
+            let mut again = !answers.is_empty();
+            for answer in answers {
+                self.deliver(&answer);
+            }
             for call in &mut self.calls {
                 if let Progress::Blocks(blocked) = call
                     && let Some(outcome) = self.sockets.resume(&mut self.bed, blocked)
                 {
                     *call = Progress::Done(now, outcome);
-                    returned = true;
+                    again = true;
                 }
             }
-            if !returned {
+            if !again {
                 return;
             }
         }
+    }
+
+    fn deliver(&mut self, datagram: &[u8]) {
+        let kind = if datagram[0] >> 4 == 4 {
+            0x0800
+        } else {
+            0x86dd
+        };
+        let frame = ethernet(mac(1), station::station(), kind, datagram);
+        self.bed.inject(&frame);
     }
 
     /// Moves the clock to the next thing that happens, or to `time` if that is sooner.
@@ -145,12 +153,7 @@ impl Host for Stack {
     }
 
     fn inject(&mut self, datagram: &[u8]) -> Result<(), String> {
-        let kind = if datagram[0] >> 4 == 4 {
-            0x0800
-        } else {
-            0x86dd
-        };
-        self.bed.inject(&ethernet(mac(1), mac(2), kind, datagram));
+        self.deliver(datagram);
         self.settle();
         Ok(())
     }

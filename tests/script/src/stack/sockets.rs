@@ -1,7 +1,7 @@
 //! Socket calls over the shared segment, as the preload library makes them, by one thread that never
 //! sleeps: a call that blocks is tried again when something has happened.
 
-use super::options;
+use super::{options, station};
 use crate::app::App;
 use crate::bed::Bed;
 use crate::call::{Call, Outcome};
@@ -108,13 +108,13 @@ impl Sockets {
             Call::Poll { fds, timeout } => self.poll(fds, *timeout),
             Call::Bind { fd, port } => {
                 let record = self.handle(*fd)?.record;
-                let bound = bed.bind(record, *port);
+                let bound = station::bind(bed, self.addresses, record, *port);
                 if bound { yes(0) } else { no(libc::EADDRINUSE) }
             }
             Call::Listen { fd, backlog } => {
                 let handle = self.handle(*fd)?;
-                let port = self.record(handle).names.local().port();
-                let listens = bed.listen_bound(handle.record, port, *backlog as u32);
+                let backlog = *backlog as u32;
+                let listens = station::listen(bed, self.addresses, handle.record, backlog);
                 if listens {
                     yes(0)
                 } else {
