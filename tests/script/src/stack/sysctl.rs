@@ -87,6 +87,7 @@ fn set(setup: &mut Setup, name: &str, value: &str) -> Result<(), String> {
             let found = known.into_iter().find(|a| a.name() == value);
             tcp.congestion = found.ok_or_else(wrong)?;
         }
+        "ipv4.tcp_fastopen" => tcp.fast_open = number()? as u32,
         "ipv4.tcp_mtu_probing" => {
             tcp.mtu_probing = match value {
                 "0" => MtuProbing::Off,
