@@ -263,7 +263,7 @@ impl Tcb {
         let mut events = Events::NONE;
         if from < to {
             if self.orphan {
-                return self.refuse_data();
+                return self.refuse_data(segment);
             }
             let data = &segment.payload[(from - seq) as usize..(to - seq) as usize];
             events |= self.store(now, segment, from, data, rx);
@@ -340,15 +340,20 @@ impl Tcb {
         }
     }
 
-    /// Data for an application that has closed: the peer must learn that nobody takes it.
-    fn refuse_data(&mut self) -> Events {
-        self.abort();
-        Events::CLOSED | Events::SEND
+    /// Data for an application that has closed: the peer must learn that nobody takes it. The RST
+    /// has the number that the peer says it waits for: if our FIN was lost, one behind it would only
+    /// be challenged (RFC 5961 section 3.2).
+    fn refuse_data(&mut self, segment: &Segment<'_>) -> Events {
+        let events = self.enter_closed();
+        self.reset_seq = Some(segment.ack);
+        events | Events::SEND
     }
 
     /// The peer's FIN is next in order.
     fn on_fin(&mut self, now: Instant) -> Events {
         self.rcv.nxt += 1;
+        // As Linux: what came twice is of no interest any more.
+        self.duplicate = None;
         if self.state == State::Established {
             // The application's own FIN often follows at once.
             self.state = State::CloseWait;

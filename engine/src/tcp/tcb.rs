@@ -440,7 +440,7 @@ impl Tcb {
 
     /// CLOSED, with nothing left to send: may be freed.
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed && !self.rst_due
+        self.state == State::Closed && !self.rst_due && self.reset_seq.is_none()
     }
 
     /// Whether [`close`](Self::close) was called.

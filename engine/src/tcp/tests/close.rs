@@ -129,6 +129,21 @@ fn data_after_close_resets() {
 }
 
 #[test]
+fn the_reset_of_data_after_close_is_believed_though_the_fin_was_lost() {
+    let (mut client, mut server) = pair();
+    server.tcb.close(T0);
+    assert_eq!(server.poll(T0).len(), 1, "the FIN, which is lost");
+    client.write(10);
+    server.receive_all(T0, &client.poll(T0));
+    assert!(!server.tcb.is_closed(), "a RST waits to be sent");
+    let packets = server.poll(T0);
+    assert_eq!(packets[0].segment().flags, Flags::RST);
+    assert!(server.tcb.is_closed());
+    client.receive_all(T0, &packets);
+    assert_eq!(client.tcb.error(), Some(Error::Reset));
+}
+
+#[test]
 fn all_that_was_written_arrives_before_the_fin() {
     let (mut client, mut server) = pair();
     client.write(300_000);

@@ -75,3 +75,15 @@ fn a_peer_without_sack_is_told_nothing() {
     assert_eq!(blocks(&mut host, &next, 0, 1000), []);
     assert_eq!(blocks(&mut host, &next, 0, 1000), []);
 }
+
+#[test]
+fn with_a_fin_nothing_is_reported() {
+    let (mut host, next) = receiver();
+    blocks(&mut host, &next, 0, 10);
+    let mut fin = next.carrying(0, 10);
+    fin.flags = Flags::ACK | Flags::FIN;
+    host.receive_all(T0, &[fin.packet()]);
+    let acks = host.poll(after(1));
+    assert_eq!(acks.len(), 1);
+    assert!(acks[0].segment().options.sack.is_empty());
+}
