@@ -128,7 +128,7 @@ impl Tcb {
             flight: self.snd.flight(),
             lost: self.rate.lost,
             held: self.recovery.held,
-            window_limited: self.is_window_limited(),
+            window_limited: self.usage.is_limited(self.cc.cwnd(), self.cc.ssthresh()),
         };
         let mut news = News::new(
             now,
@@ -173,7 +173,7 @@ impl Tcb {
         let rtt = self.measure_round_trip(now, segment, ack, news);
         self.rate.on_delivered(now, news.delivered, news.segments);
         if let Some(latest) = news.latest {
-            self.rack.advance(now, latest);
+            self.rack.advance(now, latest, news.last);
         }
         let mss = self.send_mss();
         if let Some(low) = news.reordered {
@@ -195,11 +195,12 @@ impl Tcb {
         let filled = before.window_limited && marked == 0 && !self.ecn.is_reduced(self.snd.una);
         let lost = self.rate.lost - before.lost;
         let phase = self.recovery.phase();
+        let arrived = self.newly_arrived(before, ack, news);
         let sample = AckSample {
             now,
             una: self.snd.una,
             nxt: self.snd.nxt,
-            acked: clamp_u32(self.snd.una - before.una),
+            acked: if ack.advanced { clamp_u32(arrived) } else { 0 },
             delivered: clamp_u32(news.delivered),
             lost: clamp_u32(lost),
             marked: clamp_u32(marked),
@@ -213,16 +214,13 @@ impl Tcb {
         if news.delivered > 0 {
             self.cc.get_mut().on_ack(&sample, mss);
         }
-        self.reduce_window(
-            self.delivered_for_window(before, ack, news),
-            ack.advanced && lost == 0,
-        );
+        self.reduce_window(arrived, ack.advanced && lost == 0);
         self.rearm_after_ack(now, ack);
     }
 
-    /// What proportional rate reduction counts: a duplicate ACK of a peer without SACK stands for a
-    /// segment, which a later cumulative ACK does not count again.
-    fn delivered_for_window(&self, before: &Before, ack: &Ack, news: &News) -> u64 {
+    /// Bytes that arrived as far as the window is concerned: a duplicate ACK of a peer without SACK
+    /// stands for a segment, which a later cumulative ACK does not count again.
+    fn newly_arrived(&self, before: &Before, ack: &Ack, news: &News) -> u64 {
         let mss = u64::from(self.send_mss());
         if self.recovery.sack {
             return news.delivered;
@@ -257,13 +255,6 @@ impl Tcb {
                 self.sent.sack(left..right, news);
             }
         }
-    }
-
-    /// Whether the window, rather than the application, limits the flight that is outstanding.
-    fn is_window_limited(&self) -> bool {
-        self.snd.una < self.window_full_at
-            || (self.cc.cwnd() < self.cc.ssthresh()
-                && self.snd.flight().saturating_mul(2) >= self.cc.cwnd().into())
     }
 
     /// SND.UNA advances.

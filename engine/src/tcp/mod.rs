@@ -36,6 +36,7 @@ mod rate;
 mod recovery;
 mod request;
 mod reset;
+mod retransmit;
 mod rtt;
 mod segment;
 mod sent;
@@ -48,6 +49,7 @@ mod timers;
 mod timestamps;
 mod tuning;
 mod undo;
+mod usage;
 mod window;
 
 #[cfg(test)]

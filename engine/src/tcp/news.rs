@@ -40,6 +40,8 @@ pub(super) struct News {
     pub(super) newest: Option<Stamp>,
     /// The latest departure among what was delivered, with its end (RFC 8985 section 6.2 step 2).
     pub(super) latest: Option<(Instant, u64)>,
+    /// When the last of them in the order of the sequence had left.
+    pub(super) last: Instant,
     /// Lowest position delivered after a higher one, without having been sent again.
     pub(super) reordered: Option<u64>,
     /// The segment has a DSACK block.
@@ -69,6 +71,7 @@ impl News {
             sacked_left: Departures::default(),
             newest: None,
             latest: None,
+            last: now,
             reordered: None,
             dsack: false,
             dsack_of_probe: false,
@@ -112,6 +115,7 @@ impl News {
         let too_fast = |min| record.ever_resent && self.now.since(stamp.sent_at) < min;
         if !self.min_rtt.is_some_and(too_fast) {
             let departure = (stamp.sent_at, end);
+            self.last = stamp.sent_at;
             self.latest = Some(
                 self.latest
                     .map_or(departure, |latest| latest.max(departure)),

@@ -22,7 +22,7 @@ pub(super) struct Rack {
     /// When the most recently sent of the delivered segments had left, and its end.
     sent_at: Instant,
     end: u64,
-    /// Its round-trip time in microseconds.
+    /// The last round-trip time measured, in microseconds.
     rtt: u32,
     /// Something was delivered since losses were last looked for.
     pub(super) advanced: bool,
@@ -56,10 +56,11 @@ impl Rack {
         }
     }
 
-    /// Something that left at `sent_at` and ends at `end` was delivered (step 2).
-    pub(super) fn advance(&mut self, now: Instant, (sent_at, end): (Instant, u64)) {
+    /// Something that left at `sent_at` and ends at `end` was delivered, and last of all something
+    /// that left at `last`: its round trip counts, however early it was (step 2).
+    pub(super) fn advance(&mut self, now: Instant, (sent_at, end): (Instant, u64), last: Instant) {
         self.advanced = true;
-        self.rtt = clamp_u32(now.since(sent_at).as_micros());
+        self.rtt = clamp_u32(now.since(last).as_micros());
         if (sent_at, end) > (self.sent_at, self.end) {
             (self.sent_at, self.end) = (sent_at, end);
         }

@@ -156,3 +156,106 @@ impl DeliveryRate {
         (rate, app_limited)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp::sent::Sent;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(1000 + millis)
+    }
+
+    /// A flight: the records, and the estimate.
+    struct Flow {
+        sent: Sent,
+        rate: DeliveryRate,
+        nxt: u64,
+    }
+
+    impl Flow {
+        fn new() -> Flow {
+            Flow {
+                sent: Sent::default(),
+                rate: DeliveryRate::new(),
+                nxt: 1,
+            }
+        }
+
+        fn send(&mut self, millis: u64, bytes: u64) {
+            let idle = self.sent.is_empty();
+            let stamp = self.rate.stamp(at(millis), bytes, idle);
+            let range = self.nxt..self.nxt + bytes;
+            self.nxt = range.end;
+            self.sent.push(range, 1, bytes as u16, stamp);
+        }
+
+        fn acknowledge(&mut self, millis: u64, position: u64) -> Option<RateSample> {
+            let mut news = News::new(at(millis), 0, None, 0);
+            self.sent.acknowledge(position, &mut news);
+            self.rate
+                .on_delivered(at(millis), news.delivered, news.segments);
+            self.rate
+                .measure(at(millis), &news, Some(Duration::from_millis(20)))
+        }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_a_round_trip() {
+        let mut flow = Flow::new();
+        for n in 0..10 {
+            flow.send(n, 1000);
+        }
+        let mut last = None;
+        for n in 0..10 {
+            last = flow.acknowledge(40 + n, 1 + 1000 * (n + 1));
+        }
+        let sample = last.expect("a measurement");
+        // The tenth left 9 ms after the first, when nothing was delivered yet.
+        assert_eq!((sample.delivered, sample.prior_delivered), (10_000, 0));
+        assert_eq!(sample.interval, Duration::from_millis(49));
+        for n in 0..10 {
+            flow.send(50 + n, 1000);
+        }
+        let sample = flow.acknowledge(95, 15_001).expect("a measurement");
+        assert_eq!(sample.prior_delivered, 10_000);
+        assert_eq!((sample.delivered, sample.total_delivered), (5000, 15_000));
+    }
+
+    #[test]
+    fn compressed_acks_do_not_raise_the_rate() {
+        let mut flow = Flow::new();
+        for n in 0..50 {
+            flow.send(n, 1000);
+        }
+        // All ACKs come at once, 60 ms after the first segment left.
+        let sample = flow.acknowledge(60, 50_001).expect("a measurement");
+        assert_eq!(sample.interval, Duration::from_millis(60));
+        assert_eq!(flow.rate.measured().0, 50_000 * 1000 / 60);
+    }
+
+    #[test]
+    fn an_interval_below_the_least_round_trip_measures_nothing() {
+        let mut flow = Flow::new();
+        flow.send(0, 1000);
+        assert!(flow.acknowledge(19, 1001).is_none());
+        assert_eq!(flow.rate.delivered, 1000);
+    }
+
+    #[test]
+    fn what_the_application_limits_counts_only_if_it_is_faster() {
+        let mut flow = Flow::new();
+        flow.send(0, 10_000);
+        flow.acknowledge(20, 10_001);
+        assert_eq!(flow.rate.measured(), (500_000, false));
+        flow.rate.limit_by_application(0);
+        flow.send(100, 100);
+        let sample = flow.acknowledge(120, 10_101).expect("a measurement");
+        assert!(sample.app_limited);
+        assert_eq!(flow.rate.measured(), (500_000, false));
+        flow.send(200, 20_000);
+        let sample = flow.acknowledge(220, 30_101).expect("a measurement");
+        assert!(!sample.app_limited, "the bubble has passed");
+        assert_eq!(flow.rate.measured(), (1_000_000, false));
+    }
+}

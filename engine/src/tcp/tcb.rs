@@ -23,6 +23,7 @@ use super::time::{Duration, Instant};
 use super::timers::Timers;
 use super::timestamps::Timestamps;
 use super::undo::Undo;
+use super::usage::WindowUsage;
 use super::window::{RecvSpace, SendSpace};
 
 /// Connection states (RFC 9293 section 3.3.2); LISTEN has no control block.
@@ -135,8 +136,7 @@ pub struct Tcb {
     pub(super) rtt: RttEstimator,
     pub(super) cc: Controller,
     pub(super) ecn: Ecn,
-    /// SND.NXT when the congestion window last held data back.
-    pub(super) window_full_at: u64,
+    pub(super) usage: WindowUsage,
     /// Held partial segments before this go out (end of the cork's delay).
     pub(super) push_to: u64,
     pub(super) sent: Sent,
@@ -209,7 +209,7 @@ impl Tcb {
             rtt: RttEstimator::new(cfg.rto_initial, cfg.rto_min, cfg.rto_max),
             cc: Controller::new(set.congestion, 0),
             ecn: Ecn::default(),
-            window_full_at: 0,
+            usage: WindowUsage::default(),
             push_to: 0,
             sent: Sent::default(),
             recovery: Recovery::new(),

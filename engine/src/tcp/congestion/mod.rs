@@ -68,7 +68,7 @@ pub struct AckSample {
     pub una: u64,
     /// See `una`.
     pub nxt: u64,
-    /// By how much SND.UNA advanced.
+    /// By how much SND.UNA advanced, less what was reported before by SACK or by duplicate ACKs.
     pub acked: u32,
     /// What is newly known to have arrived: acknowledged, or reported by SACK for the first time.
     pub delivered: u32,

@@ -1,0 +1,108 @@
+//! What is sent again: what is lost, as far as the congestion window allows, and the tail loss probe.
+
+use core::ops::Range;
+
+use super::acknowledge::clamp_u32;
+use super::options::Options;
+use super::rate::Stamp;
+use super::recovery::Watch;
+use super::segment::Outgoing;
+use super::tcb::Tcb;
+use super::time::Instant;
+
+impl Tcb {
+    pub(super) fn next_retransmission(
+        &mut self,
+        now: Instant,
+        cut: u64,
+        max_payload: u64,
+        options: Options,
+    ) -> Option<Outgoing> {
+        if self.recovery.new_data_first {
+            return None;
+        }
+        let lost = self.sent.next_lost()?;
+        let room = self.congestion_room();
+        let room = if self.pipe() == 0 {
+            room.max(cut)
+        } else {
+            room
+        };
+        let range = self.piece(lost, cut, room.min(max_payload))?;
+        let first = range.start == self.snd.una;
+        let segment = self.retransmit(now, range, cut, options, false);
+        if first && self.recovery.watch != Watch::Reordering {
+            self.arm_retransmit(now);
+        }
+        Some(segment)
+    }
+
+    /// The tail loss probe: new data, even beyond the congestion window, or else the last segment
+    /// (RFC 8985 section 7.3).
+    pub(super) fn next_tail_probe(
+        &mut self,
+        now: Instant,
+        cut: u64,
+        options: Options,
+    ) -> Option<Outgoing> {
+        let nxt = self.snd.nxt;
+        let len = self.snd.end.saturating_sub(nxt).min(cut);
+        let new = len > 0 && self.snd.usable() >= len;
+        let segment = if new {
+            self.send_new(now, nxt..nxt + len, cut, options)
+        } else {
+            let last = self.sent.last_segment()?;
+            self.retransmit(now, last, cut, options, true)
+        };
+        self.recovery.begin_probe(self.snd.nxt, !new);
+        self.counters.tail_probes = self.counters.tail_probes.saturating_add(1);
+        Some(segment)
+    }
+
+    /// As much from the start of `range` as `room` takes, cut into full segments unless all fits.
+    fn piece(&self, range: Range<u64>, cut: u64, room: u64) -> Option<Range<u64>> {
+        // A FIN rides on the last segment and takes no room.
+        let data = range.end.min(self.snd.end).saturating_sub(range.start);
+        if data <= room {
+            return Some(range);
+        }
+        let whole = room - room % cut;
+        (whole > 0).then(|| range.start..range.start + whole)
+    }
+
+    fn retransmit(
+        &mut self,
+        now: Instant,
+        range: Range<u64>,
+        cut: u64,
+        options: Options,
+        probe: bool,
+    ) -> Outgoing {
+        let bytes = range.end - range.start;
+        let segments = self.segments_in(&range, cut);
+        let stamp = self.stamp(now, if probe { 0 } else { bytes });
+        self.sent.resend(&range, segments, cut as u16, stamp, probe);
+        self.pace(now, bytes);
+        if !probe {
+            self.undo.on_resend(now, segments);
+            self.recovery.prr.on_sent(bytes);
+        }
+        self.counters.retransmits = self.counters.retransmits.saturating_add(segments);
+        self.counters.bytes_resent = self.counters.bytes_resent.saturating_add(bytes);
+        self.data_segment(now, range, cut, options)
+    }
+
+    /// Segments of `cut` bytes that `range` takes; a FIN at its end rides on the last one.
+    pub(super) fn segments_in(&self, range: &Range<u64>, cut: u64) -> u32 {
+        let data = range.end.min(self.snd.end).saturating_sub(range.start);
+        u32::try_from(data.div_ceil(cut).max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// The connection as a segment of `bytes` leaves; congestion control is told.
+    pub(super) fn stamp(&mut self, now: Instant, bytes: u64) -> Stamp {
+        let pipe = self.pipe();
+        let limited = self.rate.is_app_limited();
+        self.cc.get_mut().on_sent(now, clamp_u32(pipe), limited);
+        self.rate.stamp(now, pipe + bytes, self.snd.flight() == 0)
+    }
+}
