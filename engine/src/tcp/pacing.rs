@@ -25,15 +25,8 @@ fn nanos(at: Instant) -> u64 {
 
 impl Pacer {
     /// A clock that never goes faster than `limit` bytes a second.
-    pub(super) fn new(limit: Option<u64>) -> Self {
-        Pacer {
-            release: 0,
-            limit: limit.unwrap_or(u64::MAX),
-        }
-    }
-
-    pub(super) fn set_limit(&mut self, limit: Option<u64>) {
-        self.limit = limit.unwrap_or(u64::MAX);
+    pub(super) fn new(limit: u64) -> Self {
+        Pacer { release: 0, limit }
     }
 
     /// The first microsecond at which data may leave.
@@ -54,7 +47,8 @@ impl Pacer {
 impl Tcb {
     /// Bytes a second at which data is to leave; `None` for as fast as the windows let it.
     pub(super) fn pacing_rate(&self) -> Option<u64> {
-        let limit = (self.pacer.limit != u64::MAX).then_some(self.pacer.limit);
+        let limit = self.pacer.as_ref().map(|pacer| pacer.limit);
+        let limit = limit.filter(|limit| *limit != u64::MAX);
         match (self.cc.pacing_rate(), limit) {
             (Some(rate), Some(limit)) => Some(rate.min(limit)),
             (rate, limit) => rate.or(limit),
@@ -67,7 +61,7 @@ impl Tcb {
         let Some(rate) = self.pacing_rate() else {
             return Some(max);
         };
-        if now < self.pacer.release() {
+        if self.pacer.as_ref().is_some_and(|p| now < p.release()) {
             return None;
         }
         Some(max.min((rate >> BURST_SHIFT).max(LEAST_BURST * cut)))
@@ -76,17 +70,28 @@ impl Tcb {
     /// Data leaves: the clock goes on.
     pub(super) fn pace(&mut self, now: Instant, bytes: u64) {
         if let Some(rate) = self.pacing_rate() {
-            self.pacer.on_sent(now, bytes, rate);
+            self.get_pacer().on_sent(now, bytes, rate);
         }
     }
 
     /// When data that pacing holds back may leave; [`Instant::NEVER`] if there is none.
     pub(super) fn release_at(&self) -> Instant {
-        if self.recovery.paced {
-            self.pacer.release()
-        } else {
-            Instant::NEVER
+        match &self.pacer {
+            Some(pacer) if self.recovery.paced => pacer.release(),
+            _ => Instant::NEVER,
         }
+    }
+
+    /// Data never leaves faster than `limit` bytes a second.
+    pub(super) fn limit_pacing(&mut self, limit: Option<u64>) {
+        if limit.is_some() || self.pacer.is_some() {
+            self.get_pacer().limit = limit.unwrap_or(u64::MAX);
+        }
+    }
+
+    fn get_pacer(&mut self) -> &mut Pacer {
+        self.pacer
+            .get_or_insert_with(|| Box::new(Pacer::new(u64::MAX)))
     }
 }
 
@@ -103,7 +108,7 @@ mod tests {
 
     #[test]
     fn bursts_are_as_far_apart_as_the_rate_says() {
-        let mut pacer = Pacer::new(None);
+        let mut pacer = Pacer::new(u64::MAX);
         pacer.on_sent(T0, 1000, 1_000_000);
         // The first one is late by an eternity, which counts for half a pause only.
         assert_eq!(pacer.release(), after(500));
@@ -117,7 +122,7 @@ mod tests {
     fn parts_of_a_microsecond_are_not_lost() {
         let mut pacer = Pacer {
             release: nanos(T0),
-            ..Pacer::new(None)
+            ..Pacer::new(u64::MAX)
         };
         for _ in 0..1000 {
             let now = pacer.release().max(T0);
@@ -130,7 +135,7 @@ mod tests {
     #[test]
     fn no_rate_is_too_low_or_too_high() {
         for rate in [0, 1, u64::MAX] {
-            let mut pacer = Pacer::new(None);
+            let mut pacer = Pacer::new(u64::MAX);
             pacer.on_sent(T0, u64::MAX, rate);
             assert!(pacer.release() >= T0);
         }

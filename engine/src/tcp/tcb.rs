@@ -147,7 +147,7 @@ pub struct Tcb {
     pub(super) assembler: Assembler,
     /// What was received twice and is not reported yet (RFC 2883).
     pub(super) duplicate: Option<Box<Range<u64>>>,
-    pub(super) pacer: Pacer,
+    pub(super) pacer: Option<Box<Pacer>>,
     /// When SND.UNA last advanced, or data began to wait for that.
     pub(super) progress_at: Instant,
     /// When the peer was last heard.
@@ -218,7 +218,9 @@ impl Tcb {
             rate: DeliveryRate::new(),
             assembler: Assembler::default(),
             duplicate: None,
-            pacer: Pacer::new(opts.max_pacing_rate),
+            pacer: opts
+                .max_pacing_rate
+                .map(|limit| Box::new(Pacer::new(limit))),
             progress_at: now,
             heard_at: now,
             sent_at: now,
@@ -295,7 +297,7 @@ impl Tcb {
             self.arm_keepalive();
         }
         self.cc.change(new.congestion);
-        self.pacer.set_limit(opts.max_pacing_rate);
+        self.limit_pacing(opts.max_pacing_rate);
         if new.user_timeout != old.user_timeout && self.timers.retransmit != Instant::NEVER {
             self.arm_retransmit(now);
         }
