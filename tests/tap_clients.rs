@@ -5,6 +5,11 @@ use testbed::{Testbed, scenarios};
 testbed::test_every_program_on!(Testbed::client_on_tap());
 
 #[test]
+fn nginx_serves_curl_over_ipv6() {
+    scenarios::nginx_serves_curl_over_ipv6(&Testbed::client_on_tap());
+}
+
+#[test]
 fn short_connections_all_succeed() {
     scenarios::short_connections_all_succeed(&Testbed::client_on_tap(), 20_000);
 }

@@ -7,6 +7,11 @@ use testbed::{Testbed, scenarios};
 testbed::test_every_program_on!(Testbed::wire());
 
 #[test]
+fn nginx_serves_curl_over_ipv6() {
+    scenarios::nginx_serves_curl_over_ipv6(&Testbed::wire());
+}
+
+#[test]
 fn a_gigabyte_arrives_whole() {
     scenarios::nginx_serves_a_large_file(&Testbed::wire(), 1 << 30, Duration::from_secs(300));
 }

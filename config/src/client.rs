@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::net::Ipv4Net;
+use crate::net6::{IpNet, Ipv6Net};
 use crate::policy::{Decision, Policy, Ports, Role, Rule};
 use crate::settings::{Loopback, TcpSettings, Trace};
 
 /// Begins the bytes; its last byte is the version of the form.
-const MAGIC: [u8; 8] = *b"mtcpset\x02";
+const MAGIC: [u8; 8] = *b"mtcpset\x03";
 
 /// What the preload library needs to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,6 +91,8 @@ impl ClientSettings {
         let mut out = Writer(MAGIC.to_vec());
         out.list(&self.policy.addresses, Writer::net);
         out.list(&self.policy.routes, Writer::net);
+        out.list(&self.policy.addresses6, Writer::net6);
+        out.list(&self.policy.routes6, Writer::net6);
         out.byte(match self.policy.loopback {
             Loopback::Kernel => 0,
             Loopback::Stack => 1,
@@ -113,6 +116,8 @@ impl ClientSettings {
         let policy = Policy {
             addresses: input.list(Reader::net)?,
             routes: input.list(Reader::net)?,
+            addresses6: input.list(Reader::net6)?,
+            routes6: input.list(Reader::net6)?,
             loopback: match input.byte()? {
                 0 => Loopback::Kernel,
                 1 => Loopback::Stack,
@@ -191,6 +196,25 @@ impl Writer {
         }
     }
 
+    fn net6(&mut self, net: &Ipv6Net) {
+        self.0.extend(net.address().octets());
+        self.byte(net.prefix());
+    }
+
+    fn any_net(&mut self, net: &IpNet) {
+        match net {
+            IpNet::Any => self.byte(0),
+            IpNet::V4(v4) => {
+                self.byte(4);
+                self.net(v4);
+            }
+            IpNet::V6(v6) => {
+                self.byte(6);
+                self.net6(v6);
+            }
+        }
+    }
+
     fn rule(&mut self, rule: &Rule) {
         // A program's name is never empty, so that an empty one can stand for all programs.
         self.text(rule.program.as_deref().unwrap_or("").as_bytes());
@@ -199,7 +223,7 @@ impl Writer {
             Some(Role::Listen) => 1,
             Some(Role::Connect) => 2,
         });
-        self.net(&rule.address);
+        self.any_net(&rule.address);
         self.list(rule.ports.ranges(), |out, (first, last)| {
             out.number(u32::from(*first) << 16 | u32::from(*last));
         });
@@ -273,6 +297,24 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn net6(&mut self) -> Result<Ipv6Net, DecodeError> {
+        let (octets, rest) = self
+            .0
+            .split_first_chunk::<16>()
+            .ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        Ipv6Net::new((*octets).into(), self.byte()?).ok_or(DecodeError::Bad("prefix"))
+    }
+
+    fn any_net(&mut self) -> Result<IpNet, DecodeError> {
+        match self.byte()? {
+            0 => Ok(IpNet::Any),
+            4 => self.net().map(IpNet::V4),
+            6 => self.net6().map(IpNet::V6),
+            _ => Err(DecodeError::Bad("family")),
+        }
+    }
+
     fn rule(&mut self) -> Result<Rule, DecodeError> {
         Ok(Rule {
             program: Some(self.text()?).filter(|name| !name.is_empty()),
@@ -282,7 +324,7 @@ impl<'a> Reader<'a> {
                 2 => Some(Role::Connect),
                 _ => return Err(DecodeError::Bad("role")),
             },
-            address: self.net()?,
+            address: self.any_net()?,
             ports: Ports::from_ranges(self.list(|input| {
                 let both = input.number()?;
                 Ok(((both >> 16) as u16, both as u16))
@@ -306,19 +348,20 @@ mod tests {
     fn sample() -> ClientSettings {
         let mut client = Settings::default().client();
         client.policy.routes = vec!["192.168.0.0/16".parse().unwrap(), Ipv4Net::ALL];
+        client.policy.routes6 = vec![Ipv6Net::ALL];
         client.policy.loopback = Loopback::Stack;
         client.policy.rules = vec![
             Rule {
                 program: Some("nginx".to_owned()),
                 role: Some(Role::Listen),
-                address: Ipv4Net::ALL,
+                address: IpNet::Any,
                 ports: Ports::parse("80,8000-8100").unwrap(),
                 to: Decision::Both,
             },
             Rule {
                 program: None,
                 role: None,
-                address: "10.0.0.0/8".parse().unwrap(),
+                address: IpNet::parse("10.0.0.0/8").unwrap(),
                 ports: Ports::all(),
                 to: Decision::Kernel,
             },

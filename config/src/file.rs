@@ -11,6 +11,7 @@ use crate::keys::{KEYS, Key};
 use crate::loader::Loader;
 use crate::nearest::nearest;
 use crate::net::{ArpEntry, Ipv4Net, Route, parse_mac};
+use crate::net6::IpNet;
 use crate::policy::{Decision, Ports, Role, Rule};
 
 /// Tables of the file that may stand more than once, with their keys.
@@ -192,8 +193,8 @@ impl<'a> Entry<'a> {
             program: self.value("program", "the file name of a program", program)?,
             role,
             address: self
-                .value("address", NETWORK, network)?
-                .unwrap_or(Ipv4Net::ALL),
+                .value("address", EITHER, IpNet::parse)?
+                .unwrap_or(IpNet::Any),
             ports: self
                 .value("port", "ports such as 80,8000-8100", Ports::parse)?
                 .unwrap_or_else(Ports::all),
@@ -253,6 +254,9 @@ impl<'a> Entry<'a> {
 }
 
 const NETWORK: &str = "an IPv4 address, with a prefix for a network, such as 192.168.0.0/16";
+
+const EITHER: &str =
+    "an IP address, with a prefix for a network, such as 192.168.0.0/16 or fd00::/8";
 
 fn network(text: &str) -> Option<Ipv4Net> {
     Ipv4Net::parse_or_host(text).ok().map(Ipv4Net::network)

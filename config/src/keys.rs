@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::device::Device;
 use crate::mtu_probing::MtuProbing;
+use crate::net6::Address6;
 use crate::settings::{Congestion, Ecn, HostAddress, Loopback, Settings, TimeWaitReuse, Trace};
 use crate::value::{self, duration, duration_text, number, optional, optional_text, size_text};
 
@@ -145,6 +146,25 @@ pub static KEYS: &[Key] = &[
               to the loopback go through the stack.",
         read: |s, v| optional(v, |v| v.parse().ok()).map(|g| s.gateway = g),
         write: |s| optional_text(&s.gateway),
+    },
+    Key {
+        name: "address6",
+        section: Section::Device,
+        expected: "an IPv6 address and prefix such as fd77::2/64, derived, auto or off",
+        doc: "The stack's own IPv6 address. derived goes by the IPv4 address (fd77::2/64 for \
+              10.77.0.2/24), and the kernel's side of a TAP gets the one that goes with its own; \
+              auto takes what routers advertise; with off the stack has no IPv6.",
+        read: |s, v| Address6::parse(v).map(|a| s.address6 = a),
+        write: |s| s.address6.to_string(),
+    },
+    Key {
+        name: "gateway6",
+        section: Section::Device,
+        expected: "an IPv6 address, or none",
+        doc: "Router for IPv6 outside the stack's network. With one, or with address6 at auto, all \
+              outgoing IPv6 connections but those to the loopback go through the stack.",
+        read: |s, v| optional(v, |v| v.parse().ok()).map(|g| s.gateway6 = g),
+        write: |s| optional_text(&s.gateway6),
     },
     Key {
         name: "pcap",

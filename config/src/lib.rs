@@ -19,6 +19,7 @@ mod mtcp_conf;
 mod mtu_probing;
 mod nearest;
 mod net;
+mod net6;
 mod policy;
 mod settings;
 mod value;
@@ -30,6 +31,7 @@ pub use keys::{KEYS, Key, Section, VARIABLES, reference};
 pub use loader::{Loaded, Loader};
 pub use mtu_probing::MtuProbing;
 pub use net::{ArpEntry, Ipv4Net, ParseError, Route};
+pub use net6::{Address6, IpNet, Ipv6Net};
 pub use policy::{Decision, Policy, Ports, Reason, Role, Rule};
 pub use settings::{
     Congestion, Ecn, HostAddress, Loopback, Settings, TcpSettings, TimeWaitReuse, Trace, fastopen,

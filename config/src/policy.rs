@@ -1,9 +1,10 @@
 //! Which sockets the stack serves, and why.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::net::Ipv4Net;
+use crate::net6::{IpNet, Ipv6Net};
 use crate::settings::Loopback;
 
 /// What a socket is about to do.
@@ -34,9 +35,9 @@ pub enum Reason {
     /// The address is the stack's own.
     OwnAddress,
     /// The destination lies in the stack's connected network, here given.
-    Connected(Ipv4Net),
+    Connected(IpNet),
     /// A route of the stack, here given, leads to the destination.
-    Route(Ipv4Net),
+    Route(IpNet),
     /// The address is one of the loopback's.
     Loopback,
     /// The socket listens on the any-address.
@@ -47,7 +48,9 @@ pub enum Reason {
     NoRoute,
     /// The destination is a broadcast or multicast address.
     NotUnicast,
-    /// The address is of IPv6, which the stack does not carry.
+    /// The address means something on one link only, and the kernel knows which.
+    LinkLocal,
+    /// The address is of IPv6, which this stack does not carry.
     Ipv6,
 }
 
@@ -59,7 +62,7 @@ pub struct Rule {
     /// The role; `None` for both.
     pub role: Option<Role>,
     /// Addresses: where the socket listens, or the destination.
-    pub address: Ipv4Net,
+    pub address: IpNet,
     /// Ports: where the socket listens, or the destination's.
     pub ports: Ports,
     /// What it decides. `Both` is for listening sockets; such a rule matches no others.
@@ -77,6 +80,11 @@ pub struct Policy {
     pub addresses: Vec<Ipv4Net>,
     /// Destinations beyond them that the stack has routes to (a gateway is `0.0.0.0/0`).
     pub routes: Vec<Ipv4Net>,
+    /// The stack's static IPv6 addresses, each with its connected network.
+    pub addresses6: Vec<Ipv6Net>,
+    /// IPv6 destinations beyond them that the stack has routes to. Without these and those it has
+    /// no IPv6.
+    pub routes6: Vec<Ipv6Net>,
     /// Who carries the loopback.
     pub loopback: Loopback,
     /// Rules; the first match counts.
@@ -96,25 +104,27 @@ impl Policy {
         address: SocketAddr,
         v6_only: bool,
     ) -> (Decision, Reason) {
+        let speaks_v6 = !(self.addresses6.is_empty() && self.routes6.is_empty());
         let ip = match address.ip().to_canonical() {
-            IpAddr::V4(ip) => ip,
             IpAddr::V6(ip) if ip.is_unspecified() && role == Role::Listen && !v6_only => {
-                Ipv4Addr::UNSPECIFIED
+                Ipv4Addr::UNSPECIFIED.into()
             }
-            IpAddr::V6(_) => return (Decision::Kernel, Reason::Ipv6),
+            IpAddr::V6(_) if !speaks_v6 => return (Decision::Kernel, Reason::Ipv6),
+            ip => ip,
         };
         let matching = self
             .rules
             .iter()
             .position(|rule| rule.matches(program, role, ip, address.port()));
-        match (matching, role) {
-            (Some(i), _) => (self.rules[i].to, Reason::Rule(i + 1)),
-            (None, Role::Listen) => self.listening(ip),
-            (None, Role::Connect) => self.connecting(ip),
+        match (matching, role, ip) {
+            (Some(i), _, _) => (self.rules[i].to, Reason::Rule(i + 1)),
+            (None, Role::Listen, ip) => self.listening(ip),
+            (None, Role::Connect, IpAddr::V4(ip)) => self.connecting(ip),
+            (None, Role::Connect, IpAddr::V6(ip)) => self.connecting6(ip),
         }
     }
 
-    fn listening(&self, ip: Ipv4Addr) -> (Decision, Reason) {
+    fn listening(&self, ip: IpAddr) -> (Decision, Reason) {
         if ip.is_unspecified() {
             (Decision::Both, Reason::AnyAddress)
         } else if ip.is_loopback() {
@@ -126,12 +136,34 @@ impl Policy {
         }
     }
 
+    fn connecting6(&self, ip: Ipv6Addr) -> (Decision, Reason) {
+        if ip.is_loopback() || ip.is_unspecified() {
+            return (self.loopback_carrier(), Reason::Loopback);
+        }
+        if self.is_own(ip.into()) {
+            return (self.loopback_carrier(), Reason::OwnAddress);
+        }
+        if ip.is_multicast() {
+            return (Decision::Kernel, Reason::NotUnicast);
+        }
+        if ip.is_unicast_link_local() {
+            return (Decision::Kernel, Reason::LinkLocal);
+        }
+        if let Some(net) = self.addresses6.iter().find(|net| net.contains(ip)) {
+            return (Decision::Mtcp, Reason::Connected(net.network().into()));
+        }
+        match self.routes6.iter().find(|route| route.contains(ip)) {
+            Some(route) => (Decision::Mtcp, Reason::Route((*route).into())),
+            None => (Decision::Kernel, Reason::NoRoute),
+        }
+    }
+
     fn connecting(&self, ip: Ipv4Addr) -> (Decision, Reason) {
         // Linux takes a connection to 0.0.0.0 as one to the loopback.
         if ip.is_loopback() || ip.is_unspecified() {
             return (self.loopback_carrier(), Reason::Loopback);
         }
-        if self.is_own(ip) {
+        if self.is_own(ip.into()) {
             return (self.loopback_carrier(), Reason::OwnAddress);
         }
         let mut networks = self.addresses.iter();
@@ -140,17 +172,20 @@ impl Policy {
             return (Decision::Kernel, Reason::NotUnicast);
         }
         if let Some(net) = self.addresses.iter().find(|net| net.contains(ip)) {
-            return (Decision::Mtcp, Reason::Connected(net.network()));
+            return (Decision::Mtcp, Reason::Connected(net.network().into()));
         }
         let routes = self.routes.iter().filter(|route| route.contains(ip));
         match routes.max_by_key(|route| route.prefix()) {
-            Some(route) => (Decision::Mtcp, Reason::Route(*route)),
+            Some(route) => (Decision::Mtcp, Reason::Route((*route).into())),
             None => (Decision::Kernel, Reason::NoRoute),
         }
     }
 
-    fn is_own(&self, ip: Ipv4Addr) -> bool {
-        self.addresses.iter().any(|net| net.address() == ip)
+    fn is_own(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(v4) => self.addresses.iter().any(|net| net.address() == v4),
+            IpAddr::V6(v6) => self.addresses6.iter().any(|net| net.address() == v6),
+        }
     }
 
     fn loopback_carrier(&self) -> Decision {
@@ -162,7 +197,7 @@ impl Policy {
 }
 
 impl Rule {
-    fn matches(&self, program: &str, role: Role, ip: Ipv4Addr, port: u16) -> bool {
+    fn matches(&self, program: &str, role: Role, ip: IpAddr, port: u16) -> bool {
         let is_for_role = match self.role {
             Some(wanted) => wanted == role,
             None => self.to != Decision::Both || role == Role::Listen,
@@ -283,6 +318,7 @@ impl fmt::Display for Reason {
             Reason::OtherAddress => f.write_str("not the stack's address"),
             Reason::NoRoute => f.write_str("no route of the stack"),
             Reason::NotUnicast => f.write_str("broadcast or multicast"),
+            Reason::LinkLocal => f.write_str("link-local"),
             Reason::Ipv6 => f.write_str("IPv6"),
         }
     }

@@ -5,14 +5,16 @@ use super::*;
 fn policy(loopback: Loopback, routes: &[&str]) -> Policy {
     Policy {
         addresses: vec!["10.77.0.2/24".parse().unwrap()],
+        addresses6: Vec::new(),
+        routes6: Vec::new(),
         routes: routes.iter().map(|r| r.parse().unwrap()).collect(),
         loopback,
         rules: Vec::new(),
     }
 }
 
-fn net(text: &str) -> Ipv4Net {
-    text.parse().unwrap()
+fn net(text: &str) -> IpNet {
+    IpNet::parse(text).unwrap()
 }
 
 fn listen(policy: &Policy, at: &str) -> (Decision, Reason) {
@@ -84,7 +86,7 @@ fn connecting_goes_by_the_route() {
 #[test]
 fn a_gateway_takes_every_destination_but_the_loopback() {
     let p = policy(Loopback::Kernel, &["0.0.0.0/0"]);
-    let decided = (Decision::Mtcp, Reason::Route(Ipv4Net::ALL));
+    let decided = (Decision::Mtcp, Reason::Route(Ipv4Net::ALL.into()));
     assert_eq!(connect(&p, "8.8.8.8:53"), decided);
     assert_eq!(
         connect(&p, "127.0.0.1:80"),
@@ -113,7 +115,7 @@ fn rule(program: Option<&str>, role: Option<Role>, address: &str, port: &str, to
     Rule {
         program: program.map(str::to_owned),
         role,
-        address: address.parse().unwrap(),
+        address: IpNet::parse(address).unwrap(),
         ports: Ports::parse(port).unwrap(),
         to: Decision::parse(to).unwrap(),
     }
@@ -213,5 +215,45 @@ fn a_star_stands_for_any_characters() {
         ("**x", "x", true),
     ] {
         assert_eq!(glob(pattern, text), fits, "{pattern:?} on {text:?}");
+    }
+}
+
+#[test]
+fn with_ipv6_its_addresses_are_decided_as_ipv4s_are() {
+    let mut policy = policy(Loopback::Kernel, &[]);
+    policy.addresses6 = vec!["fd77::2/64".parse().unwrap()];
+    let decide = |role, address: &str, only| {
+        let address = address.parse().unwrap();
+        policy.decide("nginx", role, address, only)
+    };
+    for (address, decision, reason) in [
+        (
+            "[fd77::1]:80",
+            Decision::Mtcp,
+            Reason::Connected(net("fd77::/64")),
+        ),
+        ("[fd77::2]:80", Decision::Kernel, Reason::OwnAddress),
+        ("[::1]:80", Decision::Kernel, Reason::Loopback),
+        ("[fe80::1]:80", Decision::Kernel, Reason::LinkLocal),
+        ("[ff02::1]:80", Decision::Kernel, Reason::NotUnicast),
+        ("[2001:db8::1]:80", Decision::Kernel, Reason::NoRoute),
+    ] {
+        let decided = decide(Role::Connect, address, false);
+        assert_eq!(decided, (decision, reason), "{address}");
+    }
+    for (address, only, decision, reason) in [
+        ("[::]:80", false, Decision::Both, Reason::AnyAddress),
+        ("[::]:80", true, Decision::Both, Reason::AnyAddress),
+        ("[fd77::2]:80", false, Decision::Mtcp, Reason::OwnAddress),
+        ("[::1]:80", false, Decision::Kernel, Reason::Loopback),
+        (
+            "[2001:db8::1]:80",
+            false,
+            Decision::Kernel,
+            Reason::OtherAddress,
+        ),
+    ] {
+        let decided = decide(Role::Listen, address, only);
+        assert_eq!(decided, (decision, reason), "{address}");
     }
 }

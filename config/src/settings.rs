@@ -1,7 +1,7 @@
 //! The settings themselves, their defaults, and what must hold between them.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::client::{ClientSettings, ClientTcp};
 use crate::device::Device;
 use crate::mtu_probing::MtuProbing;
 use crate::net::{ArpEntry, Ipv4Net, Route};
+use crate::net6::{Address6, Ipv6Net, is_host};
 use crate::policy::{Policy, Rule};
 use crate::value;
 
@@ -27,6 +28,10 @@ pub struct Settings {
     pub host_address: HostAddress,
     /// Router for everything that no other route matches.
     pub gateway: Option<Ipv4Addr>,
+    /// The stack's own IPv6 address; see [`Settings::fixed_address6`].
+    pub address6: Address6,
+    /// IPv6 router for everything outside the stack's network.
+    pub gateway6: Option<Ipv6Addr>,
     /// File that receives every frame, in pcapng form.
     pub pcap: Option<PathBuf>,
     /// Faults to inject, in the form of `psio`'s fault injector.
@@ -221,6 +226,8 @@ impl Default for Settings {
             address: Ipv4Net::new(address, 24).unwrap_or(Ipv4Net::host(address)),
             host_address: HostAddress::Auto,
             gateway: None,
+            address6: Address6::Derived,
+            gateway6: None,
             pcap: None,
             faults: None,
             routes: Vec::new(),
@@ -303,8 +310,30 @@ impl Settings {
         }
     }
 
+    /// Whether the stack has IPv6: not on a link with packets of less than 1,280 bytes
+    /// (RFC 8200 §5).
+    pub fn speaks_ipv6(&self) -> bool {
+        self.address6 != Address6::Off && self.mtu >= 1280
+    }
+
+    /// The stack's static IPv6 address, if it has one.
+    pub fn fixed_address6(&self) -> Option<Ipv6Net> {
+        self.speaks_ipv6()
+            .then(|| self.address6.fixed(self.address))
+            .flatten()
+    }
+
+    /// The kernel's IPv6 address on its side of the device, as [`Settings::kernel_address`].
+    pub fn kernel_address6(&self) -> Option<Ipv6Net> {
+        self.speaks_ipv6()
+            .then(|| self.address6.of_kernel(self.kernel_address()))
+            .flatten()
+    }
+
     /// What decides whether a socket goes to the stack.
     pub fn policy(&self) -> Policy {
+        let routed6 =
+            self.speaks_ipv6() && (self.gateway6.is_some() || self.address6 == Address6::Auto);
         let default_route = self.gateway.map(|_| Ipv4Net::ALL);
         Policy {
             addresses: vec![self.address],
@@ -314,6 +343,8 @@ impl Settings {
                 .map(|route| route.to)
                 .chain(default_route)
                 .collect(),
+            addresses6: self.fixed_address6().into_iter().collect(),
+            routes6: routed6.then_some(Ipv6Net::ALL).into_iter().collect(),
             loopback: self.loopback,
             rules: self.rules.clone(),
         }
@@ -331,6 +362,30 @@ impl Settings {
             log: self.log.clone(),
             log_file: self.log_file.as_ref().map(absolute),
         }
+    }
+
+    fn conflict6(&self) -> Option<(&'static str, String)> {
+        let own = self.fixed_address6();
+        if let Some(own) = own.filter(|own| !is_host(own.address())) {
+            let message = format!("{own} is not the address of a host beyond its link");
+            return Some(("address6", message));
+        }
+        let gateway = self.gateway6?;
+        let on_link = |own: Ipv6Net| own.contains(gateway) && own.address() != gateway;
+        if self.address6 == Address6::Off {
+            let message = "the stack has no IPv6 (address6 is off)".to_owned();
+            return Some(("gateway6", message));
+        }
+        if !gateway.is_unicast_link_local() && !own.is_some_and(on_link) {
+            let message = match own {
+                Some(own) => {
+                    format!("{gateway} is not another host of the stack's network {own}")
+                }
+                None => format!("{gateway} is not a link-local address, and no other is known"),
+            };
+            return Some(("gateway6", message));
+        }
+        None
     }
 
     /// The first thing that does not go together: the key at fault and what is wrong.
@@ -358,6 +413,9 @@ impl Settings {
             let message =
                 format!("the router of {route} is not another host of the stack's network {own}");
             return Some(("route", message));
+        }
+        if let Some(message) = self.conflict6() {
+            return Some(message);
         }
         let buffers = [
             (

@@ -6,9 +6,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::{Congestion, Ecn, Loopback, MtuProbing, Settings};
+use config::{Address6, Congestion, Device, Ecn, Loopback, MtuProbing, Settings};
 use context::control::SOCKET_VARIABLE;
 use context::layout::Plan;
+use engine::net::ipv6::{Ipv6Config, Prefix6, Route6};
 use engine::net::{InterfaceAddress, Prefix, Route};
 use engine::shared::Shared;
 use engine::tcp::{self, Algorithm, EcnMode, TcpConfig};
@@ -109,6 +110,9 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
         queues: settings.queue_count(),
         mtu: settings.mtu,
         host_addr: kernel.map(|net| (net.address(), net.prefix())),
+        host_addr6: settings
+            .kernel_address6()
+            .map(|net| (net.address(), net.prefix())),
         ..OpenOptions::default()
     };
     let mut device = psio::open(&settings.device.to_string(), &options)?;
@@ -123,6 +127,26 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
         device = Box::new(CaptureDevice::new(device, CaptureFile::create(path)?));
     }
     Ok(device)
+}
+
+/// IPv6 for the engine. On a TAP and on a wire the other end is known: static addresses are not
+/// probed for there, so that nobody waits for that.
+fn ipv6_config(settings: &Settings) -> Option<Ipv6Config> {
+    let fixed = settings.fixed_address6();
+    let alone = matches!(settings.device, Device::Tap(_) | Device::Wire(_));
+    let gateway = settings.gateway6.map(|gateway| Route6 {
+        prefix: Prefix6::ALL,
+        gateway: Some(gateway),
+    });
+    settings.speaks_ipv6().then(|| Ipv6Config {
+        addresses: fixed
+            .map(|net| (net.address(), net.prefix()))
+            .into_iter()
+            .collect(),
+        routes: gateway.into_iter().collect(),
+        autoconf: settings.address6 == Address6::Auto,
+        dad_probes: u8::from(fixed.is_none() || !alone),
+    })
 }
 
 /// The engine's configuration that `settings` ask for.
@@ -168,7 +192,7 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
     Ok(EngineConfig {
         addresses: vec![address],
         local: Vec::new(),
-        ipv6: None,
+        ipv6: ipv6_config(settings),
         routes,
         neighbors,
         tcp: tcp_config(settings),

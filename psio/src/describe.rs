@@ -1,6 +1,6 @@
 //! Devices by their description: `tap`, `tap:NAME`, `wire:PATH`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub struct OpenOptions {
     pub mtu: usize,
     /// TAP: the kernel's address, and the length of its network's prefix in bits.
     pub host_addr: Option<(Ipv4Addr, u8)>,
+    /// TAP: the kernel's IPv6 address, likewise.
+    pub host_addr6: Option<(Ipv6Addr, u8)>,
     /// Wire: bytes of each ring, rounded up to a power of two.
     pub ring_bytes: usize,
     /// Wire: how long a queue watches its ring before the worker may sleep.
@@ -31,6 +33,7 @@ impl Default for OpenOptions {
             queues: tap.queues,
             mtu: tap.mtu,
             host_addr: tap.host_addr,
+            host_addr6: tap.host_addr6,
             ring_bytes: wire.ring_bytes,
             spin: wire.spin,
         }
@@ -72,6 +75,7 @@ fn open_tap(name: Option<String>, options: &OpenOptions) -> Result<Box<dyn Devic
         queues: options.queues,
         mtu: options.mtu,
         host_addr: options.host_addr,
+        host_addr6: options.host_addr6,
     })?))
 }
 

@@ -41,6 +41,13 @@ pub fn datagram_socket() -> io::Result<OwnedFd> {
     owned(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })
 }
 
+/// A socket to the kernel's routing (rtnetlink(7)).
+pub fn netlink_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers; the result is checked.
+    owned(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })
+}
+
 /// An eventfd(2): polls readable from the first ring until it is silenced.
 #[derive(Debug)]
 pub struct Bell(File);

@@ -3,13 +3,14 @@
 //! The kernel sees an interface with an address of its own; the stack is its neighbour. Checksums
 //! are left out and TCP super-segments go whole, in both directions (`IFF_VNET_HDR`).
 
+mod address6;
 mod arena;
 mod interface;
 mod vnet;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
 
 use crate::{
@@ -37,6 +38,8 @@ pub struct TapConfig {
     pub mtu: usize,
     /// The kernel's address on the interface, and the length of its network's prefix in bits.
     pub host_addr: Option<(Ipv4Addr, u8)>,
+    /// The kernel's IPv6 address, likewise; where the kernel has no IPv6, there is none.
+    pub host_addr6: Option<(Ipv6Addr, u8)>,
 }
 
 impl Default for TapConfig {
@@ -47,6 +50,7 @@ impl Default for TapConfig {
             queues: 1,
             mtu: 1500,
             host_addr: Some((Ipv4Addr::new(10, 77, 0, 1), 24)),
+            host_addr6: None,
         }
     }
 }
@@ -93,6 +97,11 @@ impl Tap {
         }
         if let Some((address, prefix)) = config.host_addr {
             control.set_address(&interface.name, address, prefix)?;
+        }
+        if let Some((address, prefix)) = config.host_addr6
+            && let Err(error) = address6::add(&interface.name, address, prefix)
+        {
+            tracing::info!(interface = interface.name, %address, "no IPv6 for the kernel: {error}");
         }
         control.bring_up(&interface.name)?;
         Ok(Tap {

@@ -6,7 +6,7 @@ use context::socket::{flag, state};
 use context::stream::{Reader, Writer};
 use context::{NONE, Segment};
 use engine::shared::Shared;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -92,7 +92,7 @@ impl App {
     }
 
     /// `connect(2)`.
-    pub fn connect(&mut self, socket: u32, to: SocketAddrV4) {
+    pub fn connect(&mut self, socket: u32, to: impl Into<SocketAddr>) {
         let record = self.segment().socket(socket).unwrap();
         record.names.request(to.into());
         record

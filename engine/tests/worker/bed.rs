@@ -2,10 +2,11 @@
 //! and its clock.
 
 use crate::app::App;
-use crate::frames::{TCP, TcpFrame};
+use crate::frames::{IP, TCP, TcpFrame};
 use context::Segment;
 use context::layout::Plan;
 use engine::binds::Bind;
+use engine::net::ipv6::Ipv6Config;
 use engine::net::{InterfaceAddress, Prefix};
 use engine::shared::{Listener, Message, Shared, lock};
 use engine::stats::Counter;
@@ -14,7 +15,7 @@ use engine::worker::Worker;
 use engine::{EngineConfig, TimeWaitReuse, tcp};
 use psio::pair::{PairConfig, pair};
 use psio::{ChecksumOffload, Device, Gso, GsoKind, MacAddr, Queue, RxChecksum, RxMeta, TxMeta};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
@@ -64,6 +65,16 @@ impl Setup {
         }
     }
 
+    /// The same at fd00::`host` as well, where it has to find out its neighbours' stations.
+    pub fn dual(host: u8) -> Setup {
+        let mut setup = Setup::host(host);
+        setup.config.ipv6 = Some(Ipv6Config {
+            addresses: vec![(address6(host), 64)],
+            ..Ipv6Config::default()
+        });
+        setup
+    }
+
     /// The bed.
     pub fn build(self) -> Bed {
         let segment = Segment::create(&self.plan, b"", false, 0).unwrap();
@@ -92,6 +103,11 @@ impl Setup {
 /// The address of a host of the test network.
 pub fn address(host: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, host)
+}
+
+/// The IPv6 address of a host of the test network.
+pub fn address6(host: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into())
 }
 
 /// The station of a host of the test network.
@@ -162,14 +178,15 @@ impl Bed {
     /// The same with what the device says of it, as far as it has the offloads for that.
     pub fn inject_with(&mut self, frame: &[u8], about: RxMeta) {
         let good = self.offloads && about.checksum == RxChecksum::Good;
-        let checksum = good.then_some(ChecksumOffload {
-            start: TCP as u16,
-            offset: 16,
-        });
+        let (start, kind) = match frame.get(12..14) {
+            Some([0x86, 0xdd]) => (IP as u16 + 40, GsoKind::TcpV6),
+            _ => (TCP as u16, GsoKind::TcpV4),
+        };
+        let checksum = good.then_some(ChecksumOffload { start, offset: 16 });
         let gso = (good && about.gso_size > 0).then_some(Gso {
-            kind: GsoKind::TcpV4,
+            kind,
             size: about.gso_size,
-            header_len: TCP as u16 + 20,
+            header_len: start + 20,
         });
         if let Some(room) = self.wire.reserve(frame.len()) {
             room.copy_from_slice(frame);
@@ -250,13 +267,27 @@ impl Bed {
         self.bind(socket, port) && self.listen_bound(socket, port, backlog)
     }
 
+    /// The same at an address of either family; `only_v6` is `IPV6_V6ONLY`.
+    pub fn listen_at(
+        &mut self,
+        socket: u32,
+        (address, port): (IpAddr, u16),
+        only_v6: bool,
+    ) -> bool {
+        self.bind_to(socket, (address, port), only_v6)
+            && self.listen_bound_to(socket, (address, port), only_v6, 10)
+    }
+
     /// `bind(2)` to the any-address.
     pub fn bind(&mut self, socket: u32, port: u16) -> bool {
-        let address = Ipv4Addr::UNSPECIFIED;
+        self.bind_to(socket, (Ipv4Addr::UNSPECIFIED.into(), port), false)
+    }
+
+    fn bind_to(&mut self, socket: u32, (address, port): (IpAddr, u16), only_v6: bool) -> bool {
         let bind = Bind {
             socket,
-            address: address.into(),
-            only_v6: false,
+            address,
+            only_v6,
             reuse_address: false,
             reuse_port: false,
             listens: false,
@@ -276,10 +307,21 @@ impl Bed {
 
     /// `listen(2)` on a bound socket.
     pub fn listen_bound(&mut self, socket: u32, port: u16, backlog: u32) -> bool {
+        let any = Ipv4Addr::UNSPECIFIED.into();
+        self.listen_bound_to(socket, (any, port), false, backlog)
+    }
+
+    fn listen_bound_to(
+        &mut self,
+        socket: u32,
+        (address, port): (IpAddr, u16),
+        only_v6: bool,
+        backlog: u32,
+    ) -> bool {
         let listener = Arc::new(Listener {
             socket,
-            address: Ipv4Addr::UNSPECIFIED.into(),
-            only_v6: false,
+            address,
+            only_v6,
             port,
             backlog: backlog.into(),
             watches: Default::default(),

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::bed::{Bed, exchange};
 use crate::dice::Dice;
 use context::socket::state;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// One end of a connection.
 pub struct End {
@@ -31,11 +32,24 @@ fn byte(client: bool, at: u64) -> u8 {
 impl Conversation {
     /// Connects a new process of `a` to a new process of `b`, which listens on `port`.
     pub fn start(a: &mut Bed, b: &mut Bed, processes: (u32, u32), port: u16) -> Conversation {
+        let any = Ipv4Addr::UNSPECIFIED.into();
+        let to = b.at(port).into();
+        Conversation::start_at(a, b, processes, any, to)
+    }
+
+    /// The same to an address of either family, where the server listens on `any`.
+    pub fn start_at(
+        a: &mut Bed,
+        b: &mut Bed,
+        processes: (u32, u32),
+        any: IpAddr,
+        to: SocketAddr,
+    ) -> Conversation {
         let (mut client, mut server) = (a.app(processes.0), b.app(processes.1));
         let listener = server.socket().unwrap();
-        assert!(b.listen(listener, port, 10));
+        assert!(b.listen_at(listener, (any, to.port()), false));
         let socket = client.socket().unwrap();
-        client.connect(socket, b.at(port));
+        client.connect(socket, to);
         exchange(a, b, |_, _| true);
         assert!(client.is_connected(socket), "{}", client.state(socket));
         let accepted = server.accept(listener).expect("a connection waits");

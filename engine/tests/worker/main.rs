@@ -15,6 +15,7 @@ mod connecting;
 mod events;
 mod fast_open;
 mod floods;
+mod ipv6;
 mod listening;
 mod memory;
 mod path_mtu;

@@ -8,9 +8,9 @@ use crate::errno::{Errno, Result};
 use crate::{readiness, trace, wait};
 use config::{Decision, Role};
 use context::command::Op;
-use context::socket::{flag, state};
+use context::socket::{flag, option, state};
 use std::ffi::c_int;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -104,10 +104,15 @@ fn begin(fd: RawFd, socket: SocketRef, to: SocketAddr) -> Result<Outcome> {
     if is_both {
         demote::to_stack(fd, socket)?;
     }
-    let mut ip = to.ip().to_canonical();
-    if ip.is_unspecified() {
-        // As Linux: a connection to "any" is one to the loopback.
-        ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    // As Linux: a connection to "any" is one to the loopback.
+    let ip = match to.ip().to_canonical() {
+        IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let only_v6 = socket.record().options.bits.load(Ordering::Relaxed) & option::V6ONLY != 0;
+    if only_v6 && ip.is_ipv4() {
+        return Err(Errno(libc::ENETUNREACH));
     }
     let record = socket.record();
     record.names.request(SocketAddr::new(ip, to.port()));

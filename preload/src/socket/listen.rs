@@ -9,7 +9,7 @@ use context::command::Op;
 use context::control::Request;
 use context::socket::{flag, option, state};
 use std::ffi::c_int;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
@@ -26,7 +26,7 @@ pub fn bind(fd: RawFd, socket: SocketRef, address: SocketAddr) -> Result<()> {
     }
     let (decision, reason) = decide(socket, Role::Listen, address);
     trace::policy(fd, Role::Listen, address, decision, reason);
-    let on_stack = SocketAddr::new(on_stack(address.ip()), address.port());
+    let on_stack = SocketAddr::new(address.ip().to_canonical(), address.port());
     match decision {
         Decision::Mtcp => stack_bind(socket, on_stack),
         Decision::Kernel => {
@@ -47,14 +47,6 @@ pub(super) fn decide(
     let v6_only = socket.record().options.bits.load(Ordering::Relaxed) & option::V6ONLY != 0;
     let policy = &process.settings.policy;
     policy.decide(&process.program, role, address, v6_only)
-}
-
-/// The address as the stack has it: never mapped, and "any" of IPv6 is "any" of IPv4.
-fn on_stack(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        ip if ip.is_unspecified() => Ipv4Addr::UNSPECIFIED.into(),
-        ip => ip,
-    }
 }
 
 fn stack_bind(socket: SocketRef, to: SocketAddr) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -159,6 +159,8 @@ pub struct Testbed {
     pub client: Host,
     /// Where clients find the servers.
     pub address: Ipv4Addr,
+    /// The same by IPv6, as the stack's settings derive it; a testbed of two kernels has none.
+    pub address6: Option<Ipv6Addr>,
     directory: tempfile::TempDir,
 }
 
@@ -168,6 +170,15 @@ const TAP_KERNEL: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const TAP_STACK: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const WIRE_SERVER: &str = "10.78.0.1/24";
 const WIRE_CLIENT: &str = "10.78.0.2/24";
+
+/// The IPv6 address that goes with an address of the TAP's or the wire's network.
+fn address6(address: Ipv4Addr) -> Option<Ipv6Addr> {
+    match address.octets() {
+        [10, 77, 0, host] => Some(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, host.into())),
+        [10, 78, 0, host] => Some(Ipv6Addr::new(0xfd77, 0, 3, 0, 0, 0, 0, host.into())),
+        _ => None,
+    }
+}
 
 impl Testbed {
     fn new(make: impl FnOnce(&Path) -> (Host, Host, Ipv4Addr)) -> Testbed {
@@ -184,6 +195,7 @@ impl Testbed {
             server,
             client,
             address,
+            address6: address6(address),
             directory,
         }
     }
@@ -267,6 +279,15 @@ impl Testbed {
     /// `http://SERVER:port/path`
     pub fn url(&self, port: u16, path: &str) -> String {
         format!("http://{}:{port}/{path}", self.address)
+    }
+
+    /// `http://[SERVER]:port/path` by IPv6.
+    ///
+    /// # Panics
+    /// On a testbed of two kernels.
+    pub fn url6(&self, port: u16, path: &str) -> String {
+        let address = self.address6.expect("a testbed with our stack");
+        format!("http://[{address}]:{port}/{path}")
     }
 
     /// Where clients find the server on this port.

@@ -97,6 +97,16 @@ pub fn nginx(bed: &Testbed, root: &Path) -> Server {
     Server::start(bed, "nginx", &["-e", "stderr", "-c", &file], port)
 }
 
+/// nginx as [`nginx`], with a second listener for IPv6 alone.
+pub fn nginx_of_both_families(bed: &Testbed, root: &Path) -> Server {
+    let port = 80;
+    let v4 = format!("listen {port} backlog=4096;");
+    let both = format!("{v4}\n        listen [::]:{port} ipv6only=on backlog=4096;");
+    let text = nginx_configuration(&bed.path(""), root, port).replace(&v4, &both);
+    let file = write(bed.path("nginx.conf"), &text);
+    Server::start(bed, "nginx", &["-e", "stderr", "-c", &file], port)
+}
+
 /// lighttpd, serving `root`.
 pub fn lighttpd(bed: &Testbed, root: &Path) -> Server {
     let port = 81;

@@ -331,9 +331,9 @@ rows! {
         asked: values::asked_v6_only,
     }, "a listener takes no IPv4 connections; EINVAL once it is bound";
     IPV6 IPV6_UNICAST_HOPS: Kind::Kept { accept: values::hops, default: 64 },
-        "none: an IPv6 connection is the kernel's, where it is set too";
+        "none yet: the stack's IPv6 connections go by IP_TOS and IP_TTL";
     IPV6 IPV6_TCLASS: Kind::Kept { accept: values::traffic_class, default: 0 },
-        "none: an IPv6 connection is the kernel's, where it is set too";
+        "none yet: the stack's IPv6 connections go by IP_TOS and IP_TTL";
     IPV6 IPV6_RECVPKTINFO: Kind::Bit(shown::RECEIVE_PACKET_INFO), "none on TCP, as in Linux";
     IPV6 IPV6_FREEBIND = 78: Kind::Bit(option::FREEBIND), "IP_FREEBIND";
     IPV6 IPV6_MTU_DISCOVER: Kind::Only(libc::IPV6_PMTUDISC_WANT), "IPV6_PMTUDISC_WANT",
