@@ -1,7 +1,7 @@
 //! Linux's sysctls, as far as our configuration has an equivalent.
 
 use crate::bed::Setup;
-use engine::tcp::{Algorithm, Duration, MtuProbing};
+use engine::tcp::{Algorithm, Duration, EcnMode, MtuProbing};
 
 /// Carries out `sysctl -q name=value …`.
 ///
@@ -88,6 +88,14 @@ fn set(setup: &mut Setup, name: &str, value: &str) -> Result<(), String> {
             tcp.congestion = found.ok_or_else(wrong)?;
         }
         "ipv4.tcp_fastopen" => tcp.fast_open = number()? as u32,
+        "ipv4.tcp_ecn" => {
+            tcp.ecn = match value {
+                "0" => EcnMode::Off,
+                "1" => EcnMode::On,
+                "2" => EcnMode::Passive,
+                _ => return Err(wrong()),
+            };
+        }
         "ipv4.tcp_mtu_probing" => {
             tcp.mtu_probing = match value {
                 "0" => MtuProbing::Off,
