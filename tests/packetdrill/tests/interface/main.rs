@@ -7,6 +7,7 @@ mod packets;
 
 use std::ffi::c_int;
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use driver::{Driver, PEER_ISN, PORT, from_peer};
@@ -228,6 +229,23 @@ fn bytes_move_from_the_socket_through_a_pipe() {
     for fd in [pipe[0], pipe[1], fd, listener] {
         driver.close(fd);
     }
+}
+
+#[test]
+fn a_file_goes_out_by_the_main_programs_sendfile() {
+    let driver = driver();
+    let local = Ipv4Addr::new(192, 168, 4, 1);
+    let listener = driver.listening(local);
+    driver.handshake(local);
+    let fd = driver.accept(listener);
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let mut offset = 0;
+    // SAFETY: an offset, and no other pointer.
+    let sent = unsafe { libc::sendfile(fd, file.as_raw_fd(), &mut offset, 4) };
+    assert_eq!((sent, offset), (4, 4));
+    assert_eq!(driver.segment().payload, b"\x7fELF");
+    driver.close(fd);
+    driver.close(listener);
 }
 
 #[test]
