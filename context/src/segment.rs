@@ -264,6 +264,25 @@ impl Segment {
         Some(unsafe { self.base.add(at as usize + offset) })
     }
 
+    /// Gives the memory of consecutive chunks of one class back to the system: what they held is lost,
+    /// and they take memory again when they are next written to. False if that cannot be; then
+    /// nothing has changed.
+    pub fn discard(&self, chunks: std::ops::Range<u32>) -> bool {
+        let locate = |chunk| self.geometry.chunks.locate(chunk);
+        let (Some((from, _)), Some((last, size))) = (
+            locate(chunks.start),
+            chunks.end.checked_sub(1).and_then(locate),
+        ) else {
+            return false;
+        };
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let len = (last + size as u64).saturating_sub(from);
+        // SAFETY: a plain call on our descriptor. The bytes become zeros under all mappings, which
+        // is no more than any process may write there at any time.
+        let result = unsafe { libc::fallocate(self.fd.as_raw_fd(), mode, from as i64, len as i64) };
+        result == 0
+    }
+
     /// Copies `from` into a chunk. False if it does not fit, and nothing is copied.
     #[inline]
     pub fn copy_in(&self, chunk: u32, offset: usize, from: &[u8]) -> bool {
@@ -345,6 +364,34 @@ mod tests {
         let mut out = [0; 5];
         assert!(engine.copy_out(3, 10, &mut out));
         assert_eq!(&out, b"hello");
+    }
+
+    #[test]
+    fn discarded_chunks_take_no_memory_and_read_as_zeros() {
+        let s = segment();
+        let blocks = || {
+            // SAFETY: fstat fills the zeroed struct.
+            unsafe {
+                let mut st: libc::stat = std::mem::zeroed();
+                assert_eq!(libc::fstat(s.fd().as_raw_fd(), &raw mut st), 0);
+                st.st_blocks
+            }
+        };
+        let large = s.geometry().chunks.range(crate::chunk::Class::ALL[2], 1);
+        let run = large.start..large.start + 3;
+        for chunk in large.start..large.start + 4 {
+            assert!(s.copy_in(chunk, 0, &[7; 65_536]));
+        }
+        let before = blocks();
+        assert!(s.discard(run.clone()));
+        assert_eq!(before - blocks(), 3 * 65_536 / 512);
+        let mut byte = [1];
+        assert!(s.copy_out(run.start, 100, &mut byte));
+        assert_eq!(byte, [0]);
+        assert!(s.copy_out(run.end, 100, &mut byte));
+        assert_eq!(byte, [7], "the next one is as it was");
+        assert!(!s.discard(5..5));
+        assert!(!s.discard(0..u32::MAX));
     }
 
     #[test]

@@ -92,6 +92,12 @@ counters! {
     wakes,
     /// Times the worker slept.
     sleeps,
+    /// Times that stream memory became scarce.
+    memory_pressure,
+    /// Ranges of data out of order given up to save their memory.
+    out_of_order_pruned,
+    /// Bytes of stream memory given back to the system.
+    memory_returned,
     /// Bytes of stream memory lent or in use now.
     stream_memory,
 }

@@ -52,6 +52,11 @@ impl AckPolicy {
         }
     }
 
+    /// When data last came in order.
+    pub(super) fn last_data(&self) -> Instant {
+        self.data_at
+    }
+
     /// Whether `len` bytes of payload are a full segment, as far as the peer has shown its size.
     pub(super) fn is_full(&self, len: usize) -> bool {
         len as u64 >= u64::from(self.segment)

@@ -84,6 +84,15 @@ impl Assembler {
         reached.map_or(next, |end| end.max(next))
     }
 
+    /// Forgets the highest range (RFC 2018 section 8 allows it). Says whether there was one.
+    pub(super) fn forget_highest(&mut self) -> bool {
+        let forgot = self.ranges.pop().is_some();
+        if self.ranges.is_empty() {
+            self.ranges = Vec::new();
+        }
+        forgot
+    }
+
     /// Up to `limit` ranges, the one that changed last first (RFC 2018 section 4).
     pub(super) fn most_recent(&self, limit: usize) -> impl Iterator<Item = Range<u64>> + '_ {
         let newest = self.stamp;
@@ -152,6 +161,14 @@ mod tests {
         assert_eq!(assembler.advance(10), 20);
         assert_eq!(assembler.advance(35), 40);
         assert!(assembler.is_empty());
+    }
+
+    #[test]
+    fn the_highest_range_is_forgotten_first() {
+        let mut assembler = holding(&[10..20, 30..40]);
+        assert!(assembler.forget_highest());
+        assert_eq!((assembler.end(), assembler.advance(10)), (20, 20));
+        assert!(!assembler.forget_highest());
     }
 
     #[test]

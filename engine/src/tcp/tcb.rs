@@ -335,6 +335,20 @@ impl Tcb {
         }
     }
 
+    /// Forgets what came out of order with the highest positions, to save its memory; the peer has to
+    /// send it again. Returns the offset beyond which nothing is held now; `None` if there was
+    /// nothing to forget.
+    pub fn forget_out_of_order(&mut self) -> Option<u64> {
+        let forgot = self.assembler.forget_highest();
+        let end = self.assembler.end().max(self.rcv.nxt) - 1;
+        forgot.then_some(end)
+    }
+
+    /// When data last came in order.
+    pub fn last_in_order(&self) -> Instant {
+        self.ack.last_data()
+    }
+
     /// Says whether memory for received bytes is scarce: while it is, the receive buffer does not
     /// grow and the window opens by a few segments at a time. What was offered stays offered.
     pub fn set_scarce(&mut self, scarce: bool) {

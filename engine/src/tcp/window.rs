@@ -194,7 +194,9 @@ impl RecvSpace {
     pub(super) fn advertise_in_syn(&mut self) -> u16 {
         // What came with the peer's SYN (RFC 7413).
         let held = self.nxt.saturating_sub(self.read);
-        let room = u64::from(self.buffer.min(self.clamp)).saturating_sub(held);
+        let offered = self.scarce.map_or(u32::MAX, NonZeroU32::get);
+        let bytes = self.buffer.min(self.clamp).min(offered);
+        let room = u64::from(bytes).saturating_sub(held);
         let bytes = u16::try_from(room).unwrap_or(u16::MAX);
         let rest = bytes & ((1 << self.scale.0) - 1);
         let field = if rest < bytes { bytes - rest } else { bytes };

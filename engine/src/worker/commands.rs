@@ -17,7 +17,7 @@ const TURN: usize = 256;
 /// Watches of one socket; more are refused.
 const MAX_WATCHES: usize = 1024;
 /// Smallest and largest `SO_RCVBUF` and `SO_SNDBUF` that count (Linux: SOCK_MIN_*, *mem_max).
-const BUFFER_BOUNDS: (u32, u32) = (2048, 16 << 20);
+pub const BUFFER_BOUNDS: (u32, u32) = (2048, 16 << 20);
 
 impl Stack {
     /// Handles the commands of all contexts that announced some. Returns whether there were any.
@@ -124,10 +124,9 @@ impl Stack {
             (Op::Send, Some(id)) => {
                 record.app.flags.fetch_and(!flag::TX_PENDING, SeqCst);
                 self.collect_writes(id, process);
-                // A writer that found room but no chunk: there are some after this.
+                // A writer that found room but no chunk: there are some after this, or later.
                 if record.app.flags.load(SeqCst) & flag::NOSPACE != 0 && record.has_room() {
-                    record.app.flags.fetch_and(!flag::NOSPACE, SeqCst);
-                    self.raise(command.socket);
+                    self.queue_writer(id);
                 }
             }
             (Op::Consumed, Some(id)) => {
@@ -412,6 +411,7 @@ impl Stack {
                 return;
             };
             if head != before {
+                connection.tcb.set_scarce(self.pressed);
                 connection.tcb.consumed(now, head);
             }
             let due = connection.tcb.window_update_at();
@@ -436,38 +436,6 @@ impl Stack {
         tracing::warn!("an application wrote nonsense into its socket; the connection is reset");
         self.count(Counter::misbehaved);
         self.abort(id);
-    }
-
-    /// Publishes how much the application may have unacknowledged: as asked by `SO_SNDBUF`, or
-    /// twice the congestion window within the configured bounds.
-    pub fn set_send_limit(&mut self, id: u32) {
-        let shared = self.shared.clone();
-        // With little memory left, no connection may take much of it.
-        let free = self.pool.budget().saturating_sub(self.pool.used());
-        let share = u32::try_from(free / 8).unwrap_or(u32::MAX);
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
-        let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
-            return;
-        };
-        let limit = match record.options.send_buffer.load(Relaxed) {
-            0 => connection
-                .tcb
-                .cwnd()
-                .saturating_mul(2)
-                .min(share)
-                .clamp(
-                    shared.config.send_buffer,
-                    shared.config.send_buffer_max.max(shared.config.send_buffer),
-                )
-                .max(connection.send_limit),
-            asked => asked.clamp(BUFFER_BOUNDS.0, BUFFER_BOUNDS.1),
-        };
-        if limit != connection.send_limit || record.engine.tx_limit.load(Relaxed) == 0 {
-            connection.send_limit = limit;
-            record.engine.tx_limit.store(limit, SeqCst);
-        }
     }
 }
 

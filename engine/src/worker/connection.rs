@@ -65,8 +65,10 @@ pub struct Connection {
     pub recv: RecvChain,
     /// Bytes to be sent.
     pub send: SendChain,
-    /// Bytes that may stand in `send`.
+    /// Bytes that may stand in `send` while memory is plentiful.
     pub send_limit: u32,
+    /// Whether its writer waits for chunks.
+    pub starved: bool,
     /// Next station.
     pub hop: Hop,
     /// Type of service and time to live (`IP_TOS`, `IP_TTL`).

@@ -15,13 +15,18 @@ pub struct ContextState {
     pub head: u32,
     /// Own cursors in the grant rings: sockets, then chunks by class.
     tails: [u32; 4],
-    /// How many of each are to be kept in the rings; doubled whenever the thread runs short.
+    /// How many of each are to be kept in the rings; doubled whenever the thread runs short, halved
+    /// when it leaves them unused.
     targets: [u32; 4],
+    /// Refills in a row that found most of them unused.
+    unused: [u8; 4],
 }
 
 /// First and largest numbers of grants: sockets, then chunks by class.
 const FIRST: [u32; 4] = [32, 128, 8, 4];
 const MOST: [u32; 4] = [256, 512, 64, 16];
+/// Refills in a row that find most grants unused, after which half as many are kept.
+const PATIENCE: u8 = 200;
 /// Numbers of grants when memory is scarce.
 const SCARCE: [u32; 4] = [256, 8, 2, 1];
 
@@ -32,8 +37,27 @@ impl Default for ContextState {
             head: 0,
             tails: [0; 4],
             targets: FIRST,
+            unused: [0; 4],
         }
     }
+}
+
+/// What a thread of a stack with so much memory is lent at first: a sixty-fourth of it at most, if
+/// that is a chunk of each class.
+fn first_targets(budget: u64) -> [u32; 4] {
+    let mut targets = FIRST;
+    let bytes = |targets: &[u32; 4]| -> u64 {
+        let chunks = Class::ALL.iter().zip(&targets[1..]);
+        chunks
+            .map(|(class, n)| class.size() as u64 * u64::from(*n))
+            .sum()
+    };
+    while bytes(&targets) > budget / 64 && targets[1..] != [1, 1, 1] {
+        for target in &mut targets[1..] {
+            *target = (*target / 2).max(1);
+        }
+    }
+    targets
 }
 
 impl Stack {
@@ -47,6 +71,7 @@ impl Stack {
             lane.reset();
             self.contexts[index] = ContextState {
                 process,
+                targets: first_targets(self.pool.budget()),
                 ..ContextState::default()
             };
             self.refill(context, false);
@@ -128,6 +153,14 @@ fn fill<const N: usize>(
     if short && waiting == 0 {
         state.targets[kind] = (state.targets[kind] * 2).min(MOST[kind]);
     }
+    if waiting <= state.targets[kind] / 4 * 3 {
+        state.unused[kind] = 0;
+    } else if state.unused[kind] < PATIENCE {
+        state.unused[kind] += 1;
+    } else {
+        state.unused[kind] = 0;
+        state.targets[kind] = (state.targets[kind] / 2).max(1);
+    }
     let target = match scarce {
         true => state.targets[kind].min(SCARCE[kind]),
         false => state.targets[kind],
@@ -163,4 +196,34 @@ fn chunks_left(lane: &ContextLane, tails: [u32; 4]) -> Vec<u32> {
     chunks.extend(left_in(&lane.medium, tails[2]));
     chunks.extend(left_in(&lane.large, tails[3]));
     chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_of_a_small_stack_is_lent_little_at_first() {
+        assert_eq!(first_targets(1 << 30), FIRST);
+        assert_eq!(first_targets(16 << 20), [32, 32, 2, 1]);
+        assert_eq!(first_targets(0), [32, 1, 1, 1]);
+    }
+
+    #[test]
+    fn what_a_thread_leaves_unused_is_lent_no_more() {
+        let ring = GrantRing::<1024>::default();
+        let mut state = ContextState::default();
+        let mut lent = 0..;
+        for _ in 0..3000 {
+            fill(&ring, &mut state, 1, false, false, || lent.next());
+        }
+        assert_eq!(lent.start, FIRST[1]);
+        assert!(state.targets[1] < FIRST[1] / 2);
+        // It runs dry, and runs short again.
+        let mut head = ring.head();
+        while let Ok(Some(_)) = ring.pop(&mut head) {}
+        let few = state.targets[1];
+        fill(&ring, &mut state, 1, true, false, || lent.next());
+        assert_eq!(state.targets[1], 2 * few);
+    }
 }

@@ -299,10 +299,12 @@ impl Stack {
             chain: &mut connection.recv,
             record,
         };
+        connection.tcb.set_scarce(self.pressed);
         match connection.tcb.on_segment(self.now, segment, &mut sink) {
             Ok(events) => {
                 if let Some(reason) = events.payload_drop() {
                     shared.counters[self.index].drop_segment(reason);
+                    self.prune(id);
                 }
                 self.after(id, events);
             }

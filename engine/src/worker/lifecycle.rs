@@ -12,8 +12,9 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use super::connection::{Connection, Flow, Place};
 use super::streams::{RecvChain, SendChain};
 
-/// How long after its last data a connection gives back half-filled chunks, microseconds.
-const IDLE: u64 = 10_000;
+/// How long after its last data a connection gives back half-filled chunks, microseconds; and how
+/// long after each time that some remained.
+const IDLE: [u64; 2] = [10_000, 200_000];
 
 /// What is left of a connection until its socket is closed.
 pub struct Remains {
@@ -90,7 +91,7 @@ impl Stack {
                 edge |= events.intersects(changed);
             }
         }
-        let socket = connection.socket;
+        let (socket, holes) = (connection.socket, connection.tcb.has_holes());
         if events.contains(Events::WRITABLE) {
             self.set_send_limit(id);
             if let Some(record) = record
@@ -109,8 +110,8 @@ impl Stack {
         if edge && let Some(socket) = socket {
             self.raise(socket);
         }
-        if events.intersects(Events::READABLE | Events::WRITABLE) {
-            self.sweep_later(id);
+        if events.intersects(Events::READABLE | Events::WRITABLE) || holes {
+            self.sweep_later(id, false);
         }
         self.mark(id);
     }
@@ -201,23 +202,27 @@ impl Stack {
             }
         }
         self.run_ipv6();
-        while let Some(&(due, token)) = self.idle.front()
-            && due <= now.as_micros()
-        {
-            self.idle.pop_front();
-            self.sweep(token);
+        for again in [0, 1] {
+            while let Some(&(due, token)) = self.idle[again].front()
+                && due <= now.as_micros()
+            {
+                self.idle[again].pop_front();
+                self.sweep(token);
+            }
         }
         any
     }
 
-    fn sweep_later(&mut self, id: u32) {
-        let due = self.now.as_micros() + IDLE;
+    /// Has a connection's memory looked at in a while; `again` if that was done just now.
+    fn sweep_later(&mut self, id: u32, again: bool) {
+        let again = usize::from(again);
+        let due = self.now.as_micros() + IDLE[again];
         if let Some(connection) = self.connections.get(id)
             && !connection.swept
         {
             connection.swept = true;
             let token = (id, connection.stamp);
-            self.idle.push_back((due, token));
+            self.idle[again].push_back((due, token));
         }
     }
 
@@ -233,10 +238,16 @@ impl Stack {
             return;
         };
         let beyond = connection.tcb.has_holes();
+        if beyond {
+            self.prune(token.0);
+        }
+        let Some(connection) = self.connections.get_stamped(token) else {
+            return;
+        };
         let mut remains = connection.recv.reclaim(record, &mut self.pool, beyond);
         remains |= connection.send.reclaim(record, &mut self.pool);
         if remains {
-            self.sweep_later(token.0);
+            self.sweep_later(token.0, !self.pressed);
         }
     }
 

@@ -267,6 +267,7 @@ impl Stack {
         if let Some((mss, until)) = self.path_mtus.get(self.now.as_micros(), flow.remote) {
             tcb.limit_path(mss, Instant::from_micros(until));
         }
+        tcb.set_scarce(self.pressed);
         let id = self.connections.insert(Box::new(Connection {
             tcb,
             flow,
@@ -275,6 +276,7 @@ impl Stack {
             recv: RecvChain::default(),
             send: SendChain::default(),
             send_limit: self.shared.config.send_buffer,
+            starved: false,
             hop,
             tos_ttl,
             stamp: 0,
@@ -332,12 +334,12 @@ impl Stack {
             record
                 .names
                 .set(flow.local_name(), Some(flow.remote_name()));
-            record.engine.tx_limit.store(connection.send_limit, Relaxed);
             record.engine.state.store(
                 state::ESTABLISHED | state::BOUND | state::WAS_CONNECTED,
                 Release,
             );
         }
+        self.set_send_limit(id);
         self.count(Counter::accepts);
         let Some(local) = self.listeners.local(listener) else {
             return;

@@ -19,6 +19,7 @@ mod lifecycle;
 pub mod listeners;
 mod output;
 mod path;
+mod pressure;
 mod slab;
 pub mod slots;
 pub mod streams;
@@ -100,7 +101,13 @@ pub struct Stack {
     /// Connections that may have something to send.
     dirty: VecDeque<(u32, u32)>,
     /// Connections whose memory is looked at later, with the time in microseconds.
-    idle: VecDeque<(u64, (u32, u32))>,
+    idle: [VecDeque<(u64, (u32, u32))>; 2],
+    /// Connections whose writers wait for chunks.
+    starved: VecDeque<(u32, u32)>,
+    /// Whether memory was scarce in the round before.
+    pressed: bool,
+    /// When unused memory was last looked for, microseconds.
+    swept_at: u64,
     /// Connections that have only to wait, the oldest first; some may be gone.
     time_wait: VecDeque<(u32, u32)>,
     /// What is left of connections whose sockets are not closed yet.
@@ -210,7 +217,10 @@ impl Worker {
             edges: events::Edges::default(),
             wheel: TimerWheel::new(now),
             dirty: VecDeque::new(),
-            idle: VecDeque::new(),
+            idle: Default::default(),
+            starved: VecDeque::new(),
+            pressed: false,
+            swept_at: now,
             time_wait: VecDeque::new(),
             remains: HashMap::new(),
             looped: VecDeque::new(),
@@ -285,6 +295,7 @@ impl Worker {
             }
         }
         worked |= stack.run_timers();
+        stack.tend_memory();
         worked |= stack.transmit(&mut *self.queue);
         self.queue.flush()?;
         // While input waits, more events will come: one wake-up for all of them.
@@ -350,9 +361,11 @@ impl Stack {
     /// When there is something to do, in microseconds; `u64::MAX` for never.
     fn next_deadline(&self) -> u64 {
         let neighbors = self.neighbors.next_deadline();
-        let idle = self.idle.front().map(|(due, _)| *due);
+        let idle = |list: &VecDeque<(u64, _)>| list.front().map(|(due, _)| *due);
+        let [idle, again] = [idle(&self.idle[0]), idle(&self.idle[1])];
         let ipv6 = self.ipv6.as_ref().and_then(|host| host.next_deadline());
-        [self.wheel.next_deadline(), neighbors, ipv6, idle]
+        let memory = self.memory_deadline();
+        [self.wheel.next_deadline(), neighbors, ipv6, idle, again, memory]
             .into_iter()
             .flatten()
             .min()

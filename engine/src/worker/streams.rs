@@ -11,6 +11,9 @@ use context::{NONE, Segment};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
+/// Bytes that a stream may hold unread while memory is scarce.
+const SCARCE: u64 = 8192;
+
 /// A chunk and the stream position of its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
@@ -94,12 +97,10 @@ impl RecvChain {
         pos: u64,
         data: &[u8],
     ) -> bool {
-        // Bytes out of order also take the memory of the hole before them: only from what is
-        // plentiful. The last quarter is for what comes in order; the peer repeats the rest.
-        if pos > self.tail && pool.used() > pool.budget() / 4 * 3 {
+        let end = pos + data.len() as u64;
+        if pool.is_pressed() && !self.may_hold(pool, socket, pos, end) {
             return false;
         }
-        let end = pos + data.len() as u64;
         while self.chain.end().unwrap_or(self.tail) < end {
             if !self.append(segment, pool, socket, end) {
                 return false;
@@ -122,6 +123,23 @@ impl RecvChain {
         true
     }
 
+    /// While memory is scarce, a stream whose reader keeps up takes what comes next, and any other
+    /// little. Bytes out of order also take the memory of the hole before them: the peer repeats
+    /// them.
+    fn may_hold(
+        &mut self,
+        pool: &mut ChunkPool,
+        socket: Option<&Socket>,
+        pos: u64,
+        end: u64,
+    ) -> bool {
+        if let Some(socket) = socket {
+            self.collect(socket, pool);
+        }
+        let is_read = self.head == self.tail;
+        pos <= self.tail && (is_read || end - self.head <= SCARCE)
+    }
+
     fn append(
         &mut self,
         segment: &Segment,
@@ -131,8 +149,12 @@ impl RecvChain {
     ) -> bool {
         let start = self.chain.end().unwrap_or(self.tail);
         let buffered = start.saturating_sub(self.head);
-        let class = Class::for_growth(buffered as usize, (want - start) as usize);
-        let Some(chunk) = pool.take(class).or_else(|| pool.take(Class::ALL[0])) else {
+        let class = match pool.is_pressed() {
+            true => Class::ALL[0],
+            false => Class::for_growth(buffered as usize, (want - start) as usize),
+        };
+        let chunk = pool.receive(class).or_else(|| pool.receive(Class::ALL[0]));
+        let Some(chunk) = chunk else {
             return false;
         };
         let Some(size) = segment.geometry().chunks.class(chunk).map(Class::size) else {
@@ -199,6 +221,17 @@ impl RecvChain {
             self.chain.release_all(pool);
         }
         !self.chain.0.is_empty()
+    }
+
+    /// Nothing is held beyond `pos`: gives back the chunks from there on. Says whether there were any.
+    pub fn truncate(&mut self, pos: u64, pool: &mut ChunkPool) -> bool {
+        let keep = pos.max(self.tail);
+        let n = self.chain.0.partition_point(|piece| piece.start < keep);
+        let any = n < self.chain.0.len();
+        for piece in self.chain.0.drain(n..).rev() {
+            pool.release(piece.chunk);
+        }
+        any
     }
 
     /// Gives back everything.

@@ -20,4 +20,5 @@ mod listening;
 mod memory;
 mod path_mtu;
 mod robustness;
+mod scarcity;
 mod workers;

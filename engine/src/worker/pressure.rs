@@ -1,0 +1,154 @@
+//! Memory when it is scarce: how much each connection may hold, who waits for it; and what becomes
+//! of memory that nobody uses.
+
+use super::Stack;
+use super::commands::BUFFER_BOUNDS;
+use crate::stats::Counter;
+use crate::tcp::Duration;
+use context::socket::flag;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// Bytes that any connection may have unacknowledged, however scarce memory is (Linux's
+/// `tcp_wmem[0]`).
+const LEAST_SEND: u32 = 4096;
+
+/// How long what came out of order may wait for a hole before it to be filled.
+const HOLE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time between two steps of the sweep for unused memory, microseconds.
+const SWEEP_INTERVAL: u64 = 1_000_000;
+
+impl Stack {
+    /// Publishes how much the application may have unacknowledged: as asked by `SO_SNDBUF`, or
+    /// twice the congestion window within the configured bounds (as Linux's `tcp_sndbuf_expand`).
+    /// With little memory left, no more than an eighth of it; while memory is scarce, no more than
+    /// the connection's part of it if all were equal.
+    pub fn set_send_limit(&mut self, id: u32) {
+        let shared = self.shared.clone();
+        let sharers = if self.pressed {
+            self.connections.len()
+        } else {
+            0
+        };
+        let share = self.pool.left_to_writers() / (sharers as u64).max(8);
+        let share = u32::try_from(share).unwrap_or(u32::MAX).max(LEAST_SEND);
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
+            return;
+        };
+        let (least, most) = (shared.config.send_buffer, shared.config.send_buffer_max);
+        let limit = match record.options.send_buffer.load(Relaxed) {
+            0 => {
+                let twice = connection.tcb.cwnd().saturating_mul(2);
+                let grown = twice.clamp(least, most.max(least));
+                connection.send_limit = connection.send_limit.max(grown);
+                connection.send_limit
+            }
+            asked => asked.clamp(BUFFER_BOUNDS.0, BUFFER_BOUNDS.1),
+        };
+        let limit = limit.min(share);
+        if record.engine.tx_limit.load(Relaxed) != limit {
+            record.engine.tx_limit.store(limit, SeqCst);
+        }
+    }
+
+    /// A writer found room, and then no chunk or not enough of them. It is told when there are some,
+    /// those that came first before others.
+    pub fn queue_writer(&mut self, id: u32) {
+        if let Some(connection) = self.connections.get(id)
+            && !connection.starved
+        {
+            connection.starved = true;
+            let token = (id, connection.stamp);
+            self.starved.push_back(token);
+        }
+        // Those of connections that have ended meanwhile.
+        if self.starved.len() > 2 * self.connections.len() {
+            let connections = &mut self.connections;
+            self.starved
+                .retain(|token| connections.get_stamped(*token).is_some());
+        }
+    }
+
+    /// Raises edges for as many waiting writers as there is memory for.
+    pub fn serve_writers(&mut self) {
+        let shared = self.shared.clone();
+        let mut left = self.pool.left_to_writers();
+        while left >= u64::from(LEAST_SEND)
+            && let Some(token) = self.starved.pop_front()
+        {
+            let Some(connection) = self.connections.get_stamped(token) else {
+                continue;
+            };
+            connection.starved = false;
+            left -= u64::from(LEAST_SEND);
+            let Some(socket) = connection.socket else {
+                continue;
+            };
+            if let Some(record) = shared.segment.socket(socket)
+                && record.app.flags.load(SeqCst) & flag::NOSPACE != 0
+                && record.has_room()
+            {
+                record.app.flags.fetch_and(!flag::NOSPACE, SeqCst);
+                self.raise(socket);
+            }
+        }
+    }
+
+    /// Gives up what a connection holds out of order: the newest while memory is scarce, all of it if
+    /// the hole before it is not filled for long. A byte far ahead holds as much memory as all that
+    /// is missing before it.
+    pub fn prune(&mut self, id: u32) {
+        let (now, pressed) = (self.now, self.pool.is_pressed());
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let stalled = now.since(connection.tcb.last_in_order()) >= HOLE_PATIENCE;
+        if !pressed && !stalled {
+            return;
+        }
+        let mut pruned = 0;
+        while let Some(end) = connection.tcb.forget_out_of_order() {
+            pruned += 1;
+            if connection.recv.truncate(end, &mut self.pool) && !stalled {
+                break;
+            }
+        }
+        self.counters().add(Counter::out_of_order_pruned, pruned);
+    }
+
+    /// Notes whether memory is scarce, for all connections, and, now and then, gives unused memory back to the system.
+    pub fn tend_memory(&mut self) {
+        // It ends later than it begins, lest it begin again at once.
+        let pressed = match self.pressed {
+            true => self.pool.used() > self.pool.budget() / 8 * 5,
+            false => self.pool.is_pressed(),
+        };
+        if pressed != self.pressed {
+            self.pressed = pressed;
+            if pressed {
+                self.count(Counter::memory_pressure);
+            }
+            for id in self.connections.ids() {
+                self.set_send_limit(id);
+            }
+        }
+        if !self.starved.is_empty() {
+            self.serve_writers();
+        }
+        let now = self.now.as_micros();
+        if self.pool.has_unused() && now >= self.swept_at + SWEEP_INTERVAL {
+            self.swept_at = now;
+            let given = self.pool.give_back(&self.shared.segment);
+            self.counters().add(Counter::memory_returned, given);
+        }
+    }
+
+    /// When [`tend_memory`](Self::tend_memory) has something to do, in microseconds.
+    pub fn memory_deadline(&self) -> Option<u64> {
+        let due = self.swept_at + SWEEP_INTERVAL;
+        self.pool.has_unused().then_some(due)
+    }
+}

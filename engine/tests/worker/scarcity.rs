@@ -1,0 +1,227 @@
+//! Stream memory when there is little of it: whoever holds much of it to no purpose does not stop
+//! the others, and what nobody uses goes back.
+
+use crate::app::App;
+use crate::bed::{Bed, Setup, exchange, mac, pass_together};
+use crate::conversation::Conversation;
+use engine::stats::Counter;
+use engine::tcp::Flags;
+
+const MEMORY: u64 = 16 << 20;
+/// Connections whose reader has gone to sleep.
+const SLEEPERS: usize = 300;
+
+/// Host 1 with plenty of memory and host 2 with little, and connections between them.
+struct Scene {
+    a: Bed,
+    b: Bed,
+    client: App,
+    server: App,
+    /// Sockets at the client and at the server.
+    pairs: Vec<(u32, u32)>,
+}
+
+impl Scene {
+    fn new(connections: usize) -> Scene {
+        let (plenty, mut little) = (Setup::host(1), Setup::host(2));
+        little.config.memory = MEMORY;
+        little.plan.memory = MEMORY;
+        little.config.send_buffer = 16 << 10;
+        let (mut a, mut b) = (plenty.build(), little.build());
+        let (client, mut server) = (a.app(1), b.app(1));
+        let listener = server.socket().unwrap();
+        assert!(b.listen(listener, 80, 1000));
+        let mut scene = Scene {
+            a,
+            b,
+            client,
+            server,
+            pairs: Vec::new(),
+        };
+        for _ in 0..connections {
+            scene.connect(listener);
+        }
+        scene
+    }
+
+    fn connect(&mut self, listener: u32) {
+        let socket = loop {
+            if let Some(socket) = self.client.socket() {
+                break socket;
+            }
+            self.a.settle();
+        };
+        self.client.connect(socket, self.b.at(80));
+        exchange(&mut self.a, &mut self.b, |_, _| true);
+        let accepted = self.server.accept(listener).expect("a connection waits");
+        self.b.settle();
+        self.pairs.push((socket, accepted));
+    }
+
+    /// The server sends `len` bytes over a connection whose client reads at once, within `seconds`.
+    fn download(&mut self, pair: usize, len: usize, seconds: u64) -> usize {
+        let (client, server) = self.pairs[pair];
+        let (mut sent, mut got) = (0, 0);
+        let end = self.a.now + seconds * 1_000_000;
+        while self.a.now < end && got < len {
+            sent += self.server.send(server, &vec![1; (len - sent).min(30_000)]);
+            pass_together(&mut self.a, &mut self.b, 5000);
+            got += self.client.recv(client, len).len();
+            pass_together(&mut self.a, &mut self.b, 5000);
+        }
+        got
+    }
+
+    /// The client sends `len` bytes over a connection whose server reads at once.
+    fn upload(&mut self, pair: usize, len: usize, seconds: u64) -> usize {
+        let (client, server) = self.pairs[pair];
+        let (mut sent, mut got) = (0, 0);
+        let end = self.a.now + seconds * 1_000_000;
+        while self.a.now < end && got < len {
+            sent += self.client.send(client, &vec![1; (len - sent).min(30_000)]);
+            pass_together(&mut self.a, &mut self.b, 5000);
+            got += self.server.recv(server, len).len();
+            pass_together(&mut self.a, &mut self.b, 5000);
+        }
+        got
+    }
+}
+
+#[test]
+fn writers_to_peers_that_never_read_leave_memory_to_others() {
+    let mut scene = Scene::new(SLEEPERS + 1);
+    for _ in 0..30 {
+        for pair in 0..SLEEPERS {
+            let socket = scene.pairs[pair].1;
+            scene.server.send(socket, &[1; 30_000]);
+            scene.b.settle();
+        }
+        pass_together(&mut scene.a, &mut scene.b, 10_000);
+    }
+    assert!(scene.b.memory() > MEMORY / 2, "{}", scene.b.memory());
+    assert_eq!(scene.download(SLEEPERS, 300_000, 60), 300_000);
+    assert_eq!(scene.upload(SLEEPERS, 300_000, 60), 300_000);
+}
+
+#[test]
+fn streams_that_nobody_reads_leave_memory_to_others() {
+    let mut scene = Scene::new(SLEEPERS + 1);
+    for _ in 0..30 {
+        for pair in 0..SLEEPERS {
+            let socket = scene.pairs[pair].0;
+            scene.client.send(socket, &[1; 30_000]);
+            scene.a.settle();
+        }
+        pass_together(&mut scene.a, &mut scene.b, 10_000);
+    }
+    assert!(scene.b.memory() > MEMORY / 2);
+    assert!(scene.b.count(Counter::memory_pressure) > 0);
+    assert_eq!(scene.upload(SLEEPERS, 300_000, 60), 300_000);
+    assert_eq!(scene.download(SLEEPERS, 300_000, 60), 300_000);
+    // The sleepers wake up: everything that was sent arrives.
+    let mut quiet = 0;
+    while quiet < 30 {
+        let mut read = 0;
+        for pair in 0..SLEEPERS {
+            read += scene.server.recv(scene.pairs[pair].1, 1 << 20).len();
+        }
+        quiet = if read == 0 { quiet + 1 } else { 0 };
+        pass_together(&mut scene.a, &mut scene.b, 4_000_000);
+    }
+    for (client, _) in &scene.pairs {
+        let record = scene.a.shared.segment.socket(*client).unwrap();
+        assert_eq!(record.unacked(), 0);
+    }
+}
+
+#[test]
+fn memory_that_nobody_uses_goes_back_to_the_system() {
+    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+    let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+    for _ in 0..300 {
+        talk.client.app.send(talk.client.socket, &[1; 60_000]);
+        pass_together(&mut a, &mut b, 1000);
+    }
+    let unread = talk.server.app.readable(talk.server.socket);
+    assert!(unread > 50_000);
+    while talk.server.app.readable(talk.server.socket) > 0 {
+        talk.server.app.recv(talk.server.socket, 100_000);
+        pass_together(&mut a, &mut b, 1_000_000);
+    }
+    pass_together(&mut a, &mut b, 30_000_000);
+    assert!(b.count(Counter::memory_returned) >= unread / 2);
+    // It can be used again.
+    let sent = talk.client.app.send(talk.client.socket, &[2; 60_000]);
+    pass_together(&mut a, &mut b, 1_000_000);
+    let data = talk.server.app.recv(talk.server.socket, sent);
+    assert_eq!(data, vec![2; sent]);
+    let unread = talk.server.app.readable(talk.server.socket);
+    assert_eq!(unread, 0);
+}
+
+/// A peer by hand that is connected to port 80 of `bed`; returns the next segment of its stream.
+fn peer(bed: &mut Bed, server: &mut App) -> (crate::frames::TcpFrame, u32) {
+    let listener = server.socket().unwrap();
+    assert!(bed.listen(listener, 80, 10));
+    let syn = bed.segment_from(1, (1000, 80), Flags::SYN);
+    let answer = bed.answer(&syn).remove(0);
+    let mut segment = bed.segment_from(1, (1000, 80), Flags::ACK);
+    segment.dst_mac = mac(2);
+    segment.seq = syn.seq + 1;
+    segment.ack = answer.seq + 1;
+    bed.answer(&segment);
+    (segment, server.accept(listener).unwrap())
+}
+
+#[test]
+fn a_byte_far_ahead_of_a_hole_is_given_up_after_a_while() {
+    let mut bed = Setup::host(2).build();
+    let mut server = bed.app(1);
+    let (mut segment, socket) = peer(&mut bed, &mut server);
+    bed.pass(1_000_000);
+    let before = bed.memory();
+    let start = segment.seq;
+    segment.seq = start + 60_000;
+    segment.payload = vec![9];
+    bed.answer(&segment);
+    bed.pass(5_000_000);
+    assert!(bed.memory() >= before + 60_000, "it waits for the hole");
+    bed.pass(6_000_000);
+    assert_eq!(bed.memory(), before);
+    assert_eq!(bed.count(Counter::out_of_order_pruned), 1);
+    // The hole is filled, and the byte has to come again.
+    for offset in (0..60_000).step_by(1000) {
+        segment.seq = start + offset;
+        segment.payload = vec![8; 1000];
+        bed.answer(&segment);
+    }
+    assert_eq!(server.readable(socket), 60_000);
+    segment.seq = start + 60_000;
+    segment.payload = vec![9];
+    bed.answer(&segment);
+    assert_eq!(server.recv(socket, 60_001)[60_000], 9);
+}
+
+#[test]
+fn many_tiny_holes_hold_no_more_than_a_window_and_are_answered_each() {
+    let mut bed = Setup::host(2).build();
+    let mut server = bed.app(1);
+    let (mut segment, socket) = peer(&mut bed, &mut server);
+    let before = bed.memory();
+    let start = segment.seq;
+    let mut answers = 0;
+    for n in 0..20_000u32 {
+        segment.seq = start + 1 + 2 * n;
+        segment.payload = vec![7];
+        answers += bed.answer(&segment).len();
+    }
+    assert!(answers <= 20_000);
+    assert!(bed.memory() - before <= 2 * 65_536);
+    assert!(bed.count_of("tcp_too_many_holes") > 0);
+    for offset in (0..40_000).step_by(1000) {
+        segment.seq = start + offset;
+        segment.payload = vec![7; 1000];
+        bed.answer(&segment);
+    }
+    assert_eq!(server.readable(socket), 40_000);
+}
