@@ -44,6 +44,8 @@ pub mod state {
     pub const BOUND: u32 = 1 << 10;
     /// The connection was established at some time.
     pub const WAS_CONNECTED: u32 = 1 << 11;
+    /// The peer has marked urgent data at some time: see [`Urgent`](super::Urgent).
+    pub const URGENT: u32 = 1 << 12;
 }
 
 /// Bits of [`AppHalf::flags`].
@@ -74,6 +76,9 @@ pub mod flag {
     /// What the send stream holds when `Connect` comes may ride in the SYN (`MSG_FASTOPEN`,
     /// `TCP_FASTOPEN_CONNECT`; RFC 7413).
     pub const FASTOPEN: u32 = 1 << 11;
+    /// `MSG_OOB` was used for sending: the engine reads [`Urgent::sent`](super::Urgent::sent) with
+    /// `tx_tail`.
+    pub const URGENT: u32 = 1 << 12;
 }
 
 /// Words that only the engine writes.
@@ -218,12 +223,8 @@ pub struct Urgent {
     pub received: AtomicU64,
     /// Application: `received` of the urgent byte that `MSG_OOB` has taken.
     pub taken: AtomicU64,
-    /// Application: `received` of the urgent byte in `byte`.
-    pub kept_for: AtomicU64,
-    /// Application: the urgent byte, where reading has passed over it.
-    pub byte: AtomicU32,
-    /// Application: behind the last byte that was written with `MSG_OOB`; read by the engine with
-    /// `tx_tail`.
+    /// Application: behind the last byte that was written with `MSG_OOB`; set before `tx_tail`
+    /// passes it, read by the engine with `tx_tail`.
     pub sent: AtomicU64,
 }
 
@@ -344,6 +345,27 @@ fn load(from: &[AtomicU64; 2]) -> IpAddr {
 }
 
 impl Socket {
+    /// How many bytes from the next one to be read to the urgent byte; `None` if the peer has marked
+    /// none, or it was read. The byte may not have come yet.
+    #[inline]
+    pub fn urgent_mark(&self) -> Option<u64> {
+        if self.engine.state.load(Ordering::Acquire) & state::URGENT == 0 {
+            return None;
+        }
+        let end = self.urgent.received.load(Ordering::Acquire);
+        let head = self.app.rx_head.load(Ordering::Relaxed);
+        end.checked_sub(head + 1)
+    }
+
+    /// Whether there is an urgent byte to be had by `MSG_OOB`: it has come, and was taken neither so
+    /// nor in line.
+    pub fn has_urgent(&self) -> bool {
+        let end = self.urgent.received.load(Ordering::Acquire);
+        self.urgent_mark()
+            .is_some_and(|mark| mark < self.readable())
+            && self.urgent.taken.load(Ordering::Relaxed) != end
+    }
+
     /// Engine: makes the record fresh for its next life and returns the new generation. Only while
     /// no process holds it.
     pub fn reset(&self) -> u32 {
@@ -366,7 +388,6 @@ impl Socket {
             &o.pacing_limit,
             &u.received,
             &u.taken,
-            &u.kept_for,
             &u.sent,
         ]
         .into_iter()
@@ -398,7 +419,6 @@ impl Socket {
             &o.window_clamp,
             &o.notsent_low,
             &o.fastopen_queue,
-            &u.byte,
         ] {
             word.store(0, Ordering::Relaxed);
         }

@@ -30,6 +30,9 @@ impl Events {
     /// The segment's control part counted, but its payload would have been one hole too many.
     pub const TOO_MANY_HOLES: Events = Events(1 << 8);
 
+    /// The peer marked data as urgent: see [`Tcb::urgent_end`](super::Tcb::urgent_end).
+    pub const URGENT: Events = Events(1 << 9);
+
     /// Whether all of `other` are in here.
     pub const fn contains(self, other: Events) -> bool {
         self.0 & other.0 == other.0
@@ -72,7 +75,7 @@ impl BitOrAssign for Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 9] = [
+        const NAMES: [&str; 10] = [
             "CONNECTED",
             "READABLE",
             "WRITABLE",
@@ -82,6 +85,7 @@ impl fmt::Debug for Events {
             "SEND",
             "NO_ROOM",
             "TOO_MANY_HOLES",
+            "URGENT",
         ];
         let set = NAMES
             .iter()

@@ -121,6 +121,7 @@ impl Tcb {
             self.state,
             State::Established | State::FinWait1 | State::FinWait2
         ) {
+            events |= self.process_urgent(segment, seq);
             events |= self.process_text(now, segment, seq, rx);
         }
         Ok(events)

@@ -49,6 +49,7 @@ mod timers;
 mod timestamps;
 mod tuning;
 mod undo;
+mod urgent;
 mod usage;
 mod window;
 

@@ -71,6 +71,7 @@ impl Tcb {
             timestamps: self.ts.option(now),
             ..Options::default()
         };
+        self.urgent = None;
         let mut reset = self.segment(self.snd.nxt, Flags::RST | Flags::ACK, options);
         reset.window = 0;
         Some(reset)
@@ -123,6 +124,8 @@ impl Tcb {
         let blocks = options.len() as u32 - if self.ts.on { TIMESTAMPS_LEN as u32 } else { 0 };
         let cut = u64::from(self.send_mss()).min(u64::from(self.mss) - u64::from(blocks));
         let cut = cut.min(max_payload).max(1);
+        // The urgent pointer is right for one segment only.
+        let max_payload = if self.is_urgent() { cut } else { max_payload };
         if self.recovery.tail_probe_due
             && let Some(segment) = self.next_tail_probe(now, cut, options)
         {
@@ -211,7 +214,7 @@ impl Tcb {
 
     fn bare_segment(&mut self, at: u64, flags: Flags, options: Options) -> Outgoing {
         let window = self.rcv.advertise(self.set.own_mss.into());
-        Outgoing {
+        let mut segment = Outgoing {
             seq: self.iss.at(at),
             ack: self.irs.at(self.rcv.nxt),
             flags,
@@ -221,7 +224,9 @@ impl Tcb {
             options,
             payload: 0..0,
             mss: self.mss,
-        }
+        };
+        self.mark_urgent(at, &mut segment);
+        segment
     }
 
     /// Builds a segment of `range`, whose last position may be that of the FIN.

@@ -12,7 +12,7 @@ use super::time::{Duration, Instant};
 /// How long a router's word counts (RFC 1191 section 6.3).
 pub const PATH_MTU_LIFETIME: Duration = Duration::from_secs(600);
 
-/// Timeouts in a row after which a path is suspected of swallowing large segments (Linux's
+/// Timeouts in a row after which a path is suspected of swallowing large segments (RFC 4821 section 7.7, Linux's
 /// `tcp_retries1`).
 const BLACK_HOLE_TIMEOUTS: u8 = 3;
 
@@ -207,7 +207,7 @@ impl PathMtu {
     }
 
     /// The segment at `una` is lost. If that was a probe, it was too large, and the loss no sign of
-    /// congestion (RFC 4821 section 7.4): says where it ended.
+    /// congestion (RFC 4821 section 7.6.2): says where it ended.
     pub(super) fn on_loss(&mut self, una: u64) -> Option<u64> {
         let search = self.search.as_mut()?;
         let probe = search.probe.take_if(|probe| probe.start == una)?;
@@ -260,7 +260,7 @@ impl Tcb {
         true
     }
 
-    /// A probe arrived. The congestion window stays what it is in bytes (RFC 4821 section 7.4).
+    /// A probe arrived. The congestion window stays what it is in bytes, as on Linux.
     pub(super) fn take_larger_segments(&mut self) {
         let window = self.cc.cwnd();
         self.update_mss();

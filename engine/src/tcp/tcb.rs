@@ -23,6 +23,7 @@ use super::time::{Duration, Instant};
 use super::timers::Timers;
 use super::timestamps::Timestamps;
 use super::undo::Undo;
+use super::urgent::Urgent;
 use super::usage::WindowUsage;
 use super::window::{RecvSpace, SendSpace};
 
@@ -148,6 +149,7 @@ pub struct Tcb {
     /// What was received twice and is not reported yet (RFC 2883).
     pub(super) duplicate: Option<Box<Range<u64>>>,
     pub(super) pacer: Option<Box<Pacer>>,
+    pub(super) urgent: Option<Box<Urgent>>,
     /// When SND.UNA last advanced, or data began to wait for that.
     pub(super) progress_at: Instant,
     /// When the peer was last heard.
@@ -221,6 +223,7 @@ impl Tcb {
             pacer: opts
                 .max_pacing_rate
                 .map(|limit| Box::new(Pacer::new(limit))),
+            urgent: None,
             progress_at: now,
             heard_at: now,
             sent_at: now,

@@ -386,7 +386,13 @@ impl Stack {
             .collect(&shared.segment, record, &mut self.pool, bounds)
         {
             Ok(end) => {
-                let more = record.app.flags.load(Relaxed) & flag::MORE != 0;
+                let flags = record.app.flags.load(Relaxed);
+                let more = flags & flag::MORE != 0;
+                if flags & flag::URGENT != 0 {
+                    connection
+                        .tcb
+                        .written_urgent(record.urgent.sent.load(SeqCst));
+                }
                 connection.tcb.written_more(end, more);
                 self.mark(id);
             }

@@ -77,6 +77,12 @@ impl Stack {
                 record.engine.tx_head.store(acked, SeqCst);
             }
         }
+        if events.contains(Events::URGENT)
+            && let (Some(record), Some(end)) = (record, connection.tcb.urgent_end())
+        {
+            record.urgent.received.store(end, SeqCst);
+            edge = true;
+        }
         let changed = Events::CONNECTED | Events::PEER_CLOSED | Events::ERROR | Events::CLOSED;
         if let Some(record) = record {
             let old = record.engine.state.load(Relaxed);
@@ -485,6 +491,9 @@ fn shown_state(connection: &Connection) -> u32 {
     }
     if closed {
         word |= state::TX_SHUT;
+    }
+    if tcb.urgent_end().is_some() {
+        word |= state::URGENT;
     }
     word
 }

@@ -330,6 +330,8 @@ impl Stack {
         if let Some(connection) = self.connections.get(id) {
             connection.socket = Some(socket);
             connection.recv.attach(record);
+            let urgent = connection.tcb.urgent_end().unwrap_or(0);
+            record.urgent.received.store(urgent, Relaxed);
             let flow = connection.flow;
             record
                 .names

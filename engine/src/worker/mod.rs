@@ -365,11 +365,18 @@ impl Stack {
         let [idle, again] = [idle(&self.idle[0]), idle(&self.idle[1])];
         let ipv6 = self.ipv6.as_ref().and_then(|host| host.next_deadline());
         let memory = self.memory_deadline();
-        [self.wheel.next_deadline(), neighbors, ipv6, idle, again, memory]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(u64::MAX)
+        [
+            self.wheel.next_deadline(),
+            neighbors,
+            ipv6,
+            idle,
+            again,
+            memory,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(u64::MAX)
     }
 
     /// Publishes what only changes slowly.

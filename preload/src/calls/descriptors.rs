@@ -6,6 +6,7 @@ use crate::descriptor::{
 };
 use crate::errno::{Errno, ret};
 use crate::interpose::run;
+use crate::socket::urgent;
 use crate::trace::{self, About};
 use libc::{c_char, c_int, c_uint, c_ulong, c_void, off_t, stat64};
 
@@ -246,10 +247,10 @@ crate::interpose! {
         unless_hidden(fd, || unsafe { isfdtype::real()(fd, kind) })
     }
 
-    /// 0: urgent data stays in line.
+    /// Whether the next byte is the urgent one.
     fn sockatmark(fd: c_int) -> c_int {
         match behind(fd) {
-            Behind::Stack(socket) if socket.is_current() => 0,
+            Behind::Stack(socket) if socket.is_current() => urgent::is_at_mark(socket).into(),
             // SAFETY: the caller's descriptor.
             Behind::Kernel | Behind::Epoll(_) => unsafe { sockatmark::real()(fd) },
             Behind::Stack(_) | Behind::Hidden => ret(Err(Errno(libc::EBADF))),

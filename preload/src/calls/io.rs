@@ -343,7 +343,7 @@ crate::interpose! {
         })
     }
 
-    /// Sends, with DONTWAIT, NOSIGNAL and MORE; OOB is `EOPNOTSUPP`.
+    /// Sends, with DONTWAIT, NOSIGNAL, MORE and OOB.
     fn send(fd: c_int, from: *const c_void, len: size_t, flags: c_int) -> ssize_t {
         let show = |line: &mut Line, _| {
             show_write(line, from, len);

@@ -4,7 +4,7 @@
 
 use super::fcntl;
 use crate::errno::{Errno, Result};
-use crate::socket::{SocketRef, options};
+use crate::socket::{SocketRef, options, urgent};
 use std::ffi::{c_int, c_ulong};
 use std::os::fd::RawFd;
 
@@ -30,11 +30,10 @@ pub unsafe fn ioctl(socket: SocketRef, fd: RawFd, request: c_ulong, arg: usize) 
     let answer = match request {
         libc::FIONREAD if is_listening => return Err(Errno(libc::EINVAL)),
         libc::TIOCOUTQ | SIOCOUTQNSD if is_listening => return Err(Errno(libc::EINVAL)),
-        libc::FIONREAD => socket.record().readable(),
+        libc::FIONREAD => urgent::readable(socket),
         libc::TIOCOUTQ => socket.record().unacked(),
         SIOCOUTQNSD => options::not_sent(socket),
-        // Urgent data stays in line: there is no mark.
-        SIOCATMARK => 0,
+        SIOCATMARK => urgent::is_at_mark(socket).into(),
         libc::FIONBIO => {
             // SAFETY: the caller's promise: an int, if it is no null pointer.
             let on = unsafe { read(number) }? != 0;

@@ -2,7 +2,7 @@
 //!
 //! After `tcp_poll` and `inet_csk_listen_poll` of Linux. Bits of poll and epoll are the same.
 
-use context::socket::{Socket, flag, state};
+use context::socket::{Socket, flag, option, state};
 use context::{MAX_WORKERS, Segment};
 use std::sync::atomic::Ordering;
 
@@ -83,8 +83,14 @@ pub fn level(segment: &Segment, socket: &Socket, interest: u32) -> u32 {
     }
     if !connecting && tcp != state::SYN_SENT && tcp != state::SYN_RECV {
         let low = u64::from(socket.options.receive_low.load(Ordering::Relaxed)).max(1);
-        if socket.readable() >= low {
+        let inline = socket.options.bits.load(Ordering::Relaxed) & option::OOBINLINE != 0;
+        // The urgent byte next in order counts only where it is read in line.
+        let urgent = u64::from(socket.urgent_mark() == Some(0) && !inline);
+        if socket.readable() >= low + urgent {
             level |= READABLE;
+        }
+        if socket.has_urgent() && !inline {
+            level |= bit::PRI;
         }
         if write_shut || tcp == state::CLOSE || has_room(socket, interest) {
             level |= WRITABLE;

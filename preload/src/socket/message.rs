@@ -39,7 +39,7 @@ pub unsafe fn receive(socket: SocketRef, message: *mut msghdr, flags: c_int) -> 
     if !header.msg_name.is_null() {
         header.msg_namelen = 0;
     }
-    header.msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
+    header.msg_flags = flags & (libc::MSG_CMSG_CLOEXEC | libc::MSG_OOB);
     let bits = socket.record().options.bits.load(Relaxed);
     if bits & option::INQ != 0 {
         // SAFETY: the caller's promise covers the control data.

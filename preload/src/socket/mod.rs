@@ -14,6 +14,7 @@ pub mod options;
 mod oracle;
 pub mod recv;
 pub mod send;
+pub mod urgent;
 
 use crate::errno::{Errno, Result};
 use crate::process::{self, Process};

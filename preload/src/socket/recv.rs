@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::buffers::Buffers;
-use super::{SocketRef, would_block};
+use super::{SocketRef, urgent, would_block};
 use crate::errno::{Errno, Result};
 use crate::wait;
 use context::command::Op;
@@ -25,8 +25,7 @@ pub fn receive(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int) -> Re
         return Err(Errno(libc::ENOTCONN));
     }
     if flags & libc::MSG_OOB != 0 {
-        // The stack has no urgent data (RFC 6093 advises against it), so there is never any to get.
-        return Err(Errno(libc::EINVAL));
+        return urgent::receive(socket, buffers, flags);
     }
     let len = buffers.left();
     let target = target(socket, len, flags);
@@ -35,6 +34,10 @@ pub fn receive(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int) -> Re
     loop {
         let n = take(socket, buffers, flags, len - if peek { 0 } else { got })?;
         got = if peek { n } else { got + n };
+        if got > 0 && urgent::is_at_mark(socket) {
+            // A call does not read across the mark.
+            return Ok(got);
+        }
         if got >= target || len == 0 && socket.record().readable() > 0 {
             return Ok(got);
         }
@@ -78,22 +81,27 @@ fn take(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int, len: usize) 
     if reader.available() == 0 {
         return Ok(0);
     }
+    let (len, skip) = urgent::before_mark(socket, len as u64);
+    let mut skipped = 0;
     // With MSG_TRUNC, TCP throws the bytes away (tcp(7)).
     let discard = flags & libc::MSG_TRUNC != 0;
     let mut again = buffers.again();
-    let n = reader.read(len as u64, peek, |from, n| {
+    let taken = reader.read(len + skip, peek, |from, n| {
+        let over = (skip - skipped).min(n as u64) as usize;
+        skipped += over as u64;
         if !discard {
             // SAFETY: the piece lies in the segment, apart from the program's buffers.
-            unsafe { again.fill(from, n) };
+            unsafe { again.fill(from.add(over), n - over) };
         }
     });
+    let n = taken - skipped;
     if !peek {
         if discard {
             again.skip(n as usize);
         }
         *buffers = again;
     }
-    let must_notify = !peek && n > 0 && reader.must_notify();
+    let must_notify = !peek && taken > 0 && reader.must_notify();
     drop(reader);
     if must_notify {
         socket.tell(Op::Consumed, 0)?;

@@ -3,15 +3,15 @@
 #![allow(unsafe_code)]
 
 use super::buffers::Buffers;
-use super::{SocketRef, would_block};
+use super::{SocketRef, urgent, would_block};
 use crate::errno::{Errno, Result};
-use crate::{log, real, thread, wait};
+use crate::{real, thread, wait};
 #[cfg(test)]
 use context::chunk::Class;
 use context::command::Op;
 use context::socket::{flag, state};
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a worker is given to grant chunks, before the call behaves as if there were no room.
@@ -42,13 +42,6 @@ pub fn send_from(
     flags: c_int,
     mut source: impl FnMut(*mut u8, usize) -> usize,
 ) -> Result<usize> {
-    if flags & libc::MSG_OOB != 0 {
-        static SAID: AtomicBool = AtomicBool::new(false);
-        if !SAID.swap(true, Ordering::Relaxed) {
-            log::line("urgent data (MSG_OOB) is not supported: EOPNOTSUPP");
-        }
-        return Err(Errno(libc::EOPNOTSUPP));
-    }
     let mut sent = 0;
     let result = send_all(socket, len, flags, &mut source, &mut sent);
     match result {
@@ -156,6 +149,9 @@ fn append(
     if is_shut(socket) {
         return Err(Errno(libc::EPIPE));
     }
+    if flags & libc::MSG_OOB != 0 {
+        urgent::announce(socket, writer.room().min(len as u64));
+    }
     let n = writer.write(
         len as u64,
         |class| thread::with_thread(|thread| thread.chunk(worker, class)).ok()?,
@@ -163,6 +159,9 @@ fn append(
     );
     if n > 0 {
         writer.set_more(flags & libc::MSG_MORE != 0);
+    }
+    if flags & libc::MSG_OOB != 0 {
+        urgent::announce(socket, 0);
     }
     let must_notify = n > 0 && writer.must_notify();
     drop(writer);
@@ -354,9 +353,16 @@ mod tests {
     }
 
     #[test]
-    fn urgent_data_is_refused() {
+    fn urgent_data_is_marked_where_it_ends() {
         let socket = established();
-        assert_eq!(write(socket, b"x", libc::MSG_OOB), Err(libc::EOPNOTSUPP));
+        assert_eq!(write(socket, b"abc", 0), Ok(3));
+        assert_eq!(socket.flags() & flag::URGENT, 0);
+        assert_eq!(write(socket, b"de", libc::MSG_OOB), Ok(2));
+        assert_ne!(socket.flags() & flag::URGENT, 0);
+        let sent = || socket.record().urgent.sent.load(Ordering::Relaxed);
+        assert_eq!(sent(), 5);
+        assert_eq!(write(socket, b"f", 0), Ok(1));
+        assert_eq!(sent(), 5);
     }
 
     #[test]

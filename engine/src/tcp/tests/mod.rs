@@ -17,6 +17,7 @@ mod timers;
 mod timestamps;
 mod tlp;
 mod undo;
+mod urgent;
 
 use super::*;
 

@@ -146,7 +146,7 @@ rows! {
         differs: "at most half of the receive buffer: 32 KB unless SO_RCVBUF was set";
     SOCKET SO_SNDLOWAT: Kind::Shown(|_| Ok(Value::int(1))), "1";
     SOCKET SO_OOBINLINE: Kind::Bit(option::OOBINLINE),
-        "none: urgent data always stays in line (RFC 6093)";
+        "urgent data stays in line";
     SOCKET SO_BROADCAST: Kind::Bit(shown::BROADCAST), "none on TCP, as in Linux";
     SOCKET SO_BUSY_POLL: Kind::Kept { accept: values::not_negative, default: 0 },
         "a hint to the kernel's drivers; the stack polls as its own settings say",
