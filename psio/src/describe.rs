@@ -1,9 +1,10 @@
-//! Devices by their description: `tap`, `tap:NAME`, `wire:PATH`.
+//! Devices by their description: `tap`, `tap:NAME`, `packet:IF`, `wire:PATH`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::packet::{Packet, PacketConfig};
 use crate::tap::{Tap, TapConfig};
 use crate::wire::{Wire, WireConfig};
 use crate::{Device, Error};
@@ -41,7 +42,7 @@ impl Default for OpenOptions {
 }
 
 /// Opens the device that `description` names: `tap` (the first of `mtcp0`, `mtcp1`, … that is
-/// free), `tap:NAME`, or `wire:PATH` (`wire:@NAME` for a name that is in no file system).
+/// free), `tap:NAME`, `packet:IF` (an interface of the kernel), or `wire:PATH` (`wire:@NAME` for a name that is in no file system).
 ///
 /// # Errors
 /// [`Error::Description`], which lists the kinds that there are, or why the device did not open.
@@ -60,7 +61,13 @@ pub fn open(description: &str, options: &OpenOptions) -> Result<Box<dyn Device>,
             ring_bytes: options.ring_bytes,
             spin: options.spin,
         })?)),
-        ("packet" | "xdp", _) => Err(unsupported(description, "is not supported yet")),
+        ("packet", Some(interface)) if !interface.is_empty() => {
+            Ok(Box::new(Packet::open(&PacketConfig {
+                queues: options.queues,
+                ..PacketConfig::new(interface)
+            })?))
+        }
+        ("xdp", _) => Err(unsupported(description, "is not supported yet")),
         _ if is_pci_address(description) => Err(unsupported(
             description,
             "is a PCI address: not supported yet",
@@ -81,7 +88,7 @@ fn open_tap(name: Option<String>, options: &OpenOptions) -> Result<Box<dyn Devic
 
 fn unsupported(description: &str, why: &str) -> Error {
     Error::Description(format!(
-        "device {description:?} {why}; there are: tap, tap:NAME, wire:PATH, wire:@NAME"
+        "device {description:?} {why}; there are: tap, tap:NAME, packet:IF, wire:PATH, wire:@NAME"
     ))
 }
 
@@ -111,7 +118,9 @@ mod tests {
 
     #[test]
     fn an_unknown_device_is_answered_with_those_that_exist() {
-        for description in ["", "tun", "tap:", "wire", "wire:", "eth0", "file:/x"] {
+        for description in [
+            "", "tun", "packet:", "tap:", "wire", "wire:", "eth0", "file:/x",
+        ] {
             let text = error(description);
             assert!(
                 text.contains("tap:NAME") && text.contains("wire:PATH"),
@@ -123,7 +132,7 @@ mod tests {
 
     #[test]
     fn devices_to_come_are_named_as_such() {
-        for description in ["packet:eth0", "xdp:eth0", "0000:03:00.0", "03:00.1"] {
+        for description in ["xdp:eth0", "0000:03:00.0", "03:00.1"] {
             let text = error(description);
             assert!(text.contains("not supported yet"), "{text}");
         }

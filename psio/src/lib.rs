@@ -5,15 +5,18 @@
 //! [`flush`](Queue::flush). A frame may be a *super-segment*: a TCP frame of up to 64 KB with the
 //! size at which the device is to cut it (TSO on the way out, coalesced on the way in).
 //!
-//! Devices: [`tap`], [`wire`], and [`pair`] for tests; [`open`] makes one from its description.
+//! Devices: [`tap`], [`packet`], [`wire`], and [`pair`] for tests; [`open`] makes one from its description.
 //! Around any device, outermost last: [`offload`] gives it what it lacks, [`fault`] makes things
 //! go wrong on it, [`pcapng`] records what the stack sees.
 
+mod arena;
 mod sys;
+mod vnet;
 
 pub mod describe;
 pub mod fault;
 pub mod offload;
+pub mod packet;
 pub mod pair;
 pub mod pcapng;
 pub mod segment;

@@ -4,20 +4,18 @@
 //! are left out and TCP super-segments go whole, in both directions (`IFF_VNET_HDR`).
 
 mod address6;
-mod arena;
 mod interface;
-mod vnet;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
 
+use crate::arena::Arena;
 use crate::{
     Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, RxMeta, TxMeta,
-    no_such_queue,
+    no_such_queue, vnet,
 };
-use arena::Arena;
 use interface::Control;
 
 /// Frames that the kernel keeps for one of our queues before it drops any; its own default of 500

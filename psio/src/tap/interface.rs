@@ -9,9 +9,9 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::vnet;
 use crate::Error;
 use crate::sys::{check, datagram_socket};
+use crate::vnet;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 

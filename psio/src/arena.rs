@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::vnet;
+use crate::vnet;
 use crate::{MAX_FRAME, TxMeta};
 
 /// Bytes of an arena: sixteen super-segments, or any usual burst of small frames. It is filled
@@ -55,6 +55,11 @@ impl Arena {
         self.bytes[start..start + vnet::LEN].copy_from_slice(&vnet::encode(meta));
         self.frames.push_back(start..end);
         self.used = end.next_multiple_of(ALIGN);
+    }
+
+    /// All frames, oldest first, their headers in front.
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.frames.iter().map(|range| &self.bytes[range.clone()])
     }
 
     /// The oldest frame, its header in front.

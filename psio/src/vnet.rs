@@ -1,5 +1,5 @@
-//! The header that goes before each frame on a TAP with `IFF_VNET_HDR` (`struct virtio_net_hdr`,
-//! virtio 1.2 §5.1.6, in the byte order of the machine).
+//! The header that goes before each frame on a TAP with `IFF_VNET_HDR` and on a packet socket with
+//! `PACKET_VNET_HDR` (`struct virtio_net_hdr`, virtio 1.2 §5.1.6, in the byte order of the machine).
 
 use crate::{Gso, GsoKind, RxChecksum, RxMeta, TxMeta};
 
