@@ -274,6 +274,14 @@ impl Default for ErrorSender {
 }
 
 impl ErrorSender {
+    /// The same limits with jitter, so that nobody can count what others took from them. `seed` is
+    /// secret.
+    pub fn jittered(seed: [u8; 8]) -> ErrorSender {
+        ErrorSender {
+            limit: RateLimit::jittered(ERRORS_PER_SECOND, ERRORS_BURST, seed),
+        }
+    }
+
     /// The error to answer `packet` with, which came `to` one of `local` addresses; none about
     /// ICMP, about datagrams not sent to us alone or by no single host, or beyond the rate.
     /// `now` is in microseconds.

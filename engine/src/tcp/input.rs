@@ -94,6 +94,8 @@ impl Tcb {
         if self.completes_simultaneous_open(segment) {
             let events = self.process_ack(now, segment, 1)?;
             self.update_ts_recent(now, segment, 0);
+            // The peer's SYN-ACK may be the only one that comes through.
+            self.ack.due = true;
             return Ok(events | self.process_text(now, segment, 1, rx));
         }
         let seq = match self.check_sequence(segment) {

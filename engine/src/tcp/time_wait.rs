@@ -44,7 +44,7 @@ pub enum WaitAnswer {
     None,
     /// An [`ack`](TimeWait::ack) is sent.
     Ack,
-    /// A RST is sent, and the connection ends.
+    /// A RST answers the segment, and the connection ends.
     Reset,
     /// The connection ends.
     End,
@@ -207,20 +207,11 @@ impl TimeWait {
 
     /// An ACK of all that was received.
     pub fn ack(&self, now: Instant) -> Outgoing {
-        self.outgoing(Flags::ACK, self.window, now)
-    }
-
-    /// The RST that [`WaitAnswer::Reset`] asks for.
-    pub fn reset(&self, now: Instant) -> Outgoing {
-        self.outgoing(Flags::RST | Flags::ACK, 0, now)
-    }
-
-    fn outgoing(&self, flags: Flags, window: u16, now: Instant) -> Outgoing {
         Outgoing {
             seq: self.snd_nxt,
             ack: self.rcv_nxt,
-            flags,
-            window,
+            flags: Flags::ACK,
+            window: self.window,
             urgent: 0,
             ecn: Codepoint::NotEct,
             options: Options {

@@ -396,7 +396,7 @@ impl Stack {
     }
 
     /// The RST that a segment provokes, at a bounded rate.
-    fn send_reset(&mut self, flow: &Flow, segment: &TcpSegment<'_>, hop: Hop) {
+    pub fn send_reset(&mut self, flow: &Flow, segment: &TcpSegment<'_>, hop: Hop) {
         let Some(reset) = reset_for(segment) else {
             return;
         };

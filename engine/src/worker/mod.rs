@@ -195,7 +195,7 @@ impl Worker {
             tcp,
             routes,
             path_mtus: PathMtus::default(),
-            icmp_errors: ErrorSender::default(),
+            icmp_errors: ErrorSender::jittered(sys::random()),
             resets: RateLimit::jittered(RESETS_PER_SECOND, RESETS_BURST, sys::random()),
             ipv6,
             icmpv6: Default::default(),

@@ -76,7 +76,7 @@ impl Stack {
             Answer::None => {}
             Answer::Ack => self.send_bare(&flow, &core.ack(now), tos_ttl, hop, None),
             Answer::Reset => {
-                self.send_bare(&flow, &core.reset(now), tos_ttl, hop, None);
+                self.send_reset(&flow, segment, hop);
                 self.end_time_wait(id);
             }
             Answer::End => self.end_time_wait(id),

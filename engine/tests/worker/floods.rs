@@ -256,3 +256,45 @@ fn resets_of_closed_ports_are_limited() {
     let probe = bed.segment_from(2, (1000, 99), Flags::SYN);
     assert_eq!(bed.answer(&probe).len(), 1, "later there are more");
 }
+
+/// Somebody off the path, who knows addresses and ports but not the numbers.
+#[test]
+fn a_blind_attacker_neither_ends_nor_fills_a_connection_nor_learns_of_others() {
+    let (mut bed, mut app, listener) = listening(10);
+    for port in [4000, 4001] {
+        connect_later(&mut bed, port);
+    }
+    let sockets = [app.accept(listener).unwrap(), app.accept(listener).unwrap()];
+    let mut challenges = [0; 2];
+    for n in 0..1000u32 {
+        for (victim, port) in [4000, 4001].into_iter().enumerate() {
+            let flags = [Flags::RST, Flags::SYN, Flags::ACK | Flags::PSH][n as usize % 3];
+            let mut blind = bed.segment_from(2, (port, 80), flags);
+            blind.seq = 1002 + n * 13;
+            blind.ack = n.wrapping_mul(0x9e37_79b1) | 0x8000_0000;
+            blind.options = encode(&Options {
+                timestamps: Some((1 << 20, 0)),
+                ..Options::default()
+            });
+            if n % 3 == 2 {
+                blind.payload = b"forged".to_vec();
+            }
+            let answers = bed.answer(&blind);
+            assert!(answers.iter().all(|s| s.flags == Flags::ACK), "{answers:?}");
+            challenges[victim] += answers.len();
+        }
+        bed.now += 1000;
+    }
+    for socket in sockets {
+        assert!(app.is_connected(socket));
+        assert_eq!(app.recv(socket, 100), b"");
+    }
+    assert_eq!(challenges[0], challenges[1], "each has its own allowance");
+    assert!(
+        (2..=4).contains(&challenges[0]),
+        "{challenges:?} in a second"
+    );
+    for reason in ["tcp_reset_unproven", "tcp_unexpected_syn"] {
+        assert!(bed.count_of(reason) > 600, "{reason}");
+    }
+}

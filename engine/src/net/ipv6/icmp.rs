@@ -99,6 +99,14 @@ impl Default for Sender {
 }
 
 impl Sender {
+    /// The same limits with jitter, so that nobody can count what others took from them. `seed` is
+    /// secret.
+    pub fn jittered(seed: [u8; 8]) -> Sender {
+        Sender {
+            limit: RateLimit::jittered(PER_SECOND, BURST, seed),
+        }
+    }
+
     /// The answer to an echo request; one to a group is answered from an address of ours
     /// (RFC 4443 §4.2), within the rate.
     pub fn echo<T>(
