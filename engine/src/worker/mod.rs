@@ -198,7 +198,7 @@ impl Worker {
             icmp_errors: ErrorSender::jittered(sys::random()),
             resets: RateLimit::jittered(RESETS_PER_SECOND, RESETS_BURST, sys::random()),
             ipv6,
-            icmpv6: Default::default(),
+            icmpv6: crate::net::ipv6::icmp::Sender::jittered(sys::random()),
             published_addresses: 0,
             isns: IsnGenerator::new(key),
             cookies: SynCookies::new(key),

@@ -82,6 +82,7 @@ fn set(setup: &mut Setup, name: &str, value: &str) -> Result<(), String> {
             (setup.config.send_buffer, setup.config.send_buffer_max) = sizes()?;
         }
         "ipv4.tcp_syncookies" => tcp.syn_cookies = on()?,
+        "ipv4.tcp_fastopen" => tcp.fast_open = number()? as u32,
         "ipv4.tcp_congestion_control" => {
             let known = Algorithm::ALL.into_iter();
             let found = known.into_iter().find(|a| a.name() == value);
