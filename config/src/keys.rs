@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::device::Device;
 use crate::mtu_probing::MtuProbing;
 use crate::net6::Address6;
-use crate::settings::{Congestion, Ecn, HostAddress, Loopback, Settings, TimeWaitReuse, Trace};
+use crate::settings::{
+    Congestion, Ecn, HostAddress, Loopback, Settings, SynCookies, TimeWaitReuse, Trace,
+};
 use crate::value::{self, duration, duration_text, number, optional, optional_text, size_text};
 
 /// One setting.
@@ -377,11 +379,11 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "tcp.syn_cookies",
         section: Section::Memory,
-        expected: "on or off",
+        expected: "off, on or always",
         doc: "Answers SYNs with cookies (RFC 4987) once as many handshakes are under way as a \
-              listener's backlog allows; off drops them.",
-        read: |s, v| value::switch(v).map(|on| s.tcp.syn_cookies = on),
-        write: |s| value::switch_text(s.tcp.syn_cookies),
+              listener's backlog allows; off drops them, and always is for tests.",
+        read: |s, v| SynCookies::parse(v).map(|when| s.tcp.syn_cookies = when),
+        write: |s| s.tcp.syn_cookies.to_string(),
     },
     Key {
         name: "tcp.backlog_max",

@@ -34,7 +34,8 @@ pub use net::{ArpEntry, Ipv4Net, ParseError, Route};
 pub use net6::{Address6, IpNet, Ipv6Net};
 pub use policy::{Decision, Policy, Ports, Reason, Role, Rule};
 pub use settings::{
-    Congestion, Ecn, HostAddress, Loopback, Settings, TcpSettings, TimeWaitReuse, Trace, fastopen,
+    Congestion, Ecn, HostAddress, Loopback, Settings, SynCookies, TcpSettings, TimeWaitReuse,
+    Trace, fastopen,
 };
 
 /// Variables whose names begin so are set by `mtcp-run` for the program that it starts; they are

@@ -127,8 +127,8 @@ pub struct TcpSettings {
     pub fastopen: u32,
     /// Which connections in TIME-WAIT connect() may take the place of.
     pub tw_reuse: TimeWaitReuse,
-    /// Whether SYNs beyond a listener's bound are answered with cookies.
-    pub syn_cookies: bool,
+    /// When SYNs are answered with cookies.
+    pub syn_cookies: SynCookies,
     /// Upper bound of listen()'s backlog, Linux's `somaxconn`.
     pub backlog_max: usize,
 }
@@ -181,6 +181,18 @@ pub enum Loopback {
     Kernel,
     /// The engine.
     Stack,
+}
+
+/// When SYNs are answered with cookies, Linux's `tcp_syncookies`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SynCookies {
+    /// Never.
+    Off,
+    /// Beyond a listener's bound.
+    #[default]
+    On,
+    /// Always.
+    Always,
 }
 
 /// Connections in TIME-WAIT that connect() may take the place of, Linux's `tcp_tw_reuse`.
@@ -278,7 +290,7 @@ impl Default for TcpSettings {
             initial_window: 10,
             fastopen: fastopen::CLIENT,
             tw_reuse: TimeWaitReuse::Loopback,
-            syn_cookies: true,
+            syn_cookies: SynCookies::On,
             backlog_max: 4096,
         }
     }
@@ -496,6 +508,27 @@ impl fmt::Display for Loopback {
         f.write_str(match self {
             Loopback::Kernel => "kernel",
             Loopback::Stack => "stack",
+        })
+    }
+}
+
+impl SynCookies {
+    pub(crate) fn parse(text: &str) -> Option<SynCookies> {
+        match text {
+            "off" => Some(SynCookies::Off),
+            "on" => Some(SynCookies::On),
+            "always" => Some(SynCookies::Always),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for SynCookies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SynCookies::Off => "off",
+            SynCookies::On => "on",
+            SynCookies::Always => "always",
         })
     }
 }

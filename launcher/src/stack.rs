@@ -244,7 +244,11 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
         timestamps: t.timestamps,
         window_scaling: t.window_scaling,
         initial_window: small(t.initial_window),
-        syn_cookies: t.syn_cookies,
+        syn_cookies: match t.syn_cookies {
+            config::SynCookies::Off => tcp::SynCookieUse::Never,
+            config::SynCookies::On => tcp::SynCookieUse::WhenFull,
+            config::SynCookies::Always => tcp::SynCookieUse::Always,
+        },
         fast_open: t.fastopen,
         recv_buffer: bytes(t.recv_buffer),
         recv_buffer_max: bytes(t.recv_buffer_max),

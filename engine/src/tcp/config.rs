@@ -11,6 +11,17 @@ pub const MIN_MSS: u16 = 88;
 /// Segment size towards a peer that names none (RFC 9293 MUST-15), in bytes.
 pub const DEFAULT_MSS: u16 = 536;
 
+/// When SYNs are answered with cookies (tcp_syncookies).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SynCookieUse {
+    /// Never: SYNs beyond the bound of half-open connections are dropped.
+    Never,
+    /// Beyond the bound of half-open connections.
+    WhenFull,
+    /// Always, for tests.
+    Always,
+}
+
 /// Stack-wide parameters. [`Default`] is what Linux does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TcpConfig {
@@ -40,8 +51,8 @@ pub struct TcpConfig {
     pub syn_retries: u8,
     /// SYN-ACK retransmissions (tcp_synack_retries).
     pub synack_retries: u8,
-    /// Answer SYNs beyond the bound of half-open connections with cookies (tcp_syncookies).
-    pub syn_cookies: bool,
+    /// When SYNs are answered with cookies.
+    pub syn_cookies: SynCookieUse,
     /// Fast Open (RFC 7413): [`fast_open_bits`](super::fast_open_bits) (tcp_fastopen).
     pub fast_open: u32,
     /// Unanswered keepalive probes that end a connection.
@@ -89,7 +100,7 @@ impl Default for TcpConfig {
             orphan_retries: 8,
             syn_retries: 6,
             synack_retries: 5,
-            syn_cookies: true,
+            syn_cookies: SynCookieUse::WhenFull,
             fast_open: 1,
             keepalive_count: 9,
             recv_buffer: 64 << 10,

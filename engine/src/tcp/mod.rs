@@ -56,7 +56,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
+pub use config::{DEFAULT_MSS, MIN_MSS, SocketOptions, SynCookieUse, TcpConfig};
 pub use congestion::{
     AckSample, Algorithm, Cause, CongestionControl, Cubic, Dctcp, NewReno, RateSample,
 };

@@ -56,7 +56,8 @@ impl Tcb {
     /// What is left of this connection if it has only to wait, has nothing more to send, and its
     /// application is gone.
     pub fn to_wait(&self) -> Option<TimeWait> {
-        let quiet = !self.ack.due && !self.probe_due && self.snd.flight() == 0;
+        let silent = !self.ack.due && !self.probe_due && self.timers.delayed_ack == Instant::NEVER;
+        let quiet = silent && self.snd.flight() == 0;
         let waits = matches!(self.state, State::TimeWait | State::FinWait2);
         let ends = self.timers.end != Instant::NEVER;
         if !(waits && quiet && ends && self.orphan) {

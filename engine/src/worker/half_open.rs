@@ -9,7 +9,7 @@ use crate::shared::Listener;
 use crate::stats::Counter;
 use crate::tcp::{
     Cookie, Expiry, Flags, Patience, Request, Segment as TcpSegment, SeqNum, SocketOptions, State,
-    Verdict, reset_for, timeouts_within,
+    SynCookieUse, Verdict, reset_for, timeouts_within,
 };
 use context::socket::Socket;
 use std::sync::Arc;
@@ -91,8 +91,8 @@ impl Stack {
         };
         let full = !room.half_open || self.connections.half_open().len() >= MAX_HALF_OPEN;
         // A cookie cannot begin at a prescribed number: the old connection's peer goes first.
-        let full = full && iss.is_none();
-        if full && !self.tcp.syn_cookies {
+        let full = (full || self.tcp.syn_cookies == SynCookieUse::Always) && iss.is_none();
+        if full && self.tcp.syn_cookies == SynCookieUse::Never {
             self.count(Counter::backlog_full);
         } else if full {
             self.answer_with_cookie(listener, &flow, syn, hop, &terms);

@@ -22,6 +22,7 @@ mod path;
 mod pressure;
 mod slab;
 pub mod slots;
+mod source_port;
 pub mod streams;
 mod time_wait;
 pub mod timers;

@@ -7,15 +7,15 @@ use context::command::Op;
 use context::socket::state;
 use engine::shared::Message;
 use engine::stats::Counter;
-use engine::tcp::Flags;
+use engine::tcp::{Flags, SynCookieUse};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// A stack with a listener on port 80.
 fn listening(backlog: u32) -> (Bed, App, u32) {
-    listening_with(backlog, true)
+    listening_with(backlog, SynCookieUse::WhenFull)
 }
 
-fn listening_with(backlog: u32, syn_cookies: bool) -> (Bed, App, u32) {
+fn listening_with(backlog: u32, syn_cookies: SynCookieUse) -> (Bed, App, u32) {
     let mut setup = Setup::host(1);
     setup.config.tcp.syn_cookies = syn_cookies;
     let mut bed = setup.build();
@@ -70,7 +70,7 @@ fn a_listener_whose_accept_queue_is_full_drops_syns_and_counts_them() {
 
 #[test]
 fn half_open_connections_count_and_are_forgotten_in_time() {
-    let (mut bed, _app, _) = listening_with(3, false);
+    let (mut bed, _app, _) = listening_with(3, SynCookieUse::Never);
     for port in 1000..1010 {
         bed.inject(&bed.segment_from(2, (port, 80), Flags::SYN).bytes());
     }

@@ -1,7 +1,7 @@
 //! Linux's sysctls, as far as our configuration has an equivalent.
 
 use crate::bed::Setup;
-use engine::tcp::{Algorithm, Duration, EcnMode, MtuProbing};
+use engine::tcp::{Algorithm, Duration, EcnMode, MtuProbing, SynCookieUse};
 
 /// Carries out `sysctl -q name=value …`.
 ///
@@ -81,7 +81,14 @@ fn set(setup: &mut Setup, name: &str, value: &str) -> Result<(), String> {
         "ipv4.tcp_wmem" => {
             (setup.config.send_buffer, setup.config.send_buffer_max) = sizes()?;
         }
-        "ipv4.tcp_syncookies" => tcp.syn_cookies = on()?,
+        "ipv4.tcp_syncookies" => {
+            tcp.syn_cookies = match value {
+                "0" => SynCookieUse::Never,
+                "1" => SynCookieUse::WhenFull,
+                "2" => SynCookieUse::Always,
+                _ => return Err(wrong()),
+            };
+        }
         "ipv4.tcp_fastopen" => tcp.fast_open = number()? as u32,
         "ipv4.tcp_congestion_control" => {
             let known = Algorithm::ALL.into_iter();
