@@ -43,9 +43,10 @@ pub struct ContextLane {
 }
 
 impl ContextShared {
-    /// Worker: publishes a reply.
+    /// Worker: publishes a reply; what the words do not fill is 0.
     pub fn answer(&self, seq: u32, words: &[u64]) {
-        for (to, from) in self.reply.iter().zip(words) {
+        let zeros = std::iter::repeat(&0);
+        for (to, from) in self.reply.iter().zip(words.iter().chain(zeros)) {
             to.store(*from, Ordering::Relaxed);
         }
         self.reply_seq.store(seq, Ordering::Release);

@@ -62,6 +62,16 @@ impl AckPolicy {
         len as u64 >= u64::from(self.segment)
     }
 
+    /// Largest segment seen from the peer, in bytes.
+    pub(super) fn segment(&self) -> u32 {
+        self.segment
+    }
+
+    /// When data last came.
+    pub(super) fn data_at(&self) -> Instant {
+        self.data_at
+    }
+
     /// In-order data came, in wire segments of `segment` bytes at most `mss`; RCV.NXT is now `nxt`.
     pub(super) fn on_data(
         &mut self,

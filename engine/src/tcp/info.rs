@@ -1,6 +1,7 @@
 //! A snapshot of a connection for TCP_INFO and for tools.
 
 use super::congestion::Algorithm;
+use super::options::TIMESTAMPS_LEN;
 use super::recovery::Phase;
 use super::tcb::{Counters, State, Tcb};
 use super::time::{Duration, Instant};
@@ -42,8 +43,14 @@ pub struct Info {
     pub min_rtt: Option<Duration>,
     /// Payload of a full segment sent.
     pub send_mss: u16,
-    /// MSS that this side announced.
+    /// Payload of a full segment of the peer's, as far as one has come.
+    pub recv_mss: u16,
+    /// MSS that this side announced, less what the options of each segment take.
     pub own_mss: u16,
+    /// MSS that the path takes.
+    pub path_mss: u16,
+    /// Delay of an ACK; zero before there was data to acknowledge.
+    pub ack_delay: Duration,
     /// Congestion window.
     pub cwnd: u32,
     /// Slow start threshold.
@@ -80,10 +87,24 @@ pub struct Info {
     pub unsent: u64,
     /// Bytes of the stream acknowledged by the peer.
     pub bytes_acked: u64,
+    /// Payload sent in bytes, each time that it was.
+    pub bytes_sent: u64,
+    /// The part of it that was sent again.
+    pub bytes_resent: u64,
     /// Bytes of the stream received in order.
     pub bytes_received: u64,
+    /// Round trip as measured by the receiver, if it was.
+    pub recv_rtt: Option<Duration>,
+    /// Most bytes that the application read in a round trip.
+    pub recv_space: u32,
+    /// Time during which there was data to send or to be acknowledged.
+    pub busy: Duration,
+    /// The part of it during which the peer's window held data back.
+    pub window_limited: Duration,
     /// Time since data was last sent.
     pub last_sent: Duration,
+    /// Time since data last came.
+    pub last_received: Duration,
     /// Time since the peer was last heard.
     pub last_heard: Duration,
     /// Counters.
@@ -94,6 +115,8 @@ impl Tcb {
     /// A snapshot of the connection.
     pub fn info(&self, now: Instant) -> Info {
         let (delivery_rate, delivery_rate_app_limited) = self.rate.measured();
+        let (network, window) = self.held_back(now);
+        let stamped = if self.ts.on { TIMESTAMPS_LEN as u16 } else { 0 };
         let scales = (self.snd.scale.shift(), self.rcv.scale.shift());
         Info {
             state: self.state,
@@ -113,7 +136,13 @@ impl Tcb {
             rttvar: self.rtt.rttvar(),
             min_rtt: self.rtt.min_rtt(),
             send_mss: self.mss,
-            own_mss: self.set.own_mss,
+            recv_mss: u16::try_from(self.ack.segment()).unwrap_or(u16::MAX),
+            own_mss: self.set.own_mss.saturating_sub(stamped),
+            path_mss: self.path.segment(),
+            ack_delay: match self.received() {
+                0 => Duration::ZERO,
+                _ => self.set.delayed_ack.get(),
+            },
             cwnd: self.cc.cwnd(),
             ssthresh: self.cc.ssthresh(),
             send_window: self.snd.wnd,
@@ -132,8 +161,15 @@ impl Tcb {
             pacing_rate: self.pacing_rate(),
             unsent: self.unsent(),
             bytes_acked: self.acked(),
+            bytes_sent: self.snd.nxt.clamp(1, self.snd.end) - 1 + u64::from(self.bytes_resent),
+            bytes_resent: self.bytes_resent.into(),
             bytes_received: self.received(),
+            recv_rtt: self.rcv.rate.rtt(),
+            recv_space: self.rcv.rate.space(),
+            busy: network + window,
+            window_limited: window,
             last_sent: now.since(self.sent_at),
+            last_received: now.since(self.ack.data_at()),
             last_heard: now.since(self.heard_at),
             counters: self.counters,
         }

@@ -24,7 +24,8 @@ impl Tcb {
         segment: &Segment<'_>,
         rx: &mut R,
     ) -> Result<Events, Drop> {
-        self.counters.segments_in = self.counters.segments_in.wrapping_add(1);
+        self.counters
+            .on_received(segment.payload.len(), segment.wire_payload());
         let events = match self.state {
             State::Closed => Err(Drop::Closed),
             State::SynSent => self.on_segment_in_syn_sent(now, segment, rx),
@@ -296,11 +297,12 @@ impl Tcb {
         }
         if from > self.rcv.nxt {
             self.ack.on_disorder();
+            let segments = segment
+                .payload
+                .len()
+                .div_ceil(segment.wire_payload().max(1));
+            self.counters.out_of_order = self.counters.out_of_order.saturating_add(segments as u32);
             if !self.recovery.sack {
-                let segments = segment
-                    .payload
-                    .len()
-                    .div_ceil(segment.wire_payload().max(1));
                 self.ack.owe_duplicates(segments);
             }
             return match self.assembler.insert(from..to) {

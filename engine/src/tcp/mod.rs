@@ -9,6 +9,7 @@
 mod ack;
 mod acknowledge;
 mod assembler;
+mod chronograph;
 mod config;
 mod congestion;
 mod cookies;

@@ -39,10 +39,13 @@ impl Tcb {
             _ => self.next_segment(now, max_payload as u64),
         };
         match &mut segment {
-            None => self.arm_probe(now),
+            None => {
+                self.arm_probe(now);
+                self.note_limit(now);
+            }
             Some(out) => {
                 self.put_ecn(out, nxt);
-                self.counters.segments_out = self.counters.segments_out.wrapping_add(1);
+                self.counters.on_sent(out.payload_len(), out.mss.into());
             }
         }
         segment

@@ -88,7 +88,7 @@ impl Tcb {
             self.recovery.prr.on_sent(bytes);
         }
         self.counters.retransmits = self.counters.retransmits.saturating_add(segments);
-        self.counters.bytes_resent = self.counters.bytes_resent.saturating_add(bytes);
+        self.bytes_resent = self.bytes_resent.saturating_add(bytes as u32);
         self.data_segment(now, range, cut, options)
     }
 

@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use super::ack::AckPolicy;
 use super::assembler::Assembler;
+use super::chronograph::{Chronograph, Limit};
 use super::config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
 use super::congestion::Controller;
 use super::ecn::Ecn;
@@ -71,26 +72,46 @@ pub struct NoRoom;
 pub struct Counters {
     /// Segments sent again, handshake included.
     pub retransmits: u32,
-    /// Expiries of the retransmission timer with data in flight.
-    pub timeouts: u32,
+    /// Expiries of the retransmission timer with a SYN or data in flight.
+    pub timeouts: u16,
     /// Times that fast recovery began.
-    pub fast_recoveries: u32,
+    pub fast_recoveries: u16,
     /// Recoveries that turned out needless, and whose reduction was taken back.
-    pub undos: u32,
+    pub undos: u16,
     /// Tail loss probes sent.
-    pub tail_probes: u32,
+    pub tail_probes: u16,
     /// Segments that the peer reports to have got twice.
     pub dsacks: u32,
-    /// Bytes sent again.
-    pub bytes_resent: u64,
     /// Data segments that came marked as having met congestion, super-segments counted once.
     pub marked_in: u32,
     /// Bytes that the peer reports as marked.
     pub marked_delivered: u64,
-    /// Segments that came, super-segments counted once.
-    pub segments_in: u64,
-    /// Segments sent, super-segments counted once.
-    pub segments_out: u64,
+    /// Segments that came; a super-segment counts as those that it was made of.
+    pub segments_in: u32,
+    /// Segments sent; a super-segment counts as those that it is cut into.
+    pub segments_out: u32,
+    /// Of the segments that came, those with data.
+    pub data_segments_in: u32,
+    /// Of the segments sent, those with data.
+    pub data_segments_out: u32,
+    /// Data segments that came out of order.
+    pub out_of_order: u32,
+}
+
+impl Counters {
+    /// A segment with that much payload, in pieces of `piece`, came.
+    pub(super) fn on_received(&mut self, payload: usize, piece: usize) {
+        let segments = payload.div_ceil(piece.max(1));
+        self.segments_in = self.segments_in.wrapping_add(segments.max(1) as u32);
+        self.data_segments_in = self.data_segments_in.wrapping_add(segments as u32);
+    }
+
+    /// A segment with that much payload, to be cut into pieces of `piece`, goes out.
+    pub(super) fn on_sent(&mut self, payload: usize, piece: usize) {
+        let segments = payload.div_ceil(piece.max(1));
+        self.segments_out = self.segments_out.wrapping_add(segments.max(1) as u32);
+        self.data_segments_out = self.data_segments_out.wrapping_add(segments as u32);
+    }
 }
 
 /// Transmission control block: one connection.
@@ -166,6 +187,10 @@ pub struct Tcb {
     /// Fast Open, where it is used.
     pub(super) fast_open: Option<Box<FastOpen>>,
     pub(super) counters: Counters,
+    /// Bytes sent again, counted up to 4 GB.
+    pub(super) bytes_resent: u32,
+    pub(super) chronograph: Chronograph,
+    pub(super) limit: Limit,
     pub(super) set: Settings,
 }
 
@@ -233,6 +258,9 @@ impl Tcb {
             soft_error: None,
             fast_open: None,
             counters: Counters::default(),
+            bytes_resent: 0,
+            chronograph: Chronograph::new(now),
+            limit: Limit::Idle,
             set,
         };
         tcb.update_mss();

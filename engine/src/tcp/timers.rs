@@ -181,6 +181,7 @@ impl Tcb {
         self.stop_asking_for_ecn();
         self.syn_due = true;
         self.counters.retransmits = self.counters.retransmits.saturating_add(1);
+        self.counters.timeouts = self.counters.timeouts.saturating_add(1);
         self.rtt.back_off();
         self.arm_retransmit(now);
         Events::SEND

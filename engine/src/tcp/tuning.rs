@@ -36,6 +36,16 @@ impl ReadRate {
         }
     }
 
+    /// Round trip as the receiver sees it.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        (self.rtt > 0).then(|| Duration::from_micros(self.rtt.into()))
+    }
+
+    /// Most bytes that were read in a round trip.
+    pub(super) fn space(&self) -> u32 {
+        self.space
+    }
+
     /// A full segment came that echoes our timestamp `echo`, sent a time of `rtt` ago: a round trip
     /// unless the sender had paused, and the only measure where this side sends nothing itself.
     pub(super) fn measure(&mut self, echo: u32, rtt: Duration) {

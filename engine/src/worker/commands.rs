@@ -171,7 +171,12 @@ impl Stack {
                 self.mark(id);
             }
             (Op::Connect, None) => self.open_actively(command.socket),
-            (Op::Info, _) => self.answer_info(context, connection, command.arg as u32),
+            (Op::Info, _) => {
+                let words = self.info_of(command.socket, connection);
+                if let Some(context) = self.shared.segment.context(context) {
+                    context.answer(command.arg as u32, &words);
+                }
+            }
             (Op::Close, _) => self.close_socket(command.socket, command.arg != 0),
             _ => {}
         }
@@ -312,16 +317,6 @@ impl Stack {
         match &slot.role {
             Role::Listener(listener) => remove(&mut lock(&listener.watches)),
             _ => remove(&mut slot.watches),
-        }
-    }
-
-    fn answer_info(&mut self, context: u32, connection: Option<u32>, seq: u32) {
-        let now = self.now;
-        let words = connection
-            .and_then(|id| self.connections.get(id))
-            .map_or_else(Vec::new, |c| super::info::words(&c.tcb.info(now)));
-        if let Some(context) = self.shared.segment.context(context) {
-            context.answer(seq, &words);
         }
     }
 

@@ -1,76 +1,328 @@
 //! `struct tcp_info` (`linux/tcp.h`), as `TCP_INFO` of `tcp(7)` returns it.
 
+use super::Stack;
 use super::commands::state_number;
+use super::slots::Role;
 use crate::tcp::{Duration, Info};
+use context::socket::{Socket, state};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-/// Bytes of the part of `struct tcp_info` that is filled in: up to `tcpi_bytes_retrans`.
-const LEN: usize = 224;
-/// `TCPI_OPT_TIMESTAMPS`, `TCPI_OPT_SACK`, `TCPI_OPT_WSCALE`, `TCPI_OPT_SYN_DATA`.
-const OPTIONS: [u8; 4] = [1, 2, 4, 32];
+/// Segments by which packets may be reordered before one counts as lost, as Linux begins.
+const REORDERING: u32 = 3;
 
-/// The struct as 64-bit words in memory order.
-pub fn words(info: &Info) -> Vec<u64> {
-    let mut b = [0u8; LEN];
-    let put = |b: &mut [u8; LEN], at: usize, value: u32| {
-        b[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-    };
-    let put64 = |b: &mut [u8; LEN], at: usize, value: u64| {
-        b[at..at + 8].copy_from_slice(&value.to_ne_bytes());
-    };
-    let micros = |d: Duration| d.as_micros().min(u64::from(u32::MAX)) as u32;
-    let millis = |d: Duration| d.as_millis().min(u64::from(u32::MAX)) as u32;
-    let small = |n: u64| n.min(u64::from(u32::MAX)) as u32;
-    let mss = u32::from(info.send_mss.max(1));
+/// The struct of a kernel of today, with what AccECN has added, in 64-bit words.
+const WORDS: usize = 280 / 8;
 
-    b[0] = state_number(info.state) as u8;
-    // TCP_CA_Open 0, TCP_CA_Recovery 3, TCP_CA_Loss 4.
-    b[1] = match (info.loss_recovery, info.fast_recovery) {
-        (true, _) => 4,
-        (_, true) => 3,
-        _ => 0,
-    };
-    b[2] = info.retries;
-    b[4] = info.backoff;
-    let on = [
-        info.timestamps,
-        info.sack,
-        info.window_scale.is_some(),
-        info.syn_data,
-    ];
-    b[5] = OPTIONS
-        .iter()
-        .zip(on)
-        .map(|(bit, on)| if on { *bit } else { 0 })
-        .sum();
+/// Fields one after the other, as they stand in memory; none of them needs padding.
+struct Fields(Vec<u8>);
+
+impl Fields {
+    fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    fn u16(&mut self, value: u16) {
+        self.0.extend(value.to_ne_bytes());
+    }
+
+    /// What does not fit counts as the largest that does.
+    fn u32(&mut self, value: impl TryInto<u32>) {
+        let value = value.try_into().unwrap_or(u32::MAX);
+        self.0.extend(value.to_ne_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.0.extend(value.to_ne_bytes());
+    }
+
+    fn micros(&mut self, span: Duration) {
+        self.u32(span.as_micros());
+    }
+
+    fn millis(&mut self, span: Duration) {
+        self.u32(span.as_millis());
+    }
+
+    fn words(mut self) -> Vec<u64> {
+        self.0.resize(WORDS * 8, 0);
+        let words = self.0.as_chunks::<8>().0.iter();
+        words.map(|word| u64::from_ne_bytes(*word)).collect()
+    }
+}
+
+/// What of the struct is not the protocol's business.
+#[derive(Clone, Copy)]
+pub struct Outside {
+    /// Bytes of the headers of IP and TCP without options.
+    pub headers: u32,
+    /// `SO_MAX_PACING_RATE`, bytes per second.
+    pub pacing_limit: u64,
+}
+
+/// The struct of a connection.
+pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
+    let mut f = Fields(Vec::with_capacity(WORDS * 8));
+    let mss = u64::from(info.send_mss.max(1));
+    let is_probing = info.in_flight == 0;
+    let retries = |on: bool| if on { info.retries } else { 0 };
+
+    f.u8(state_number(info.state) as u8);
+    f.u8(congestion_state(info));
+    f.u8(retries(!is_probing));
+    f.u8(retries(is_probing));
+    f.u8(info.backoff);
+    f.u8(options(info));
     let (snd_scale, rcv_scale) = info.window_scale.unwrap_or((0, 0));
-    b[6] = snd_scale | rcv_scale << 4;
-    put(&mut b, 8, micros(info.rto));
-    put(&mut b, 16, mss);
-    put(&mut b, 20, u32::from(info.own_mss));
-    put(&mut b, 24, small(info.in_flight.div_ceil(u64::from(mss))));
-    put(&mut b, 44, millis(info.last_sent));
-    put(&mut b, 52, millis(info.last_heard));
-    put(&mut b, 56, millis(info.last_heard));
-    // tcpi_pmtu: the segment with its headers and timestamps.
-    put(&mut b, 60, mss + 40 + if info.timestamps { 12 } else { 0 });
-    put(&mut b, 68, info.srtt.map_or(0, micros));
-    put(&mut b, 72, micros(info.rttvar));
-    put(&mut b, 76, info.ssthresh / mss);
-    put(&mut b, 80, (info.cwnd / mss).max(1));
-    put(&mut b, 84, u32::from(info.own_mss));
-    put(&mut b, 88, 3);
-    put(&mut b, 96, info.recv_buffer);
-    put(&mut b, 100, info.counters.retransmits);
-    put64(&mut b, 120, info.bytes_acked);
-    put64(&mut b, 128, info.bytes_received);
-    put(&mut b, 136, small(info.counters.segments_out));
-    put(&mut b, 140, small(info.counters.segments_in));
-    put(&mut b, 144, small(info.unsent));
-    put(&mut b, 148, info.min_rtt.map_or(u32::MAX, micros));
-    put64(&mut b, 200, info.bytes_acked + info.in_flight);
-    b.as_chunks::<8>()
-        .0
-        .iter()
-        .map(|word| u64::from_ne_bytes(*word))
-        .collect()
+    f.u8(snd_scale | rcv_scale << 4);
+    // With it, tcpi_fastopen_client_fail: not told.
+    f.u8(info.delivery_rate_app_limited.into());
+
+    f.micros(info.rto);
+    f.micros(info.ack_delay);
+    f.u32(mss);
+    f.u32(info.recv_mss);
+    f.u32(info.unacked_segments);
+    f.u32(info.sacked_segments);
+    f.u32(info.lost_segments);
+    f.u32(info.resent_segments);
+    f.u32(0u32); // tcpi_fackets: no longer counted by Linux
+
+    f.millis(info.last_sent);
+    f.u32(0u32); // tcpi_last_ack_sent: never counted by Linux
+    f.millis(info.last_received);
+    f.millis(info.last_heard);
+
+    f.u32(u32::from(info.path_mss) + outside.headers);
+    f.u32(info.recv_buffer);
+    f.micros(info.srtt.unwrap_or(Duration::ZERO));
+    f.micros(info.rttvar);
+    f.u32(threshold(info));
+    f.u32((u64::from(info.cwnd) / mss).max(1));
+    f.u32(info.own_mss);
+    f.u32(info.reordering);
+    f.micros(info.recv_rtt.unwrap_or(Duration::ZERO));
+    f.u32(info.recv_space);
+    f.u32(info.counters.retransmits);
+
+    f.u64(pacing_rate(info).min(outside.pacing_limit));
+    f.u64(outside.pacing_limit);
+    f.u64(info.bytes_acked);
+    f.u64(info.bytes_received);
+    f.u32(info.counters.segments_out);
+    f.u32(info.counters.segments_in);
+    f.u32(info.unsent);
+    f.u32(
+        info.min_rtt
+            .map_or(u64::from(u32::MAX), Duration::as_micros),
+    );
+    f.u32(info.counters.data_segments_in);
+    f.u32(info.counters.data_segments_out);
+    f.u64(info.delivery_rate);
+    f.u64(info.busy.as_micros());
+    f.u64(info.window_limited.as_micros());
+    f.u64(0); // tcpi_sndbuf_limited: the stack does not measure it
+    f.u32(info.delivered_segments);
+    f.u32(0u32); // tcpi_delivered_ce
+    f.u64(info.bytes_sent);
+    f.u64(info.bytes_resent);
+    f.u32(info.counters.dsacks);
+    f.u32(info.reordering_seen);
+    f.u32(info.counters.out_of_order);
+    f.u32(info.send_window);
+    f.u32(info.recv_window);
+    f.u32(0u32); // tcpi_rehash: the stack changes no flow labels
+    f.u16(info.counters.timeouts);
+    f.words()
+}
+
+/// `enum tcp_ca_state`.
+fn congestion_state(info: &Info) -> u8 {
+    const DISORDER: u8 = 1;
+    const RECOVERY: u8 = 3;
+    const LOSS: u8 = 4;
+    match (info.loss_recovery, info.fast_recovery) {
+        (true, _) => LOSS,
+        (_, true) => RECOVERY,
+        _ if info.sacked_segments > 0 => DISORDER,
+        _ => 0,
+    }
+}
+
+/// `TCPI_OPT_TIMESTAMPS` and those that follow.
+fn options(info: &Info) -> u8 {
+    [
+        (info.timestamps, 1),
+        (info.sack, 2),
+        (info.window_scale.is_some(), 4),
+        (info.syn_data, 32),
+    ]
+    .into_iter()
+    .map(|(on, bit)| if on { bit } else { 0 })
+    .sum()
+}
+
+/// The slow start threshold in segments, as Linux shows one that was never set.
+fn threshold(info: &Info) -> u32 {
+    const INFINITE: u32 = 0x7fff_ffff;
+    match info.ssthresh {
+        u32::MAX => INFINITE,
+        bytes => bytes / u32::from(info.send_mss.max(1)),
+    }
+}
+
+/// Bytes a second at which the window would leave evenly: Linux shows twice of that in slow start,
+/// and 6/5 later, whether it paces or not.
+fn pacing_rate(info: &Info) -> u64 {
+    if let Some(rate) = info.pacing_rate {
+        return rate;
+    }
+    let Some(rtt) = info.srtt.filter(|rtt| rtt.as_micros() > 0) else {
+        return u64::MAX;
+    };
+    let percent = if info.cwnd < info.ssthresh / 2 {
+        200
+    } else {
+        120
+    };
+    u64::from(info.cwnd) * percent * 10_000 / rtt.as_micros()
+}
+
+impl Stack {
+    /// `TCP_INFO` of a socket: of its connection, or of the listener that it is. A socket that is
+    /// neither has none, which an empty answer says.
+    pub fn info_of(&mut self, socket: u32, connection: Option<u32>) -> Vec<u64> {
+        let now = self.now;
+        let shared = self.shared.clone();
+        let Some(record) = shared.segment.socket(socket) else {
+            return Vec::new();
+        };
+        if let Some(c) = connection.and_then(|id| self.connections.get(id)) {
+            let outside = Outside {
+                headers: if c.flow.local.v4().is_some() { 40 } else { 60 },
+                pacing_limit: !record.options.pacing_limit.load(Relaxed),
+            };
+            return of_connection(&c.tcb.info(now), outside);
+        }
+        let backlog = match self.slots.get(socket).map(|slot| &slot.role) {
+            Some(Role::Listener(listener)) => listener.backlog.load(Relaxed),
+            _ => return Vec::new(),
+        };
+        of_listener(self.waiting(record), backlog, record)
+    }
+
+    /// Connections that wait to be accepted, at all workers.
+    fn waiting(&self, listener: &Socket) -> u32 {
+        let rings = listener.accept_rings.iter().map(|ring| ring.load(Acquire));
+        rings
+            .filter(|chunk| *chunk != 0)
+            .filter_map(|chunk| self.shared.segment.accept_ring(chunk))
+            .fold(0, |sum, ring| sum.saturating_add(ring.len()))
+    }
+}
+
+/// A listener shows its queue where a connection shows its flight.
+fn of_listener(waiting: u32, backlog: u32, record: &Socket) -> Vec<u64> {
+    let mut f = Fields(vec![state::LISTEN as u8]);
+    f.0.resize(24, 0);
+    f.u32(waiting);
+    f.u32(backlog);
+    f.0.resize(88, 0);
+    f.u32(REORDERING);
+    f.0.resize(104, 0);
+    let limit = !record.options.pacing_limit.load(Relaxed);
+    f.u64(limit);
+    f.u64(limit);
+    f.words()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp::{Instant, SeqNum, SocketOptions, Tcb, TcpConfig};
+
+    /// Places in the struct, counted by hand from `linux/tcp.h`.
+    fn at(words: &[u64], offset: usize, len: usize) -> u64 {
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let mut value = [0; 8];
+        value[..len].copy_from_slice(&bytes[offset..offset + len]);
+        u64::from_ne_bytes(value)
+    }
+
+    #[test]
+    fn each_field_stands_in_its_place() {
+        let now = Instant::from_millis(5000);
+        let (cfg, opts) = (TcpConfig::default(), SocketOptions::default());
+        let tcb = Tcb::connect(now, &cfg, &opts, SeqNum(7), 0);
+        let mut info = tcb.info(now);
+        info.counters.retransmits = 31;
+        info.counters.segments_out = 32;
+        info.counters.segments_in = 33;
+        info.counters.data_segments_in = 34;
+        info.counters.data_segments_out = 35;
+        info.counters.out_of_order = 36;
+        info.bytes_sent = 37;
+        info.counters.timeouts = 38;
+        info.busy = Duration::from_micros(39);
+        info.window_limited = Duration::from_micros(40);
+        info.unsent = 41;
+        info.bytes_acked = 42;
+        info.bytes_received = 43;
+        info.send_window = 44;
+        info.recv_window = 45;
+        info.recv_space = 46;
+        info.unacked_segments = 48;
+        info.sacked_segments = 49;
+        info.lost_segments = 50;
+        info.resent_segments = 51;
+        info.reordering = 52;
+        info.delivery_rate = 53;
+        info.delivered_segments = 54;
+        info.bytes_resent = 55;
+        info.counters.dsacks = 56;
+        info.reordering_seen = 57;
+        let outside = Outside {
+            headers: 40,
+            pacing_limit: 47,
+        };
+        let words = of_connection(&info, outside);
+        assert_eq!(words.len(), WORDS);
+        for (offset, len, expected, what) in [
+            (0, 1, 2, "state"),
+            (8, 4, 1_000_000, "rto"),
+            (24, 4, 48, "unacked"),
+            (28, 4, 49, "sacked"),
+            (32, 4, 50, "lost"),
+            (36, 4, 51, "retrans"),
+            (60, 4, 1500, "pmtu"),
+            (76, 4, 0x7fff_ffff, "snd_ssthresh"),
+            (80, 4, 10, "snd_cwnd"),
+            (88, 4, 52, "reordering"),
+            (96, 4, 46, "rcv_space"),
+            (100, 4, 31, "total_retrans"),
+            (104, 8, 47, "pacing_rate"),
+            (112, 8, 47, "max_pacing_rate"),
+            (120, 8, 42, "bytes_acked"),
+            (128, 8, 43, "bytes_received"),
+            (136, 4, 32, "segs_out"),
+            (140, 4, 33, "segs_in"),
+            (144, 4, 41, "notsent_bytes"),
+            (148, 4, 0xffff_ffff, "min_rtt"),
+            (152, 4, 34, "data_segs_in"),
+            (156, 4, 35, "data_segs_out"),
+            (160, 8, 53, "delivery_rate"),
+            (168, 8, 39, "busy_time"),
+            (176, 8, 40, "rwnd_limited"),
+            (192, 4, 54, "delivered"),
+            (200, 8, 37, "bytes_sent"),
+            (208, 8, 55, "bytes_retrans"),
+            (216, 4, 56, "dsack_dups"),
+            (220, 4, 57, "reord_seen"),
+            (224, 4, 36, "rcv_ooopack"),
+            (228, 4, 44, "snd_wnd"),
+            (232, 4, 45, "rcv_wnd"),
+            (240, 2, 38, "total_rto"),
+        ] {
+            assert_eq!(at(&words, offset, len), expected, "{what}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod events;
 mod fast_open;
 mod floods;
 mod ipv6;
+mod info;
 mod listening;
 mod memory;
 mod path_mtu;

@@ -345,6 +345,6 @@ fn an_orphan_whose_peer_vanished_is_given_up_sooner() {
         client.poll(at);
     }
     let counters = client.tcb.info(T0).counters;
-    assert_eq!(counters.retransmits - counters.tail_probes, 8);
+    assert_eq!(counters.retransmits - u32::from(counters.tail_probes), 8);
     assert_eq!(client.tcb.error(), Some(Error::TimedOut));
 }

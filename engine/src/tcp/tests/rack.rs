@@ -162,7 +162,7 @@ fn what_is_counted_is_what_linux_counts() {
     let again = client.poll(at(40));
     let info = client.tcb.info(at(40));
     assert_eq!(info.resent_segments as usize, again.len());
-    assert_eq!(info.counters.bytes_resent, again.len() as u64 * MSS);
+    assert_eq!(info.bytes_resent, again.len() as u64 * MSS);
     assert_eq!(info.reordering, 3);
 }
 

@@ -6,7 +6,7 @@ use super::*;
 const MSS: u64 = 1448;
 
 fn probes(host: &Host) -> u32 {
-    host.tcb.info(at(0)).counters.tail_probes
+    host.tcb.info(at(0)).counters.tail_probes.into()
 }
 
 #[test]

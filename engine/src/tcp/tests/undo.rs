@@ -7,7 +7,7 @@ use super::*;
 const MSS: u64 = 1448;
 
 fn undos(host: &Host) -> u32 {
-    host.tcb.info(at(0)).counters.undos
+    host.tcb.info(at(0)).counters.undos.into()
 }
 
 /// An ACK of everything up to the `segments`th segment of the flight, echoing `echo`.

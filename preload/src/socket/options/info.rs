@@ -2,8 +2,8 @@
 
 use context::context::REPLY_WORDS;
 
-/// Its bytes: up to `tcpi_reord_seen`, as in Linux 4.19.
-pub const LEN: usize = 224;
+/// Its bytes: up to `tcpi_accecn_opt_seen`, as in Linux 6.18.
+pub const LEN: usize = 280;
 
 /// `tcpi_snd_mss`
 pub fn send_mss(words: &[u64; REPLY_WORDS]) -> i32 {
@@ -24,12 +24,20 @@ fn u32_at(words: &[u64; REPLY_WORDS], at: usize) -> i32 {
     (words[at / 8] >> (at % 8 * 8)) as u32 as i32
 }
 
-/// A socket that the engine does not know: its state, and Linux's initial timeout (in microseconds)
-/// and segment size.
-pub fn of_no_connection(state: u32) -> [u64; REPLY_WORDS] {
+/// A socket that the engine does not know: its state, and what Linux begins with. Times are in
+/// microseconds, windows in segments.
+pub fn of_no_connection(state: u32, pacing_limit: u64) -> [u64; REPLY_WORDS] {
     let mut words = [0; REPLY_WORDS];
     words[0] = u64::from(state);
     words[1] = 1_000_000;
     words[2] = super::tcp::DEFAULT_SEGMENT as u64;
+    let mut put = |at: usize, value: u32| words[at / 8] |= u64::from(value) << (at % 8 * 8);
+    put(72, 250_000); // tcpi_rttvar
+    put(76, 0x7fff_ffff); // tcpi_snd_ssthresh
+    put(80, 10); // tcpi_snd_cwnd
+    put(88, 3); // tcpi_reordering
+    put(148, u32::MAX); // tcpi_min_rtt
+    words[104 / 8] = pacing_limit; // tcpi_pacing_rate
+    words[112 / 8] = pacing_limit; // tcpi_max_pacing_rate
     words
 }

@@ -82,7 +82,10 @@ pub(super) fn tcp_info(socket: SocketRef) -> Result<Value> {
         socket.flags() & flag::KNOWN != 0 || socket.state_bits() & state::WAS_CONNECTED != 0;
     let words = match is_known.then(|| info_of(socket)).flatten() {
         Some(words) => words,
-        None => info::of_no_connection(socket.record().tcp_state()),
+        None => {
+            let limit = !socket.record().options.pacing_limit.load(Relaxed);
+            info::of_no_connection(socket.record().tcp_state(), limit)
+        }
     };
     let mut value = Value::of(&[]);
     for (to, word) in value.bytes.chunks_exact_mut(8).zip(words) {
@@ -97,6 +100,7 @@ pub(super) fn info_of(socket: SocketRef) -> Option<[u64; REPLY_WORDS]> {
     thread::with_thread(|thread| thread.info(socket.index))
         .ok()
         .flatten()
+        .filter(|words| words[0] != 0)
 }
 
 /// Length of a congestion control's name (`TCP_CA_NAME_MAX`).
