@@ -127,8 +127,10 @@ impl Tcb {
         let blocks = options.len() as u32 - if self.ts.on { TIMESTAMPS_LEN as u32 } else { 0 };
         let cut = u64::from(self.send_mss()).min(u64::from(self.mss) - u64::from(blocks));
         let cut = cut.min(max_payload).max(1);
-        // The urgent pointer is right for one segment only.
-        let max_payload = if self.is_urgent() { cut } else { max_payload };
+        // The urgent pointer is right for one segment only, and who takes no super-segments takes no
+        // more than the blocks leave.
+        let one = self.is_urgent() || max_payload <= self.mss.into();
+        let max_payload = if one { cut } else { max_payload };
         if self.recovery.tail_probe_due
             && let Some(segment) = self.next_tail_probe(now, cut, options)
         {

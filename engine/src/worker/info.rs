@@ -122,7 +122,7 @@ pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
     f.u64(info.window_limited.as_micros());
     f.u64(0); // tcpi_sndbuf_limited: the stack does not measure it
     f.u32(info.delivered_segments);
-    f.u32(0u32); // tcpi_delivered_ce
+    f.u32(info.counters.marked_delivered.div_ceil(mss));
     f.u64(info.bytes_sent);
     f.u64(info.bytes_resent);
     f.u32(info.counters.dsacks);
@@ -132,6 +132,9 @@ pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
     f.u32(info.recv_window);
     f.u32(0u32); // tcpi_rehash: the stack changes no flow labels
     f.u16(info.counters.timeouts);
+    f.u16(0); // tcpi_total_rto_recoveries
+    f.u32(0u32); // tcpi_total_rto_time
+    f.u32(info.counters.marked_in);
     f.words()
 }
 
@@ -154,6 +157,8 @@ fn options(info: &Info) -> u8 {
         (info.timestamps, 1),
         (info.sack, 2),
         (info.window_scale.is_some(), 4),
+        (info.ecn, 8),
+        (info.ecn_seen, 16),
         (info.syn_data, 32),
     ]
     .into_iter()
@@ -280,6 +285,7 @@ mod tests {
         info.bytes_resent = 55;
         info.counters.dsacks = 56;
         info.reordering_seen = 57;
+        info.counters.marked_in = 58;
         let outside = Outside {
             headers: 40,
             pacing_limit: 47,
@@ -321,6 +327,7 @@ mod tests {
             (228, 4, 44, "snd_wnd"),
             (232, 4, 45, "rcv_wnd"),
             (240, 2, 38, "total_rto"),
+            (248, 4, 58, "received_ce"),
         ] {
             assert_eq!(at(&words, offset, len), expected, "{what}");
         }

@@ -153,6 +153,8 @@ impl Host {
             out.emit(1, 2, &mut bytes);
             bytes.extend(out.payload.clone().map(pattern));
             let big = out.payload_len() > usize::from(out.mss);
+            let one = max_payload == usize::from(self.tcb.mss());
+            assert!(!(big && one), "a super-segment that nobody asked for");
             packets.push(Packet {
                 bytes,
                 gso_size: if big { out.mss } else { 0 },
