@@ -89,7 +89,6 @@ fn set(setup: &mut Setup, name: &str, value: &str) -> Result<(), String> {
                 _ => return Err(wrong()),
             };
         }
-        "ipv4.tcp_fastopen" => tcp.fast_open = number()? as u32,
         "ipv4.tcp_congestion_control" => {
             let known = Algorithm::ALL.into_iter();
             let found = known.into_iter().find(|a| a.name() == value);
