@@ -314,7 +314,7 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "tcp.congestion",
         section: Section::Memory,
-        expected: "cubic, reno or dctcp",
+        expected: "cubic, reno, bbr or dctcp",
         doc: "Congestion control of sockets that do not choose one (TCP_CONGESTION).",
         read: |s, v| Congestion::parse(v).map(|c| s.tcp.congestion = c),
         write: |s| s.tcp.congestion.to_string(),

@@ -157,6 +157,8 @@ pub enum Congestion {
     /// CUBIC (RFC 9438).
     #[default]
     Cubic,
+    /// BBR version 3 (draft-ietf-ccwg-bbr).
+    Bbr,
     /// DCTCP (RFC 8257).
     Dctcp,
 }
@@ -456,6 +458,7 @@ impl Congestion {
         match text {
             "reno" | "newreno" => Some(Congestion::NewReno),
             "cubic" => Some(Congestion::Cubic),
+            "bbr" => Some(Congestion::Bbr),
             "dctcp" => Some(Congestion::Dctcp),
             _ => None,
         }
@@ -467,6 +470,7 @@ impl fmt::Display for Congestion {
         f.write_str(match self {
             Congestion::NewReno => "reno",
             Congestion::Cubic => "cubic",
+            Congestion::Bbr => "bbr",
             Congestion::Dctcp => "dctcp",
         })
     }

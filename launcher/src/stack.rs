@@ -228,6 +228,7 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
         congestion: match t.congestion {
             Congestion::NewReno => Algorithm::NewReno,
             Congestion::Cubic => Algorithm::Cubic,
+            Congestion::Bbr => Algorithm::Bbr,
             Congestion::Dctcp => Algorithm::Dctcp,
         },
         ecn: match t.ecn {

@@ -59,7 +59,7 @@ mod tests;
 
 pub use config::{DEFAULT_MSS, MIN_MSS, SocketOptions, SynCookieUse, TcpConfig};
 pub use congestion::{
-    AckSample, Algorithm, Cause, CongestionControl, Cubic, Dctcp, NewReno, RateSample,
+    AckSample, Algorithm, Bbr, Cause, CongestionControl, Cubic, Dctcp, NewReno, RateSample,
 };
 pub use cookies::{COOKIE_LIFETIME, SynCookies};
 pub use ecn::{Codepoint, EcnMode};

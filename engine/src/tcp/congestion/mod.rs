@@ -1,12 +1,14 @@
 //! Congestion control: how much may be in flight. What was lost is found elsewhere
 //! (`recovery`); an algorithm here is told, and answers with `cwnd` and `ssthresh`.
 
+mod bbr;
 mod cubic;
 mod dctcp;
 mod hystart;
 mod newreno;
 mod window;
 
+pub use bbr::Bbr;
 pub use cubic::Cubic;
 pub use dctcp::Dctcp;
 pub use newreno::NewReno;
@@ -22,19 +24,27 @@ pub enum Algorithm {
     /// RFC 9438.
     #[default]
     Cubic,
+    /// draft-ietf-ccwg-bbr, version 3.
+    Bbr,
     /// RFC 8257.
     Dctcp,
 }
 
 impl Algorithm {
     /// All there are.
-    pub const ALL: [Algorithm; 3] = [Algorithm::NewReno, Algorithm::Cubic, Algorithm::Dctcp];
+    pub const ALL: [Algorithm; 4] = [
+        Algorithm::NewReno,
+        Algorithm::Cubic,
+        Algorithm::Bbr,
+        Algorithm::Dctcp,
+    ];
 
     /// The name by which Linux knows it (TCP_CONGESTION).
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::NewReno => "reno",
             Algorithm::Cubic => "cubic",
+            Algorithm::Bbr => "bbr",
             Algorithm::Dctcp => "dctcp",
         }
     }
@@ -49,6 +59,7 @@ impl Algorithm {
         match self {
             Algorithm::NewReno => 1,
             Algorithm::Cubic => 2,
+            Algorithm::Bbr => 3,
             Algorithm::Dctcp => 4,
         }
     }
@@ -190,6 +201,7 @@ pub trait CongestionControl {
 pub(super) enum Controller {
     NewReno(NewReno),
     Cubic(Cubic),
+    Bbr(Box<Bbr>),
     Dctcp(Box<Dctcp>),
 }
 
@@ -198,6 +210,7 @@ impl Controller {
         match algorithm {
             Algorithm::NewReno => Controller::NewReno(NewReno::new(initial_window)),
             Algorithm::Cubic => Controller::Cubic(Cubic::new(initial_window)),
+            Algorithm::Bbr => Controller::Bbr(Box::new(Bbr::new(initial_window))),
             Algorithm::Dctcp => Controller::Dctcp(Box::new(Dctcp::new(initial_window))),
         }
     }
@@ -206,6 +219,7 @@ impl Controller {
         match self {
             Controller::NewReno(_) => Algorithm::NewReno,
             Controller::Cubic(_) => Algorithm::Cubic,
+            Controller::Bbr(_) => Algorithm::Bbr,
             Controller::Dctcp(_) => Algorithm::Dctcp,
         }
     }
@@ -223,6 +237,7 @@ impl Controller {
         match self {
             Controller::NewReno(newreno) => newreno,
             Controller::Cubic(cubic) => cubic,
+            Controller::Bbr(bbr) => &**bbr,
             Controller::Dctcp(dctcp) => &**dctcp,
         }
     }
@@ -231,6 +246,7 @@ impl Controller {
         match self {
             Controller::NewReno(newreno) => newreno,
             Controller::Cubic(cubic) => cubic,
+            Controller::Bbr(bbr) => &mut **bbr,
             Controller::Dctcp(dctcp) => &mut **dctcp,
         }
     }
