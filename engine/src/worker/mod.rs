@@ -205,7 +205,7 @@ impl Worker {
             cookies: SynCookies::new(key),
             servers: FastOpenCache::default(),
             secret: key,
-            ports: PortSelector::new(sys::random(), EPHEMERAL),
+            ports: PortSelector::new(key, EPHEMERAL),
             connections: Connections::new([k1, k0]),
             listeners: Listeners::new([k0, k1]),
             slots: Slots::new(&shared.segment, index),

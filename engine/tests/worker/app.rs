@@ -206,6 +206,12 @@ impl App {
         self.state(socket) == state::ESTABLISHED
     }
 
+    /// Whether a connection was established at some time.
+    pub fn was_connected(&self, socket: u32) -> bool {
+        let record = self.segment().socket(socket).unwrap();
+        record.engine.state.load(SeqCst) & state::WAS_CONNECTED != 0
+    }
+
     /// Whether the peer will send no more.
     pub fn is_at_end(&self, socket: u32) -> bool {
         let record = self.segment().socket(socket).unwrap();
@@ -248,6 +254,11 @@ impl App {
     /// Bytes that wait to be read.
     pub fn readable(&self, socket: u32) -> u64 {
         self.segment().socket(socket).unwrap().readable()
+    }
+
+    /// Bytes that may be written.
+    pub fn writable(&self, socket: u32) -> u64 {
+        self.segment().socket(socket).unwrap().writable().0
     }
 
     /// The accept ring's chunk of a listener; 0 if there is none.

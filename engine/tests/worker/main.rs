@@ -17,6 +17,7 @@ mod fast_open;
 mod floods;
 mod info;
 mod ipv6;
+mod link;
 mod listening;
 mod memory;
 mod path_mtu;

@@ -10,7 +10,7 @@ use engine::wire::protocol;
 const MTU: usize = 1000;
 
 /// The error about a frame that is too big, from the router to who sent it.
-fn too_big(frame: &[u8], mtu: u16) -> Vec<u8> {
+pub fn too_big(frame: &[u8], mtu: u16) -> Vec<u8> {
     let sender = TcpFrame::parse(frame).unwrap();
     let mut message = vec![3, 4, 0, 0, 0, 0];
     message.extend(mtu.to_be_bytes());
