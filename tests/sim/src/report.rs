@@ -95,7 +95,7 @@ fn losses(page: &mut String) {
          that of Padhye et al. with a timeout of 200 ms above the round trip, and in brackets that of\n\
          Mathis et al., which knows no timeouts; for CUBIC that of RFC 9438 section 5.1, or Mathis'\n\
          where that is more (and no timeouts either); BBR has no formula: it is to use what is left of\n\
-         the capacity up to a loss rate of 2 %.\n\n\
+         the capacity up to a loss rate of 2 %, and gives way beyond.\n\n\
          | loss | round trip | algorithm | measured | formula |\n|---:|---:|---|---:|---:|\n",
     );
     for p in [0.0001, 0.001, 0.01, 0.05] {
