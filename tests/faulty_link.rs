@@ -1,0 +1,150 @@
+//! Our stack against the kernel's over a TAP device on which frames are lost, reordered, doubled,
+//! damaged and delayed: whole streams arrive in both directions, whichever end connects.
+//!
+//! The injector's seed is fixed, so its dice fall the same way each time.
+
+use std::fs;
+use std::time::Duration;
+
+use testbed::servers::{self, PYTHON, Server};
+use testbed::{LIMIT, Testbed, data};
+
+/// Longer than a SYN or a segment that is lost again and again backs off for.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+const KB: usize = 1 << 10;
+const MB: usize = 1 << 20;
+
+/// A bed with our stack at either end of the wire, on which `faults` happen in both directions.
+fn faulty(mut bed: Testbed, faults: &str) -> Testbed {
+    // What a program leaves unsent may need several time-outs.
+    let options = ["--faults", faults, "--drain", "60s"];
+    bed.server = bed.server.with_options(&options);
+    bed.client = bed.client.with_options(&options);
+    bed
+}
+
+/// What the kernel counts when its peer or the wire is not perfect: damaged, missing, late and
+/// doubled segments that it got, and what it sent again or was told of.
+const SIGNS: [&str; 9] = [
+    "InCsumErrors",
+    "RetransSegs",
+    "TCPOFOQueue",
+    "TCPSACKReorder",
+    "TCPSackRecovery",
+    "TCPDSACKOldSent",
+    "TCPDSACKOfoSent",
+    "TCPDSACKRecv",
+    "TCPDSACKOfoRecv",
+];
+
+/// Checks that the kernel at the other end has met faults: without them this would test nothing.
+fn assert_the_kernel_noticed(bed: &Testbed) {
+    let tables = bed.client.namespace().run(|| {
+        ["snmp", "netstat"].map(|name| {
+            fs::read_to_string(format!("/proc/thread-self/net/{name}")).expect("the kernel's table")
+        })
+    });
+    // A line of names, then a line of as many values.
+    let lines: Vec<&str> = tables.iter().flat_map(|table| table.lines()).collect();
+    let counters = lines.chunks_exact(2).flat_map(|pair| {
+        let values = pair[1].split_whitespace();
+        pair[0].split_whitespace().zip(values)
+    });
+    let noticed = counters.filter(|(name, value)| SIGNS.contains(name) && *value != "0");
+    assert_ne!(noticed.count(), 0, "no fault has happened: {tables:?}");
+}
+
+fn end(bed: &Testbed, server: Server) {
+    server.into_program().stop(LIMIT);
+    bed.assert_nothing_left();
+    assert_the_kernel_noticed(bed);
+}
+
+/// A file from nginx arrives whole at curl, by IPv4 or by IPv6.
+fn download(bed: &Testbed, len: usize, by_ipv6: bool) {
+    let root = bed.path("site");
+    fs::create_dir(&root).expect("a directory for the site");
+    let len = len as u64;
+    let digest = data::write_noise(&root.join("file"), len, len).expect("a file of the site");
+    let server = servers::nginx_of_both_families(bed, &root);
+    let url = match by_ipv6 {
+        true => bed.url6(server.port, "file"),
+        false => bed.url(server.port, "file"),
+    };
+    let arguments = ["-sS", "--fail", &url];
+    let received = bed.client.digest_output("curl", &arguments, PATIENCE);
+    assert_eq!(received, (len, digest));
+    end(bed, server);
+}
+
+/// What a client sends, and leaves at once, arrives whole at a server, which compares SHA-256.
+fn upload(bed: &Testbed, len: usize) {
+    let server = servers::transfer(bed, "receive", len);
+    let script = servers::script(bed, "transfer.py");
+    let (host, port) = (bed.address.to_string(), server.port.to_string());
+    let len = len.to_string();
+    bed.client
+        .run(PYTHON, &[&script, "send", "connect", &host, &port, &len])
+        .expect_success("the sender");
+    server
+        .into_program()
+        .finish(PATIENCE)
+        .expect_success("the receiver");
+    bed.assert_nothing_left();
+    assert_the_kernel_noticed(bed);
+}
+
+/// For each set of faults a stream of so many bytes, in both directions with each kind of bed.
+macro_rules! transfers {
+    ($($faults:ident: $text:expr, $len:expr;)+) => {
+        $(mod $faults {
+            use super::*;
+
+            const FAULTS: &str = concat!($text, ",seed=1");
+
+            #[test]
+            fn the_stack_as_server_sends() {
+                download(&faulty(Testbed::server_on_tap(), FAULTS), $len, false);
+            }
+
+            #[test]
+            fn the_stack_as_server_receives() {
+                upload(&faulty(Testbed::server_on_tap(), FAULTS), $len);
+            }
+
+            #[test]
+            fn the_stack_as_client_receives() {
+                download(&faulty(Testbed::client_on_tap(), FAULTS), $len, false);
+            }
+
+            #[test]
+            fn the_stack_as_client_sends() {
+                upload(&faulty(Testbed::client_on_tap(), FAULTS), $len);
+            }
+        })+
+    };
+}
+
+transfers! {
+    loss_of_1_percent: "loss=1%", 16 * MB;
+    loss_of_5_percent: "loss=5%", 4 * MB;
+    loss_of_20_percent: "loss=20%", 100 * KB;
+    reordering: "reorder=5%", 16 * MB;
+    duplication: "dup=5%", 16 * MB;
+    corruption: "corrupt=1%", 8 * MB;
+    jitter: "delay=2ms,jitter=2ms", 8 * MB;
+    all_at_once: "loss=2%,reorder=2%,dup=2%,corrupt=0.5%,delay=1ms,jitter=1ms", 2 * MB;
+}
+
+const BY_IPV6: &str = "loss=2%,reorder=2%,dup=2%,delay=1ms,jitter=1ms,seed=1";
+
+#[test]
+fn the_stack_as_server_sends_by_ipv6() {
+    download(&faulty(Testbed::server_on_tap(), BY_IPV6), 2 * MB, true);
+}
+
+#[test]
+fn the_stack_as_client_receives_by_ipv6() {
+    download(&faulty(Testbed::client_on_tap(), BY_IPV6), 2 * MB, true);
+}
