@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod setup;
 mod shell;
+mod soak;
 mod suite;
 
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Runs the tests over faulty links with ever new seeds, until the time is up or one fails.
+    Soak(soak::Options),
     /// Measures the stack and the kernel side by side.
     Bench(bench::Options),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::provide(),
         Task::Demo => demo::run(),
         Task::Test { arguments } => suite::run_all(&arguments),
+        Task::Soak(options) => soak::run(&options),
         Task::Bench(options) => bench::run(&options),
     };
     match result {

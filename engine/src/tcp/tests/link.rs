@@ -292,17 +292,18 @@ fn run(seed: u64) {
     }
 }
 
-/// MTCP_TEST_SEED=n repeats one run, MTCP_TEST_RUNS=n makes that many.
+/// `MTCP_TEST_SEED=n` repeats one run, `MTCP_TEST_RUNS=n` makes that many, from `MTCP_TEST_FROM` on.
 fn seeds() -> std::ops::Range<u64> {
     let number = |name| {
         std::env::var(name)
             .ok()
             .map(|value| value.parse().expect(name))
     };
-    match number("MTCP_TEST_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("MTCP_TEST_RUNS").unwrap_or(3_000),
+    if let Some(seed) = number("MTCP_TEST_SEED") {
+        return seed..seed + 1;
     }
+    let from = number("MTCP_TEST_FROM").unwrap_or(0);
+    from..from + number("MTCP_TEST_RUNS").unwrap_or(3_000)
 }
 
 #[test]
