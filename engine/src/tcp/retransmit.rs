@@ -22,14 +22,12 @@ impl Tcb {
             return None;
         }
         let lost = self.sent.next_lost()?;
-        let room = self.congestion_room();
-        let room = if self.pipe() == 0 {
-            room.max(cut)
-        } else {
-            room
-        };
+        let first = lost.start == self.snd.una;
+        // What a timeout repeats waits for nothing (RFC 6298 section 5.4).
+        let unconditional = self.pipe() == 0 || (first && self.retries > 0);
+        let least = if unconditional { cut } else { 0 };
+        let room = self.congestion_room().max(least);
         let range = self.piece(lost, cut, room.min(max_payload))?;
-        let first = range.start == self.snd.una;
         let segment = self.retransmit(now, range, cut, options, false);
         if first && self.recovery.watch != Watch::Reordering {
             self.arm_retransmit(now);

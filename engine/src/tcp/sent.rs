@@ -507,7 +507,7 @@ impl Sent {
         self.edit(index, |record| {
             record.segments = segments;
             record.cut = cut;
-            record.resent = !probe;
+            record.resent = record.lost || !probe;
             record.ever_resent = true;
             record.stamp = stamp;
         });

@@ -244,6 +244,7 @@ impl Simulation {
         }
         for host in self.hosts.iter_mut().flatten() {
             host.events |= host.tcb.on_timer(self.now);
+            host.check_records();
         }
         true
     }

@@ -401,3 +401,49 @@ fn a_segment_too_big_for_the_path_is_repeated_in_smaller_ones() {
         .on_icmp_error(T0, forged, packets[0].segment().seq);
     assert_eq!(client.tcb.mss(), 512 - 12, "a forged one has a floor");
 }
+
+#[test]
+fn after_a_timeout_segments_leave_room_for_the_reports_beside_them() {
+    let cfg = TcpConfig {
+        timestamps: false,
+        ..TcpConfig::default()
+    };
+    let (mut client, _) = established(&cfg, &SocketOptions::default());
+    let mss = u64::from(client.tcb.mss());
+    client.write(20 * mss);
+    assert_eq!(client.poll(T0).len(), 10);
+    // Nothing arrives, and of what the peer sends, the first segment does not.
+    let hole = Crafted {
+        seq: client.tcb.irs.at(101),
+        ack: client.tcb.iss.at(1),
+        ..client.peer_segment()
+    };
+    let _ = client.receive(after(1), &hole.carrying(100, 100).packet());
+    client.poll(after(1));
+    for _ in 0..5 {
+        let at = expire_fully(&mut client);
+        let again = client.poll(at);
+        let first = again[0].segment();
+        assert_eq!(first.seq, client.tcb.iss.at(1), "it goes out each time");
+        assert_eq!(first.options.sack.as_slice().len(), 1);
+        assert_eq!(first.payload.len() as u64, mss - 12);
+        assert_eq!(again[0].gso_size, 0, "one segment");
+    }
+}
+
+#[test]
+fn a_timeout_repeats_the_first_segment_whatever_the_window() {
+    let (mut client, _) = pair(true);
+    let mss = client.tcb.send_mss();
+    client.write(10 * u64::from(mss));
+    let first = client.poll(T0)[0].segment().seq;
+    let at = expire_fully(&mut client);
+    // As if an algorithm with a window of its own counted all as in flight.
+    client.tcb.sent.forget_lost();
+    client.tcb.sent.lose_first(|_| {});
+    client.tcb.cc.get_mut().set_cwnd(mss);
+    assert!(client.tcb.pipe() > u64::from(mss));
+    let again = client.poll(at);
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].segment().seq, first);
+}

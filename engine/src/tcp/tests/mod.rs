@@ -162,6 +162,7 @@ impl Host {
             });
             assert!(packets.len() < 10_000, "endless transmission");
         }
+        self.check_records();
         packets
     }
 
@@ -196,6 +197,7 @@ impl Host {
         assert!(tcb.snd.nxt <= tcb.snd.end + 1);
         assert!(nxt <= tcb.rcv.nxt && edge <= tcb.rcv.edge);
         assert!(tcb.cwnd() >= 1 && tcb.mss() >= 1);
+        self.check_records();
         if tcb.snd.max_wnd > 0 {
             assert!(
                 tcb.cwnd() >= tcb.send_mss(),
@@ -204,6 +206,12 @@ impl Host {
                 tcb.send_mss()
             );
         }
+    }
+
+    /// What counts as in flight follows from the records of what was sent, which lack the SYN.
+    fn check_records(&self) {
+        let (una, nxt) = (self.tcb.snd.una.max(1), self.tcb.snd.nxt);
+        self.tcb.sent.check(una, nxt.max(una));
     }
 
     fn receive_all(&mut self, now: Instant, packets: &[Packet]) {
@@ -216,6 +224,7 @@ impl Host {
     fn expire(&mut self) -> Instant {
         let at = self.tcb.next_deadline().expect("a timer is armed");
         self.events |= self.tcb.on_timer(at);
+        self.check_records();
         at
     }
 

@@ -32,21 +32,35 @@ fn news() -> News {
     News::new(Instant::from_millis(1000), 0, None, 0)
 }
 
-/// Tallies as they are and as the records say; both have to agree.
-fn tallies(sent: &Sent) -> [Tally; 4] {
-    let mut fresh = Sent::default();
-    let mut at = sent.records.front().map_or(0, |first| first.start);
-    for record in &sent.records {
-        assert_eq!(record.start, at, "no gap");
-        assert!(record.end > record.start && record.segments > 0);
-        assert!(!record.sacked || !(record.lost || record.resent));
-        at = record.end;
-        fresh.count(record);
+impl Sent {
+    /// The records have no gap from `una` to `nxt`, and all that is counted can be counted again.
+    pub(in crate::tcp) fn check(&self, una: u64, nxt: u64) {
+        let mut fresh = Sent::default();
+        let mut at = una;
+        for record in &self.records {
+            assert_eq!(record.start, at, "no gap");
+            assert!(record.end > record.start && record.segments > 0);
+            assert!(!record.sacked || !(record.lost || record.resent));
+            assert!(!record.to_repair() || record.end > self.board().repair_from);
+            at = record.end;
+            fresh.count(record);
+        }
+        assert_eq!(at, nxt, "the records end where the flight does");
+        assert_eq!(self.tallies(), fresh.tallies());
+        assert_eq!(self.board().to_repair, fresh.board().to_repair);
     }
-    let tallies = |sent: &Sent| [sent.out, sent.sacked(), sent.lost(), sent.resent()];
-    assert_eq!(tallies(sent), tallies(&fresh));
-    assert_eq!(sent.board().to_repair, fresh.board().to_repair);
-    tallies(sent)
+
+    fn tallies(&self) -> [Tally; 4] {
+        [self.out, self.sacked(), self.lost(), self.resent()]
+    }
+}
+
+/// Tallies, which have to agree with what the records say.
+fn tallies(sent: &Sent) -> [Tally; 4] {
+    let position = |record: Option<&Record>, at: fn(&Record) -> u64| record.map_or(0, at);
+    let una = position(sent.records.front(), |first| first.start);
+    sent.check(una, position(sent.records.back(), |last| last.end));
+    sent.tallies()
 }
 
 fn lose_all(sent: &mut Sent) {
