@@ -273,7 +273,10 @@ impl Control {
                     || (config.loopback && v4.is_loopback())
             }
             IpAddr::V6(v6) => {
-                lock(&self.shared.addresses6).contains(&v6) || (config.loopback && v6.is_loopback())
+                let local = config.ipv6.as_ref().map_or(&[][..], |ipv6| &ipv6.local);
+                lock(&self.shared.addresses6).contains(&v6)
+                    || local.iter().any(|network| network.contains(v6))
+                    || (config.loopback && v6.is_loopback())
             }
         };
         if !ours && bits & option::FREEBIND == 0 {

@@ -146,6 +146,7 @@ fn ipv6_config(settings: &Settings) -> Option<Ipv6Config> {
         routes: gateway.into_iter().collect(),
         autoconf: settings.address6 == Address6::Auto,
         dad_probes: u8::from(fixed.is_none() || !alone),
+        ..Ipv6Config::default()
     })
 }
 

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use context::layout::Plan;
 use engine::Engine;
 use engine::net::Prefix;
+use engine::net::ipv6::Prefix6;
 use psio::offload::OffloadDevice;
 
 use crate::calls::Functions;
 use crate::flags::Flags;
 use crate::library::Library;
-use crate::wire::{Wire, WireDevice};
+use crate::wire::{PEER, Wire, WireDevice};
 use crate::{calls, flags, library};
 
 /// The stack under test. There is one for the process, as the preload library attaches to one.
@@ -86,6 +87,13 @@ impl Adapter {
         config
             .local
             .extend(Prefix::new(network.address(), network.prefix()));
+        if let Some(ipv6) = &mut config.ipv6 {
+            let networks = ipv6.addresses.iter();
+            ipv6.local
+                .extend(networks.filter_map(|(address, len)| Prefix6::new(*address, *len)));
+            ipv6.station = Some(PEER);
+            ipv6.dad_probes = 0;
+        }
         let plan = Plan {
             workers: 1,
             sockets: settings.max_sockets,

@@ -8,9 +8,7 @@ use config::{Loader, Origin, Settings};
 const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// Keys of mtcp-run that mean nothing here.
-const WITHOUT_EFFECT: [&str; 14] = [
-    "address6",
-    "gateway6",
+const WITHOUT_EFFECT: [&str; 12] = [
     "device",
     "queues",
     "host_address",

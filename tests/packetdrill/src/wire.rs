@@ -16,8 +16,8 @@ use psio::{Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, R
 
 /// The stack's station.
 const STACK: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-/// The station of everybody else: `[[arp]]` in defaults.toml.
-const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+/// The station of everybody else: also `[[arp]]` in defaults.toml.
+pub const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 const HEADER: usize = 14;
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];

@@ -59,6 +59,8 @@ struct Own {
 #[derive(Debug)]
 pub struct Addresses {
     list: Vec<Own>,
+    /// Networks all of whose addresses are ours.
+    networks: Vec<Prefix6>,
     /// Probes for each new address (DupAddrDetectTransmits); 0: addresses are taken as unique.
     probes: u8,
     /// Microseconds between probes (RetransTimer).
@@ -74,10 +76,17 @@ impl Addresses {
     pub fn new(probes: u8, interval: u64) -> Addresses {
         Addresses {
             list: Vec::new(),
+            networks: Vec::new(),
             probes,
             interval,
             version: 0,
         }
+    }
+
+    /// The same, with all addresses of some networks ours.
+    pub(super) fn with_networks(mut self, networks: &[Prefix6]) -> Addresses {
+        self.networks = networks.to_vec();
+        self
     }
 
     /// Adds an address, or gives it another lifetime if it is there. Probing starts at `start`
@@ -119,6 +128,7 @@ impl Addresses {
         self.list
             .iter()
             .any(|own| own.address == address && own.phase == Phase::Assigned)
+            || self.networks.iter().any(|ours| ours.contains(address))
     }
 
     /// Whether the address would be ours, were it known to be unique.

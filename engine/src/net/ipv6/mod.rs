@@ -36,6 +36,11 @@ pub struct Ipv6Config {
     pub autoconf: bool,
     /// Probes for each new address before it is used (DupAddrDetectTransmits); 0: none.
     pub dad_probes: u8,
+    /// Networks all of whose addresses are the stack's own, for tests that make up addresses.
+    pub local: Vec<Prefix6>,
+    /// The station of every neighbour, where there is but one: then nobody is solicited, and no
+    /// groups are reported.
+    pub station: Option<MacAddr>,
 }
 
 /// A packet to be sent, and the station or group that it goes to.
@@ -89,6 +94,7 @@ pub struct Host<T> {
     asked: bool,
     /// Whether this host speaks for itself, or another with the same addresses does.
     speaks: bool,
+    station: Option<MacAddr>,
 }
 
 impl<T> Host<T> {
@@ -107,7 +113,8 @@ impl<T> Host<T> {
         use crate::net::NetError;
         let mut host = Host {
             mac,
-            addresses: Addresses::new(config.dad_probes, neighbors.retransmit),
+            addresses: Addresses::new(config.dad_probes, neighbors.retransmit)
+                .with_networks(&config.local),
             routes: Routes::default(),
             solicitor: Solicitor::new(config.autoconf, now),
             neighbors: NeighborCache::new(neighbors),
@@ -115,7 +122,8 @@ impl<T> Host<T> {
             device_mtu: mtu,
             reported: (Vec::new(), 0),
             asked: false,
-            speaks,
+            speaks: speaks && config.station.is_none(),
+            station: config.station,
         };
         let link_local = Prefix6::LINK_LOCAL.with_identifier_of(mac);
         let start = now + autoconf::jitter(mac, config.dad_probes);
@@ -196,7 +204,10 @@ impl<T> Host<T> {
 
     /// The station of a neighbour; see [`NeighborCache::lookup`].
     pub fn lookup(&mut self, now: u64, neighbor: Ipv6Addr) -> Lookup {
-        self.neighbors.lookup(now, neighbor)
+        match self.station {
+            Some(station) => Lookup::Resolved(station),
+            None => self.neighbors.lookup(now, neighbor),
+        }
     }
 
     /// Holds what waits for a neighbour; see [`NeighborCache::hold`].

@@ -2,12 +2,12 @@
 //! calls nothing but its table.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::mem::{MaybeUninit, size_of};
-use std::net::Ipv4Addr;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
 
 use mtcp_packetdrill::interface::Interface;
 
-use crate::packets::{ACK, PEER, SYN, Segment};
+use crate::packets::{ACK, PEER, PEER6, SYN, Segment};
 
 /// packetdrill's default port.
 pub const PORT: u16 = 8080;
@@ -42,22 +42,19 @@ impl Driver {
 
     /// Makes a call of the table with its `userdata`.
     pub fn socket(&self) -> c_int {
-        // SAFETY: no pointers.
-        unsafe {
-            (self.0.socket)(
-                self.0.userdata,
-                libc::AF_INET,
-                libc::SOCK_STREAM,
-                libc::IPPROTO_TCP,
-            )
-        }
+        self.socket_of(libc::AF_INET)
     }
 
-    pub fn bind(&self, fd: c_int, address: Ipv4Addr) -> c_int {
-        let address = sockaddr(address, PORT);
-        let len = size_of::<libc::sockaddr_in>() as u32;
+    pub fn socket_of(&self, family: c_int) -> c_int {
+        let (kind, protocol) = (libc::SOCK_STREAM, libc::IPPROTO_TCP);
+        // SAFETY: no pointers.
+        unsafe { (self.0.socket)(self.0.userdata, family, kind, protocol) }
+    }
+
+    pub fn bind(&self, fd: c_int, address: IpAddr) -> c_int {
+        let name = sockaddr(address, PORT);
         // SAFETY: an address of that length.
-        unsafe { (self.0.bind)(self.0.userdata, fd, (&raw const address).cast(), len) }
+        unsafe { (self.0.bind)(self.0.userdata, fd, name.as_ptr().cast(), name.len() as u32) }
     }
 
     pub fn listen(&self, fd: c_int) -> c_int {
@@ -73,11 +70,10 @@ impl Driver {
         }
     }
 
-    pub fn connect(&self, fd: c_int) -> c_int {
-        let address = sockaddr(PEER.0, PEER.1);
-        let len = size_of::<libc::sockaddr_in>() as u32;
+    pub fn connect(&self, fd: c_int, to: (IpAddr, u16)) -> c_int {
+        let name = sockaddr(to.0, to.1);
         // SAFETY: an address of that length.
-        unsafe { (self.0.connect)(self.0.userdata, fd, (&raw const address).cast(), len) }
+        unsafe { (self.0.connect)(self.0.userdata, fd, name.as_ptr().cast(), name.len() as u32) }
     }
 
     pub fn write(&self, fd: c_int, bytes: &[u8]) -> isize {
@@ -144,8 +140,11 @@ impl Driver {
     }
 
     /// A socket that listens at `local`.
-    pub fn listening(&self, local: Ipv4Addr) -> c_int {
-        let fd = self.socket();
+    pub fn listening(&self, local: IpAddr) -> c_int {
+        let fd = match local {
+            IpAddr::V4(_) => self.socket(),
+            IpAddr::V6(_) => self.socket_of(libc::AF_INET6),
+        };
         assert!(fd >= 0);
         assert_eq!(self.bind(fd, local), 0);
         assert_eq!(self.listen(fd), 0);
@@ -153,7 +152,7 @@ impl Driver {
     }
 
     /// The peer connects; returns its next segment, empty.
-    pub fn handshake(&self, local: Ipv4Addr) -> Segment {
+    pub fn handshake(&self, local: IpAddr) -> Segment {
         let syn = from_peer(local);
         self.inject(&syn);
         let answer = self.segment();
@@ -171,9 +170,12 @@ impl Driver {
 }
 
 /// A SYN with a segment size of 1,000 bytes.
-pub fn from_peer(local: Ipv4Addr) -> Segment {
+pub fn from_peer(local: IpAddr) -> Segment {
     Segment {
-        from: PEER,
+        from: match local {
+            IpAddr::V4(_) => PEER,
+            IpAddr::V6(_) => PEER6,
+        },
         to: (local, PORT),
         flags: SYN,
         seq: PEER_ISN,
@@ -183,11 +185,16 @@ pub fn from_peer(local: Ipv4Addr) -> Segment {
     }
 }
 
-fn sockaddr(address: Ipv4Addr, port: u16) -> libc::sockaddr_in {
-    // SAFETY: zero is a valid sockaddr_in.
-    let mut name: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-    name.sin_family = libc::AF_INET as libc::sa_family_t;
-    name.sin_port = port.to_be();
-    name.sin_addr.s_addr = u32::from(address).to_be();
-    name
+/// An address as the kernel's `struct sockaddr_in` or `sockaddr_in6` has it.
+fn sockaddr(address: IpAddr, port: u16) -> Vec<u8> {
+    let (family, port) = match address {
+        IpAddr::V4(_) => (libc::AF_INET, port.to_be_bytes()),
+        IpAddr::V6(_) => (libc::AF_INET6, port.to_be_bytes()),
+    };
+    let mut name = (family as libc::sa_family_t).to_ne_bytes().to_vec();
+    name.extend(port);
+    match address {
+        IpAddr::V4(v4) => [&name[..], &v4.octets(), &[0; 8]].concat(),
+        IpAddr::V6(v6) => [&name[..], &[0; 4], &v6.octets(), &[0; 4]].concat(),
+    }
 }

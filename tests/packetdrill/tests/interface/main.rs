@@ -6,14 +6,16 @@ mod driver;
 mod packets;
 
 use std::ffi::c_int;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use driver::{Driver, PEER_ISN, PORT, from_peer};
-use packets::{ACK, FIN, PEER, PSH, RST, SYN, Segment};
+use packets::{ACK, FIN, PEER, PEER6, PSH, RST, SYN, Segment};
 
-const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1));
+/// Of the network from which packetdrill makes up its local address.
+const LOCAL6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd3d, 0xfa7b, 0xd17d, 0x1234, 0, 0, 0, 9));
 /// Bytes of the longest `struct tcp_info` that a packetdrill has.
 const TCP_INFO_ROOM: u32 = 280;
 const ESTABLISHED: u8 = 1;
@@ -126,7 +128,7 @@ fn a_connection_lives_and_dies() {
 #[test]
 fn a_thread_that_blocks_in_accept_is_asleep() {
     let driver = driver();
-    let local = Ipv4Addr::new(192, 168, 1, 1);
+    let local = IpAddr::from([192, 168, 1, 1]);
     let listener = driver.listening(local);
     let fd = blocking(|| driver.accept(listener), || drop(driver.handshake(local)));
     assert!(fd >= 0);
@@ -138,7 +140,7 @@ fn a_thread_that_blocks_in_accept_is_asleep() {
 fn a_thread_that_blocks_in_read_is_asleep() {
     let driver = driver();
     // packetdrill makes up an address of the network when it is not told one.
-    let local = Ipv4Addr::new(192, 168, 211, 77);
+    let local = IpAddr::from([192, 168, 211, 77]);
     let listener = driver.listening(local);
     let ack = driver.handshake(local);
     let fd = driver.accept(listener);
@@ -153,16 +155,14 @@ fn a_thread_that_blocks_in_read_is_asleep() {
     driver.close(listener);
 }
 
-#[test]
-fn a_connection_is_made_to_the_peer() {
-    let driver = driver();
-    let fd = driver.socket();
-    let call = || driver.connect(fd);
+/// Connects a socket to `peer`, which answers; nothing else may be on the wire.
+fn connects(driver: &Driver, fd: c_int, to: IpAddr, peer: (IpAddr, u16)) {
+    let call = || driver.connect(fd, (to, peer.1));
     let answer = || {
         let syn = driver.segment();
-        assert_eq!((syn.flags, syn.to), (SYN, PEER));
+        assert_eq!((syn.flags, syn.to), (SYN, peer));
         driver.inject(&Segment {
-            from: PEER,
+            from: peer,
             to: syn.from,
             flags: SYN | ACK,
             seq: PEER_ISN,
@@ -178,10 +178,47 @@ fn a_connection_is_made_to_the_peer() {
 }
 
 #[test]
+fn a_connection_is_made_to_the_peer() {
+    let driver = driver();
+    connects(&driver, driver.socket(), PEER.0, PEER);
+}
+
+#[test]
+fn a_connection_is_made_over_ipv6_and_nobody_is_solicited() {
+    let driver = driver();
+    connects(&driver, driver.socket_of(libc::AF_INET6), PEER6.0, PEER6);
+}
+
+#[test]
+fn a_mapped_address_makes_a_connection_over_ipv4() {
+    let driver = driver();
+    let IpAddr::V4(peer) = PEER.0 else {
+        panic!("the peer has an IPv4 address");
+    };
+    let mapped = IpAddr::V6(peer.to_ipv6_mapped());
+    connects(&driver, driver.socket_of(libc::AF_INET6), mapped, PEER);
+}
+
+#[test]
+fn a_listener_at_any_ipv6_address_of_the_network_takes_connections() {
+    let driver = driver();
+    let listener = driver.listening(LOCAL6);
+    let ack = driver.handshake(LOCAL6);
+    let fd = driver.accept(listener);
+    driver.inject(&Segment {
+        flags: ACK | PSH,
+        payload: b"over IPv6".to_vec(),
+        ..ack
+    });
+    assert_eq!(driver.segment().ack, PEER_ISN + 10);
+    assert_eq!(driver.read(fd, 100), b"over IPv6");
+}
+
+#[test]
 fn errors_come_back_in_errno() {
     let driver = driver();
     let fd = driver.socket();
-    assert_eq!(driver.bind(fd, Ipv4Addr::new(10, 0, 0, 1)), -1);
+    assert_eq!(driver.bind(fd, Ipv4Addr::new(10, 0, 0, 1).into()), -1);
     let errno = std::io::Error::last_os_error().raw_os_error();
     assert_eq!(errno, Some(libc::EADDRNOTAVAIL));
     driver.close(fd);
@@ -200,7 +237,7 @@ fn a_packet_that_does_not_come_is_reported_as_none() {
 #[test]
 fn bytes_move_from_the_socket_through_a_pipe() {
     let driver = driver();
-    let local = Ipv4Addr::new(192, 168, 2, 1);
+    let local = IpAddr::from([192, 168, 2, 1]);
     let listener = driver.listening(local);
     let ack = driver.handshake(local);
     let fd = driver.accept(listener);
@@ -234,7 +271,7 @@ fn bytes_move_from_the_socket_through_a_pipe() {
 #[test]
 fn a_file_goes_out_by_the_main_programs_sendfile() {
     let driver = driver();
-    let local = Ipv4Addr::new(192, 168, 4, 1);
+    let local = IpAddr::from([192, 168, 4, 1]);
     let listener = driver.listening(local);
     driver.handshake(local);
     let fd = driver.accept(listener);
@@ -251,7 +288,7 @@ fn a_file_goes_out_by_the_main_programs_sendfile() {
 #[test]
 fn epoll_tells_of_data() {
     let driver = driver();
-    let local = Ipv4Addr::new(192, 168, 3, 1);
+    let local = IpAddr::from([192, 168, 3, 1]);
     let listener = driver.listening(local);
     let ack = driver.handshake(local);
     let fd = driver.accept(listener);

@@ -50,8 +50,7 @@ pub fn configure(setup: &mut Setup, addresses: Addresses) -> Result<(), String> 
                     prefix: Prefix6::new(Ipv6Addr::UNSPECIFIED, 0).ok_or("no prefix")?,
                     gateway: Some(ROUTER6),
                 }],
-                autoconf: false,
-                dad_probes: 0,
+                ..Ipv6Config::default()
             });
             Ipv4Addr::new(192, 168, 0, 1)
         }
