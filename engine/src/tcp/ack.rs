@@ -132,6 +132,11 @@ impl AckPolicy {
         }
     }
 
+    /// The application is about to answer.
+    pub(super) fn expect_answer(&mut self) {
+        self.interactive = true;
+    }
+
     /// The delay ran out: no answer came that the ACK could have ridden on.
     pub(super) fn on_delay_over(&mut self) {
         self.due = true;

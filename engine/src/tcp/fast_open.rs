@@ -233,7 +233,7 @@ impl Tcb {
         }));
         // Our SYN counts as acknowledged where data is concerned; the handshake has its own timer.
         self.snd.una = 1;
-        self.rcv.advertise_in_syn();
+        self.rcv.advertise_in_syn(self.first_segment());
         let data = Segment {
             seq: syn.seq + 1,
             flags: Flags::ACK,

@@ -28,7 +28,12 @@ impl Tcb {
     /// becomes the error of a connection that times out (RFC 5927 section 5.2, RFC 5461).
     pub fn on_icmp_error(&mut self, now: Instant, kind: IcmpError, seq: SeqNum) -> Events {
         let quoted = seq.position(self.iss, self.snd.nxt);
-        if !quoted.is_some_and(|at| self.snd.una <= at && at < self.snd.nxt) {
+        // The SYN of a connection that was opened early does not count as outstanding otherwise.
+        let first = match self.is_open_early() {
+            true => 0,
+            false => self.snd.una,
+        };
+        if !quoted.is_some_and(|at| first <= at && at < self.snd.nxt) {
             return Events::NONE;
         }
         let connecting = matches!(self.state, State::SynSent | State::SynReceived);

@@ -360,9 +360,14 @@ impl Tcb {
         // As Linux: what came twice is of no interest any more.
         self.duplicate = None;
         if self.state == State::Established {
-            // The application's own FIN often follows at once.
+            // The application's own FIN often follows: as Linux, the ACK waits for it.
             self.state = State::CloseWait;
-            self.acknowledge_soon(now);
+            self.ack.expect_answer();
+            if self.set.quickack {
+                self.ack.due = true;
+            } else if !self.ack.due {
+                self.timers.delayed_ack = now + self.set.delayed_ack.get();
+            }
             return Events::PEER_CLOSED | Events::SEND;
         }
         self.ack.due = true;

@@ -75,9 +75,7 @@ impl Tcb {
             ..Options::default()
         };
         self.urgent = None;
-        let mut reset = self.segment(self.snd.nxt, Flags::RST | Flags::ACK, options);
-        reset.window = 0;
-        Some(reset)
+        Some(self.segment(self.snd.nxt, Flags::RST | Flags::ACK, options))
     }
 
     fn next_syn(&mut self, now: Instant) -> Option<Outgoing> {
@@ -92,7 +90,7 @@ impl Tcb {
             Flags::SYN
         };
         let options = self.syn_options(now);
-        let window = self.rcv.advertise_in_syn();
+        let window = self.rcv.advertise_in_syn(self.first_segment());
         let data = self.data_in_syn();
         if self.timers.retransmit == Instant::NEVER {
             self.sent_at = now;
@@ -116,6 +114,13 @@ impl Tcb {
             payload: 0..u64::from(data),
             mss: self.mss,
         })
+    }
+
+    /// Payload of the peer's full segments, as far as a SYN can know.
+    pub(super) fn first_segment(&self) -> u32 {
+        let stamped = self.ts.on && self.state == State::SynReceived;
+        let stamps = if stamped { TIMESTAMPS_LEN as u32 } else { 0 };
+        u32::from(self.set.own_mss).saturating_sub(stamps).max(1)
     }
 
     fn next_segment(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {

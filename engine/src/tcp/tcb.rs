@@ -26,7 +26,7 @@ use super::timestamps::Timestamps;
 use super::undo::Undo;
 use super::urgent::Urgent;
 use super::usage::WindowUsage;
-use super::window::{RecvSpace, SendSpace};
+use super::window::{RecvSpace, SendSpace, WindowScale};
 
 /// Connection states (RFC 9293 section 3.3.2); LISTEN has no control block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -205,8 +205,12 @@ impl Tcb {
         let set = Settings::new(cfg, opts);
         let buffer = opts.recv_buffer.unwrap_or(cfg.recv_buffer);
         let first = u32::from(set.own_mss) * u32::from(set.initial_window);
-        let (max, scaling) = (cfg.recv_buffer_max, cfg.window_scaling);
-        let mut rcv = RecvSpace::new(now, buffer, max, scaling, first);
+        let mut rcv = RecvSpace::new(now, buffer, cfg.recv_buffer_max, first);
+        if cfg.window_scaling {
+            let most = opts.recv_buffer.unwrap_or(cfg.recv_buffer_max).max(buffer);
+            let clamp = opts.window_clamp.unwrap_or(u32::MAX);
+            rcv.scale = WindowScale::for_buffer(most.min(clamp));
+        }
         rcv.set_buffer(opts.recv_buffer, cfg.recv_buffer_max, opts.window_clamp);
         let mut tcb = Tcb {
             state: State::Closed,

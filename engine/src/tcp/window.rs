@@ -130,28 +130,16 @@ pub(super) struct RecvSpace {
 
 impl RecvSpace {
     /// `first` bytes are what a sender may begin with, and no reason to grow.
-    pub(super) fn new(
-        now: Instant,
-        buffer: u32,
-        buffer_max: u32,
-        scaling: bool,
-        first: u32,
-    ) -> Self {
-        let buffer_max = buffer_max.max(buffer);
-        let scale = if scaling {
-            WindowScale::for_buffer(buffer_max)
-        } else {
-            WindowScale(0)
-        };
+    pub(super) fn new(now: Instant, buffer: u32, buffer_max: u32, first: u32) -> Self {
         RecvSpace {
             nxt: 0,
             edge: 0,
             read: 1,
             fin: NO_FIN,
             buffer,
-            buffer_max,
+            buffer_max: buffer_max.max(buffer),
             clamp: u32::MAX,
-            scale,
+            scale: WindowScale::default(),
             scarce: None,
             rate: ReadRate::new(now, 1, first.min(buffer)),
         }
@@ -189,17 +177,20 @@ impl RecvSpace {
         (self.read + u64::from(bytes)).min(self.nxt + u64::from(self.scale.largest()))
     }
 
-    /// The window field of a SYN, which is never scaled. A multiple of what the field will count in
-    /// later, so that the first duplicate ACKs do not look like window updates.
-    pub(super) fn advertise_in_syn(&mut self) -> u16 {
+    /// The window field of a SYN, which is never scaled: whole segments of `mss` bytes, as Linux has
+    /// it.
+    pub(super) fn advertise_in_syn(&mut self, mss: u32) -> u16 {
         // What came with the peer's SYN (RFC 7413).
         let held = self.nxt.saturating_sub(self.read);
         let offered = self.scarce.map_or(u32::MAX, NonZeroU32::get);
         let bytes = self.buffer.min(self.clamp).min(offered);
         let room = u64::from(bytes).saturating_sub(held);
-        let bytes = u16::try_from(room).unwrap_or(u16::MAX);
-        let rest = bytes & ((1 << self.scale.0) - 1);
-        let field = if rest < bytes { bytes - rest } else { bytes };
+        let rest = if room > u64::from(mss) {
+            room % u64::from(mss)
+        } else {
+            0
+        };
+        let field = u16::try_from(room - rest).unwrap_or(u16::MAX);
         self.edge = self.edge.max(self.nxt.max(1) + u64::from(field));
         field
     }
@@ -283,9 +274,10 @@ mod tests {
     const MSS: u32 = 1000;
 
     fn space(buffer: u32, max: u32) -> RecvSpace {
-        let mut rcv = RecvSpace::new(Instant::ZERO, buffer, max, true, 10 * MSS);
+        let mut rcv = RecvSpace::new(Instant::ZERO, buffer, max, 10 * MSS);
+        rcv.scale = WindowScale::for_buffer(max);
         rcv.nxt = 1;
-        rcv.advertise_in_syn();
+        rcv.advertise_in_syn(MSS);
         rcv
     }
 

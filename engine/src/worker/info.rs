@@ -2,8 +2,9 @@
 
 use super::Stack;
 use super::commands::state_number;
+use super::connection::Connection;
 use super::slots::Role;
-use crate::tcp::{Duration, Info};
+use crate::tcp::{Duration, Info, Instant};
 use context::socket::{Socket, state};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -192,6 +193,15 @@ fn pacing_rate(info: &Info) -> u64 {
     u64::from(info.cwnd) * percent * 10_000 / rtt.as_micros()
 }
 
+/// The struct of a connection that a socket's record shows.
+pub fn of_record(c: &Connection, record: &Socket, now: Instant) -> Vec<u64> {
+    let outside = Outside {
+        headers: if c.flow.local.v4().is_some() { 40 } else { 60 },
+        pacing_limit: !record.options.pacing_limit.load(Relaxed),
+    };
+    of_connection(&c.tcb.info(now), outside)
+}
+
 impl Stack {
     /// `TCP_INFO` of a socket: of its connection, or of the listener that it is. A socket that is
     /// neither has none, which an empty answer says.
@@ -202,15 +212,11 @@ impl Stack {
             return Vec::new();
         };
         if let Some(c) = connection.and_then(|id| self.connections.get(id)) {
-            let outside = Outside {
-                headers: if c.flow.local.v4().is_some() { 40 } else { 60 },
-                pacing_limit: !record.options.pacing_limit.load(Relaxed),
-            };
-            return of_connection(&c.tcb.info(now), outside);
+            return of_record(c, record, now);
         }
         let backlog = match self.slots.get(socket).map(|slot| &slot.role) {
             Some(Role::Listener(listener)) => listener.backlog.load(Relaxed),
-            _ => return Vec::new(),
+            _ => return self.last_info(socket),
         };
         of_listener(self.waiting(record), backlog, record)
     }
@@ -243,7 +249,7 @@ fn of_listener(waiting: u32, backlog: u32, record: &Socket) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp::{Instant, SeqNum, SocketOptions, Tcb, TcpConfig};
+    use crate::tcp::{SeqNum, SocketOptions, Tcb, TcpConfig};
 
     /// Places in the struct, counted by hand from `linux/tcp.h`.
     fn at(words: &[u64], offset: usize, len: usize) -> u64 {

@@ -2,6 +2,7 @@
 
 use super::Stack;
 use super::commands::state_number;
+use super::info;
 use super::slots::Role;
 use crate::shared::{NO_PROCESS, lock};
 use crate::stats::Counter;
@@ -25,6 +26,8 @@ pub struct Remains {
     send: SendChain,
     /// Whether it was established at some time.
     was_connected: bool,
+    /// What TCP_INFO goes on to tell.
+    info: Vec<u64>,
 }
 
 impl Stack {
@@ -349,6 +352,10 @@ impl Stack {
             let reset = connection.tcb.error() == Some(Error::Reset);
             self.settle_early(listener, reset);
         }
+        let info = match connection.socket.and_then(|s| shared.segment.socket(s)) {
+            Some(record) => info::of_record(&connection, record, self.now),
+            None => Vec::new(),
+        };
         let Connection {
             mut recv,
             mut send,
@@ -369,6 +376,7 @@ impl Stack {
                 recv,
                 send,
                 was_connected: connection.was_connected,
+                info,
             };
             self.remains.insert(socket, remains);
             if let Some(slot) = self.slots.get(socket) {
@@ -391,6 +399,12 @@ impl Stack {
                 || !r.send.is_empty()
                 || self.shared.segment.socket(socket).is_some_and(written)
         })
+    }
+
+    /// TCP_INFO of a socket's last connection, as it was at the end.
+    pub fn last_info(&self, socket: u32) -> Vec<u64> {
+        let remains = self.remains.get(&socket);
+        remains.map_or(Vec::new(), |remains| remains.info.clone())
     }
 
     /// Gives back what is left of a socket's last connection.

@@ -11,6 +11,9 @@ use engine::shared::Message;
 use engine::stats::Counter;
 use engine::tcp::Flags;
 
+/// Time in which the peer's stack acknowledges a FIN in any case, in microseconds.
+const DELAYED_ACK: u64 = 60_000;
+
 fn talking() -> (Bed, Bed, Conversation) {
     let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
     let talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
@@ -88,6 +91,7 @@ fn a_half_closed_connection_still_receives() {
     let (mut a, mut b, mut talk) = talking();
     talk.client.app.shutdown_write(talk.client.socket);
     exchange(&mut a, &mut b, |_, _| true);
+    pass_together(&mut a, &mut b, DELAYED_ACK);
     assert_eq!(talk.client.app.state(talk.client.socket), state::FIN_WAIT2);
     assert!(talk.server.app.is_at_end(talk.server.socket));
     talk.server.app.send(talk.server.socket, b"still here");
@@ -266,6 +270,7 @@ fn a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time() {
     let (mut a, mut b, mut talk) = talking();
     talk.client.app.close(talk.client.socket);
     exchange(&mut a, &mut b, |_, _| true);
+    pass_together(&mut a, &mut b, DELAYED_ACK);
     assert_eq!(a.count(Counter::time_wait), 1, "FIN-WAIT-2");
     // The peer goes on sending, for nobody.
     talk.server.app.send(talk.server.socket, b"hello?");

@@ -63,7 +63,7 @@ fn both_ends_tell_of_the_same_transfer() {
 }
 
 #[test]
-fn a_listener_tells_of_its_queue_and_a_dead_connection_of_nothing() {
+fn a_listener_tells_of_its_queue_and_a_dead_connection_of_its_end() {
     let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     let other = talk.client.app.socket().unwrap();
@@ -75,5 +75,6 @@ fn a_listener_tells_of_its_queue_and_a_dead_connection_of_nothing() {
     talk.server.app.reset(talk.server.socket);
     exchange(&mut a, &mut b, |_, _| true);
     let info = Info::of(&mut a, &mut talk.client.app, talk.client.socket);
-    assert!(info.0.iter().all(|byte| *byte == 0));
+    assert_eq!(u32::from(info.0[0]), state::CLOSE);
+    assert_eq!(info.u32(16), 1448, "tcpi_snd_mss, as it was");
 }

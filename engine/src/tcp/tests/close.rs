@@ -91,6 +91,13 @@ fn fin_wait_2_ends_after_its_timeout_once_nobody_reads() {
     let (mut client, mut server) = pair();
     client.tcb.shutdown_write(T0);
     settle(T0, &mut client, &mut server);
+    assert_eq!(
+        server.tcb.next_deadline(),
+        Some(after(40)),
+        "its own FIN may follow"
+    );
+    server.expire();
+    settle(after(40), &mut client, &mut server);
     client.tcb.close(after(1000));
     assert_eq!(client.tcb.next_deadline(), Some(after(61_000)));
     client.expire();
