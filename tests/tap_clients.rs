@@ -18,3 +18,8 @@ fn short_connections_all_succeed() {
 fn data_unsent_at_exit_still_arrives() {
     scenarios::data_unsent_at_exit_still_arrives(&Testbed::client_on_tap());
 }
+
+#[test]
+fn the_second_fast_open_carries_its_data_in_the_syn() {
+    scenarios::the_second_fast_open_carries_its_data_in_the_syn(&Testbed::client_on_tap());
+}

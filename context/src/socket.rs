@@ -79,7 +79,14 @@ pub mod flag {
     /// `MSG_OOB` was used for sending: the engine reads [`Urgent::sent`](super::Urgent::sent) with
     /// `tx_tail`.
     pub const URGENT: u32 = 1 << 12;
+    /// `connect(2)` has put the `Connect` off until there is data for the SYN; with `CONNECTING` and
+    /// `FASTOPEN`.
+    pub const DEFERRED: u32 = 1 << 13;
 }
+
+/// Bytes that may be written before `Connect`, while the engine has set no limit: more than the SYN
+/// can carry on links of any usual MTU.
+const EARLY_LIMIT: u64 = 16_384;
 
 /// Words that only the engine writes.
 #[repr(C, align(64))]
@@ -487,8 +494,24 @@ impl Socket {
     /// Bytes that can be written now, and the limit.
     #[inline]
     pub fn writable(&self) -> (u64, u64) {
-        let limit = u64::from(self.engine.tx_limit.load(Ordering::Relaxed));
+        let limit = match self.engine.tx_limit.load(Ordering::Relaxed) {
+            0 if self.app.flags.load(Ordering::Relaxed) & flag::FASTOPEN != 0 => EARLY_LIMIT,
+            limit => limit.into(),
+        };
         (limit.saturating_sub(self.unacked()), limit)
+    }
+
+    /// Application: whether a `Connect` was put off, which the caller is to send now. Only one caller
+    /// is told so.
+    #[inline]
+    pub fn take_deferred(&self) -> bool {
+        let flags = &self.app.flags;
+        if flags.load(Ordering::SeqCst) & flag::DEFERRED == 0 {
+            return false;
+        }
+        // From here on, options that change are told to the engine; it reads them at `Connect`.
+        flags.fetch_or(flag::KNOWN, Ordering::SeqCst);
+        flags.fetch_and(!flag::DEFERRED, Ordering::SeqCst) & flag::DEFERRED != 0
     }
 
     /// Bytes written that the peer has not acknowledged (`SIOCOUTQ`).

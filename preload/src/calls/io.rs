@@ -3,10 +3,11 @@
 use crate::descriptor::{Behind, behind};
 use crate::errno::{Errno, Result, ret};
 use crate::interpose::run;
+use crate::real;
 use crate::socket::buffers::Buffers;
 use crate::socket::recv::{self as receiving, receive};
 use crate::socket::send::{self as sending};
-use crate::socket::{SocketRef, message};
+use crate::socket::{SocketRef, fast_open, message, names};
 use crate::trace::{self, Line};
 use libc::{
     c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t,
@@ -343,15 +344,16 @@ crate::interpose! {
         })
     }
 
-    /// Sends, with DONTWAIT, NOSIGNAL, MORE and OOB.
+    /// Sends, with DONTWAIT, NOSIGNAL, MORE, OOB and FASTOPEN.
     fn send(fd: c_int, from: *const c_void, len: size_t, flags: c_int) -> ssize_t {
         let show = |line: &mut Line, _| {
             show_write(line, from, len);
             line.message_flags(flags);
         };
         trace::call("send", fd, show, || {
+            let to = (std::ptr::null(), 0);
             // SAFETY: the caller's buffer.
-            over(fd, |socket| unsafe { write_one(socket, from, len, flags) }, || unsafe {
+            over(fd, |socket| unsafe { send_one(fd, socket, (from, len), flags, to) }, || unsafe {
                 send::real()(fd, from, len, flags)
             })
         })
@@ -363,7 +365,7 @@ crate::interpose! {
         unsafe { send(fd, from, len, flags) }
     }
 
-    /// As `send`; a connected stream ignores the address.
+    /// As `send`; a stream ignores the address, except with `MSG_FASTOPEN`.
     fn sendto(
         fd: c_int,
         from: *const c_void,
@@ -378,14 +380,15 @@ crate::interpose! {
             line.address(address, address_len as usize).arg(address_len);
         };
         trace::call("sendto", fd, show, || {
-            // SAFETY: the caller's buffer.
-            over(fd, |socket| unsafe { write_one(socket, from, len, flags) }, || unsafe {
+            let to = (address, address_len);
+            // SAFETY: the caller's buffer and address.
+            over(fd, |socket| unsafe { send_one(fd, socket, (from, len), flags, to) }, || unsafe {
                 sendto::real()(fd, from, len, flags, address, address_len)
             })
         })
     }
 
-    /// As `send` of several buffers; a connected stream ignores the address.
+    /// As `send` of several buffers; a stream ignores the address, except with `MSG_FASTOPEN`.
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
         let show = |line: &mut Line, _| {
             show_message(line, isize::MAX as i64, message);
@@ -395,7 +398,7 @@ crate::interpose! {
             over(
                 fd,
                 // SAFETY: the caller's message.
-                |socket| unsafe { message::send(socket, message, flags).map(signed) },
+                |socket| unsafe { message::send(fd, socket, message, flags).map(signed) },
                 // SAFETY: as above.
                 || unsafe { sendmsg::real()(fd, message, flags) },
             )
@@ -411,7 +414,7 @@ crate::interpose! {
             over(
                 fd,
                 // SAFETY: the caller's messages.
-                |socket| unsafe { message::send_many(socket, messages, count, flags) },
+                |socket| unsafe { message::send_many(fd, socket, messages, count, flags) },
                 // SAFETY: as above.
                 || unsafe { sendmmsg::real()(fd, messages, count, flags) },
             )
@@ -494,6 +497,32 @@ unsafe fn write_one(
     // SAFETY: the caller's promise.
     let mut buffers = unsafe { Buffers::one(from, len) }?;
     sending::send(socket, &mut buffers, flags).map(signed)
+}
+
+/// # Safety
+/// As sendto(2).
+unsafe fn send_one(
+    fd: c_int,
+    socket: SocketRef,
+    (from, len): (*const c_void, size_t),
+    flags: c_int,
+    to: (*const sockaddr, socklen_t),
+) -> Result<ssize_t> {
+    if flags & libc::MSG_FASTOPEN == 0 {
+        // SAFETY: the caller's promise.
+        return unsafe { write_one(socket, from, len, flags) };
+    }
+    // SAFETY: the caller's promise.
+    let address = unsafe { names::read_some(to.0, to.1, socket.is_inet6()) }?;
+    // SAFETY: as above.
+    let mut buffers = unsafe { Buffers::one(from, len) }?;
+    let kernel = || {
+        let (at, size) = (to.0 as usize, to.1 as usize);
+        let args = [fd as usize, from as usize, len, flags as usize, at, size];
+        // SAFETY: the caller's arguments, as they are.
+        unsafe { real::syscall(libc::SYS_sendto, args) }
+    };
+    fast_open::send(fd, socket, address, &mut buffers, flags, kernel).map(signed)
 }
 
 /// # Safety

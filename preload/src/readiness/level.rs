@@ -75,6 +75,10 @@ pub fn level(segment: &Segment, socket: &Socket, interest: u32) -> u32 {
     let write_shut = word & state::TX_SHUT != 0 || flags & flag::SHUT_WR != 0;
 
     let mut level = 0;
+    if connecting && flags & flag::DEFERRED != 0 {
+        // The data that is written makes the SYN.
+        level |= WRITABLE;
+    }
     if (tcp == state::CLOSE && !connecting) || (read_shut && write_shut) {
         level |= bit::HUP;
     }

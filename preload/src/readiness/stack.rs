@@ -1,11 +1,12 @@
 //! What readiness needs of this process's attachment to the engine.
 
+use super::level::bit;
 use super::poll::PollSets;
 use crate::errno::Result;
 use crate::process::{self, Process};
 use crate::{real, thread};
 use context::Segment;
-use context::command::Command;
+use context::command::{Command, Op};
 use context::control::Request;
 use context::socket::Socket;
 use std::os::fd::RawFd;
@@ -26,6 +27,19 @@ impl SocketId {
         segment.socket(self.index).filter(|socket| {
             socket.engine.generation.load(Ordering::Acquire) as u16 == self.generation
         })
+    }
+}
+
+/// A wait that no room to write can end sends the SYN that was put off until there is data for it
+/// (`TCP_FASTOPEN_CONNECT`).
+pub fn launch(stack: &dyn Stack, id: SocketId, record: &Socket, interest: u32) {
+    if interest & bit::WRITE == 0 && record.take_deferred() {
+        stack.command(Command {
+            op: Op::Connect,
+            socket: id.index,
+            generation: id.generation,
+            arg: 0,
+        });
     }
 }
 

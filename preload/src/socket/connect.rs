@@ -62,14 +62,42 @@ pub fn connect(fd: RawFd, socket: SocketRef, address: Address) -> Result<Outcome
             return Ok(Outcome::Connected);
         }
     };
+    if socket.flags() & flag::DEFERRED != 0 {
+        return Err(Errno(libc::EISCONN));
+    }
+    let how = How {
+        early: socket.record().options.bits.load(Ordering::Relaxed) & option::FASTOPEN_CONNECT != 0,
+        nonblocking: socket.is_nonblocking(0),
+    };
+    advance(fd, socket, Some(to), how)
+}
+
+/// How a connection is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    /// The SYN is put off until there is data for it.
+    pub early: bool,
+    /// The call does not wait.
+    pub nonblocking: bool,
+}
+
+/// What connect(2) does, by where the attempt stands; without an address where one is needed,
+/// `EINVAL`.
+pub(super) fn advance(
+    fd: RawFd,
+    socket: SocketRef,
+    to: Option<SocketAddr>,
+    how: How,
+) -> Result<Outcome> {
     if socket.is_listening() {
         return Err(Errno(libc::EISCONN));
     }
+    let begin = |socket| begin(fd, socket, to.ok_or(Errno(libc::EINVAL))?, how);
     let is_reported = socket.flags() & flag::CONNECTING == 0;
     match attempt(socket) {
-        Attempt::None => begin(fd, socket, to),
-        Attempt::UnderWay if socket.is_nonblocking(0) => would_block(libc::EALREADY),
-        Attempt::UnderWay => finish(socket),
+        Attempt::None => begin(socket),
+        Attempt::UnderWay if how.nonblocking => would_block(libc::EALREADY),
+        Attempt::UnderWay => finish(socket).map(|()| Outcome::Connected),
         Attempt::Established if is_reported => Err(Errno(libc::EISCONN)),
         Attempt::Established => {
             report(socket);
@@ -79,12 +107,12 @@ pub fn connect(fd: RawFd, socket: SocketRef, address: Address) -> Result<Outcome
         // The attempt is over and the program knows: this is a new one.
         Attempt::Failed => {
             let socket = demote::renew(fd, socket, false)?;
-            begin(fd, socket, to)
+            begin(socket)
         }
     }
 }
 
-fn begin(fd: RawFd, socket: SocketRef, to: SocketAddr) -> Result<Outcome> {
+fn begin(fd: RawFd, socket: SocketRef, to: SocketAddr, how: How) -> Result<Outcome> {
     let (decision, reason) = listen::decide(socket, Role::Connect, to);
     trace::policy(fd, Role::Connect, to, decision, reason);
     let is_both = socket.flags() & flag::BOTH != 0;
@@ -117,16 +145,21 @@ fn begin(fd: RawFd, socket: SocketRef, to: SocketAddr) -> Result<Outcome> {
     let record = socket.record();
     record.names.request(SocketAddr::new(ip, to.port()));
     let flags = &record.app.flags;
+    if how.early {
+        let deferred = flag::CONNECTING | flag::FASTOPEN | flag::DEFERRED;
+        flags.fetch_or(deferred, Ordering::SeqCst);
+        return Ok(Outcome::Connected);
+    }
     flags.fetch_or(flag::KNOWN | flag::CONNECTING, Ordering::SeqCst);
     socket.tell(Op::Connect, 0)?;
-    if socket.is_nonblocking(0) {
+    if how.nonblocking {
         return would_block(libc::EINPROGRESS);
     }
-    finish(socket)
+    finish(socket).map(|()| Outcome::Connected)
 }
 
 /// Waits until the attempt has an end.
-fn finish(socket: SocketRef) -> Result<Outcome> {
+pub(super) fn finish(socket: SocketRef) -> Result<()> {
     let timeout = socket.record().options.send_timeout.load(Ordering::Relaxed);
     let timeout = (timeout > 0).then(|| Duration::from_micros(timeout));
     let end = || match attempt(socket) {
@@ -137,7 +170,7 @@ fn finish(socket: SocketRef) -> Result<Outcome> {
         None => Err(Errno(libc::EINPROGRESS)),
         Some(Attempt::Established) => {
             report(socket);
-            Ok(Outcome::Connected)
+            Ok(())
         }
         Some(_) => Err(failure(socket)),
     }
@@ -172,6 +205,13 @@ fn disconnect(fd: RawFd, socket: SocketRef) -> Result<()> {
 pub fn shutdown(fd: RawFd, socket: SocketRef, how: c_int) -> Result<()> {
     if !matches!(how, libc::SHUT_RD | libc::SHUT_WR | libc::SHUT_RDWR) {
         return Err(Errno(libc::EINVAL));
+    }
+    if socket.record().take_deferred() {
+        // As Linux in SYN-SENT: the attempt is given up.
+        let attempt = flag::CONNECTING | flag::FASTOPEN | flag::KNOWN;
+        let flags = &socket.record().app.flags;
+        flags.fetch_and(!attempt, Ordering::SeqCst);
+        return Ok(());
     }
     if matches!(attempt(socket), Attempt::None | Attempt::Failed) {
         return Err(Errno(libc::ENOTCONN));

@@ -3,10 +3,12 @@
 #![allow(unsafe_code)]
 
 use super::buffers::{Buffers, IOV_MAX};
-use super::{SocketRef, recv, send};
+use super::{SocketRef, fast_open, names, recv, send};
 use crate::errno::{Errno, Result};
+use crate::real;
 use context::socket::{option, state};
 use libc::{c_int, c_uint, mmsghdr, msghdr, timespec};
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -87,19 +89,35 @@ unsafe fn tell_unread(header: &mut msghdr, unread: c_int) {
     }
 }
 
-/// sendmsg(2). A connected stream ignores the address, and control data for other families.
+/// sendmsg(2). A connected stream ignores the address, except with `MSG_FASTOPEN`, and control data
+/// for other families.
 ///
 /// # Errors
 /// As sendmsg(2).
 ///
 /// # Safety
 /// `message` is null, or a header whose buffers may be read.
-pub unsafe fn send(socket: SocketRef, message: *const msghdr, flags: c_int) -> Result<usize> {
+pub unsafe fn send(
+    fd: RawFd,
+    socket: SocketRef,
+    message: *const msghdr,
+    flags: c_int,
+) -> Result<usize> {
     // SAFETY: the caller's promise.
     let header = unsafe { message.as_ref() }.ok_or(Errno(libc::EFAULT))?;
     // SAFETY: as above.
     let mut buffers = unsafe { buffers(header) }?;
-    send::send(socket, &mut buffers, flags)
+    if flags & libc::MSG_FASTOPEN == 0 {
+        return send::send(socket, &mut buffers, flags);
+    }
+    let address = header.msg_name.cast();
+    // SAFETY: the caller's address.
+    let to = unsafe { names::read_some(address, header.msg_namelen, socket.is_inet6()) }?;
+    fast_open::send(fd, socket, to, &mut buffers, flags, || {
+        let args = [fd as usize, message as usize, flags as usize, 0, 0, 0];
+        // SAFETY: the caller's arguments, as they are.
+        unsafe { real::syscall(libc::SYS_sendmsg, args) }
+    })
 }
 
 /// recvmmsg(2): returns the number of messages.
@@ -145,6 +163,7 @@ pub unsafe fn receive_many(
 /// # Safety
 /// `count` headers stand at `messages`, each as for [`send`].
 pub unsafe fn send_many(
+    fd: RawFd,
     socket: SocketRef,
     messages: *mut mmsghdr,
     count: c_uint,
@@ -154,7 +173,7 @@ pub unsafe fn send_many(
     unsafe {
         each(messages, count, |entry| {
             let wanted = buffers(&entry.msg_hdr)?.left();
-            let n = send(socket, &raw const entry.msg_hdr, flags)?;
+            let n = send(fd, socket, &raw const entry.msg_hdr, flags)?;
             entry.msg_len = n as c_uint;
             Ok(n == wanted)
         })
@@ -300,8 +319,8 @@ mod tests {
         assert_eq!(messages[1].msg_len, 2);
         // SAFETY: as above.
         unsafe {
-            assert_eq!(send_many(socket, messages.as_mut_ptr(), 2, 0), Ok(2));
-            assert_eq!(send_many(socket, std::ptr::null_mut(), 0, 0), Ok(0));
+            assert_eq!(send_many(-1, socket, messages.as_mut_ptr(), 2, 0), Ok(2));
+            assert_eq!(send_many(-1, socket, std::ptr::null_mut(), 0, 0), Ok(0));
         }
         assert_eq!(engine().sent(socket), b"abcdef\0\0");
     }
@@ -316,7 +335,7 @@ mod tests {
             let mut vector = empty();
             let mut header = header(&mut [], &mut vector);
             header.msg_iovlen = IOV_MAX + 1;
-            let long = send(socket, &raw const header, 0);
+            let long = send(-1, socket, &raw const header, 0);
             assert_eq!(long, Err(Errno(libc::EMSGSIZE)));
         }
     }

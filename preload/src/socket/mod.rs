@@ -6,6 +6,7 @@ pub mod close;
 pub mod connect;
 pub mod create;
 pub mod demote;
+pub mod fast_open;
 pub mod listen;
 pub mod message;
 pub mod names;

@@ -22,6 +22,25 @@ pub enum Address {
     Unspecified,
 }
 
+/// As [`read`], where a call may come without an address.
+///
+/// # Errors
+/// As [`read`].
+///
+/// # Safety
+/// As [`read`].
+pub unsafe fn read_some(
+    address: *const sockaddr,
+    len: socklen_t,
+    inet6: bool,
+) -> Result<Option<Address>> {
+    if address.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { read(address, len, inet6) }.map(Some)
+}
+
 /// Reads an address for a socket of the given family, as bind(2) and connect(2) check it.
 ///
 /// # Errors
@@ -211,7 +230,8 @@ impl SocketRef {
 /// `EINTR` while the address of a connection that is just being opened is waited for.
 pub fn local(socket: SocketRef) -> Result<Raw> {
     let is_bound = || socket.state_bits() & state::BOUND != 0;
-    if !is_bound() && socket.flags() & flag::CONNECTING != 0 {
+    let attempt = socket.flags() & (flag::CONNECTING | flag::DEFERRED);
+    if !is_bound() && attempt == flag::CONNECTING {
         let decided = || (is_bound() || super::connect::has_failed(socket)).then_some(());
         wait::until(socket, Some(PATIENCE), decided)?;
     }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::buffers::Buffers;
-use super::{SocketRef, urgent, would_block};
+use super::{SocketRef, fast_open, urgent, would_block};
 use crate::errno::{Errno, Result};
 use crate::wait;
 use context::command::Op;
@@ -48,6 +48,7 @@ pub fn receive(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int) -> Re
             if let Some(end) = end(socket) {
                 return end;
             }
+            fast_open::launch(socket)?;
             if socket.is_nonblocking(flags) {
                 return would_block(libc::EAGAIN);
             }

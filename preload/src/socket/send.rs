@@ -3,13 +3,14 @@
 #![allow(unsafe_code)]
 
 use super::buffers::Buffers;
-use super::{SocketRef, urgent, would_block};
+use super::{SocketRef, fast_open, urgent, would_block};
 use crate::errno::{Errno, Result};
 use crate::{real, thread, wait};
 #[cfg(test)]
 use context::chunk::Class;
 use context::command::Op;
 use context::socket::{flag, state};
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -61,20 +62,25 @@ fn send_all(
     sent: &mut usize,
 ) -> Result<()> {
     let deadline = Deadline::new(socket);
+    let ran_dry = Cell::new(false);
+    let mut source = |to, n| {
+        let got = source(to, n);
+        ran_dry.set(ran_dry.get() || got < n);
+        got
+    };
+    if socket.flags() & flag::DEFERRED != 0 {
+        let early = append(socket, len, flags, &mut source)?;
+        fast_open::connect_with(socket, early, flags, sent)?;
+    }
     wait_until_connected(socket, flags, &deadline)?;
     let mut may_wait_for_chunks = true;
     loop {
         if is_shut(socket) {
             return Err(Errno(libc::EPIPE));
         }
-        let mut ran_dry = false;
-        let n = append(socket, len - *sent, flags, &mut |to, n| {
-            let got = source(to, n);
-            ran_dry |= got < n;
-            got
-        })?;
+        let n = append(socket, len - *sent, flags, &mut source)?;
         *sent += n;
-        if *sent >= len || ran_dry {
+        if *sent >= len || ran_dry.get() {
             return Ok(());
         }
         if n > 0 {
@@ -163,7 +169,9 @@ fn append(
     if flags & libc::MSG_OOB != 0 {
         urgent::announce(socket, 0);
     }
-    let must_notify = n > 0 && writer.must_notify();
+    // Before there is a connection, the engine looks when it is asked for one.
+    let is_early = socket.tcp_state() == state::CLOSE;
+    let must_notify = n > 0 && !is_early && writer.must_notify();
     drop(writer);
     if must_notify {
         socket.tell(Op::Send, 0)?;

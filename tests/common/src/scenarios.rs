@@ -308,6 +308,23 @@ pub fn asyncio_serves_asyncio(bed: &Testbed) {
     end(bed, server);
 }
 
+/// Clients that ask for Fast Open: the first connection gets a cookie, the SYNs of the others carry
+/// data, however the program asks. The server is the kernel's.
+pub fn the_second_fast_open_carries_its_data_in_the_syn(bed: &Testbed) {
+    // Client and server, and every listener without having asked.
+    let all = "1027";
+    bed.server.namespace().sysctl("net.ipv4.tcp_fastopen", all);
+    let server = servers::python_echo(bed);
+    let script = servers::script(bed, "fast_open_client.py");
+    let (host, port) = (bed.address.to_string(), server.port.to_string());
+    let output = bed.client.run(PYTHON, &[&script, &host, &port]);
+    assert_eq!(
+        output.expect_success("fast_open_client.py").stdout,
+        "blocking late\nblocking early\nnonblocking early\ndeferred early\n"
+    );
+    end(bed, server);
+}
+
 /// iperf3 carries 128 MB up, down, and over four streams at once.
 pub fn iperf3_serves_iperf3(bed: &Testbed) {
     let mut server = servers::iperf3(bed);

@@ -174,6 +174,7 @@ pub fn python_http(bed: &Testbed, root: &Path) -> Server {
 pub fn script(bed: &Testbed, name: &str) -> String {
     let text = match name {
         "echo_server.py" => include_str!("scripts/echo_server.py"),
+        "fast_open_client.py" => include_str!("scripts/fast_open_client.py"),
         "echo_client.py" => include_str!("scripts/echo_client.py"),
         "memcached_client.py" => include_str!("scripts/memcached_client.py"),
         "transfer.py" => include_str!("scripts/transfer.py"),

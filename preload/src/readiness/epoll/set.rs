@@ -11,7 +11,7 @@ use crate::errno::{Errno, Result};
 use crate::readiness::channel::Channel;
 use crate::readiness::kernel;
 use crate::readiness::level::{Seen, bit, gone_level, level};
-use crate::readiness::stack::{SocketId, Stack};
+use crate::readiness::stack::{SocketId, Stack, launch};
 use context::socket::flag;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
@@ -202,6 +202,7 @@ impl Set {
         watch.events = events | bit::ALWAYS;
         watch.data = data;
         if let Some(record) = watch.socket.record(stack.segment()) {
+            launch(stack, watch.socket, record, events);
             watch.seen = Seen::now(record);
             if self.gone || level(stack.segment(), record, events) & watch.events != 0 {
                 self.watches.push_ready(index);
@@ -392,7 +393,10 @@ impl Set {
         let open = record.filter(|s| s.app.flags.load(Ordering::Acquire) & flag::CLOSED == 0);
         match open {
             record if self.gone => gone_level(record) & wanted,
-            Some(record) => level(segment, record, wanted) & wanted,
+            Some(record) => {
+                launch(stack, watch.socket, record, wanted);
+                level(segment, record, wanted) & wanted
+            }
             None => {
                 self.watches.remove(index);
                 0

@@ -9,7 +9,7 @@ use super::deadline::Deadline;
 use super::epoll;
 use super::kernel::{self, SignalMask};
 use super::level::{bit, gone_level, level};
-use super::stack::{SocketId, Stack};
+use super::stack::{SocketId, Stack, launch};
 use crate::errno::{Errno, Result};
 use context::futex;
 use context::ready::{ASLEEP_EVENTFD, ASLEEP_FUTEX};
@@ -137,7 +137,10 @@ impl<'a> Poll<'a> {
             let wanted = u32::from(entry.events as u16) | bit::ALWAYS;
             let level = match socket.record(self.stack.segment()) {
                 record if self.gone => gone_level(record) & wanted,
-                Some(record) => level(self.stack.segment(), record, wanted) & wanted,
+                Some(record) => {
+                    launch(self.stack, *socket, record, wanted);
+                    level(self.stack.segment(), record, wanted) & wanted
+                }
                 None => bit::NVAL,
             };
             entry.revents = level as i16;

@@ -258,7 +258,7 @@ rows! {
         word: |o| &o.notsent_low,
         range: i32::MIN..=i32::MAX,
         default: |_| 0,
-    }, "bytes not sent that make a socket unwritable";
+    }, "kept, without effect";
     TCP TCP_FASTOPEN: Kind::Own {
         read: tcp::fastopen_queue,
         write: tcp::set_fastopen_queue,
@@ -268,7 +268,8 @@ rows! {
         read: tcp::fastopen_connect,
         write: tcp::set_fastopen_connect,
         asked: tcp::asked_fastopen_connect,
-    }, "the first data goes with the SYN (RFC 7413)";
+    }, "connect returns at once; the first data goes with the SYN (RFC 7413)",
+        differs: "without a cookie too";
     TCP TCP_FASTOPEN_KEY = 33: Kind::Own {
         read: tcp::fastopen_keys,
         write: tcp::set_fastopen_keys,
