@@ -55,7 +55,7 @@ fn assert_the_kernel_noticed(bed: &Testbed) {
         pair[0].split_whitespace().zip(values)
     });
     let noticed = counters.filter(|(name, value)| SIGNS.contains(name) && *value != "0");
-    assert_ne!(noticed.count(), 0, "no fault has happened: {tables:?}");
+    assert_ne!(noticed.count(), 0, "no fault has happened: {tables:#?}");
 }
 
 fn end(bed: &Testbed, server: Server) {
@@ -134,7 +134,10 @@ macro_rules! transfers {
 transfers! {
     loss_of_1_percent: "loss=1%", 16 * MB;
     loss_of_5_percent: "loss=5%", 4 * MB;
-    loss_of_20_percent: "loss=20%", 32 * KB;
+    // Not in both directions: then every third question stays without an answer, and the timeouts
+    // of either stack back off to minutes.
+    loss_of_20_percent_sent: "tx.loss=20%,rx.loss=5%", 200 * KB;
+    loss_of_20_percent_received: "rx.loss=20%,tx.loss=5%", 200 * KB;
     reordering: "reorder=5%", 16 * MB;
     duplication: "dup=5%", 16 * MB;
     corruption: "corrupt=1%", 8 * MB;
