@@ -3,8 +3,8 @@
 //!
 //! The stack shares the interface and its MAC address with the kernel but has IP addresses of its own;
 //! the kernel, unless it forwards, ignores what is for those. The two cannot talk to each other over
-//! this device, only each with the rest of the network. Checksums and segmentation are left to the
-//! interface both ways (`PACKET_VNET_HDR`). With several queues the kernel spreads the flows over them
+//! this device, only each with the rest of the network. Checksums and, if it can, segmentation are left
+//! to the interface both ways (`PACKET_VNET_HDR`). With several queues the kernel spreads the flows over them
 //! by their hash (`PACKET_FANOUT`).
 
 mod ring;
@@ -53,6 +53,7 @@ pub struct Packet {
     index: u32,
     mac: MacAddr,
     mtu: usize,
+    tso: bool,
     fanout: Option<Fanout>,
     open: Vec<bool>,
 }
@@ -77,6 +78,7 @@ impl Packet {
             index: interface.index,
             mac: interface.mac,
             mtu: interface.mtu,
+            tso: interface.tso,
             fanout,
             open: vec![false; config.queues],
             config: config.clone(),
@@ -97,7 +99,7 @@ impl Device for Packet {
         Capabilities {
             mtu: self.mtu,
             tx_checksum: true,
-            tx_segmentation: true,
+            tx_segmentation: self.tso,
             rx_coalescing: true,
             queues: self.config.queues,
         }

@@ -14,11 +14,15 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output();
-    let output = output.expect("ip(8) runs");
+    run("ip", arguments);
+}
+
+fn run(program: &str, arguments: &str) {
+    let output = Command::new(program).args(arguments.split(' ')).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}(8): {error}"));
     assert!(
         output.status.success(),
-        "ip {arguments}: {}",
+        "{program} {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
@@ -130,6 +134,19 @@ fn super_segments_cross_whole_among_small_ones() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn an_interface_without_segmentation_is_not_asked_for_it() {
+    with_cable(|| {
+        let segments = || {
+            let device = Packet::open(&PacketConfig::new("west")).unwrap();
+            device.capabilities().tx_segmentation
+        };
+        assert!(segments());
+        run("ethtool", "-K west tso off");
+        assert!(!segments());
     });
 }
 
