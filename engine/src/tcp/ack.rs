@@ -13,6 +13,8 @@ pub(super) struct AckPolicy {
     pub(super) due: bool,
     /// Duplicate ACKs owed to a peer that counts them because it has no SACK.
     owed: u8,
+    /// Data has come since the handshake: before, nothing is delayed.
+    begun: bool,
     /// The dialogue alternates: an ACK will likely ride on an answer.
     interactive: bool,
     /// Segments that are still acknowledged at once.
@@ -43,6 +45,7 @@ impl AckPolicy {
         AckPolicy {
             due: false,
             owed: 0,
+            begun: false,
             interactive: false,
             quick: quick_acks,
             quick_limit: quick_acks,
@@ -88,6 +91,7 @@ impl AckPolicy {
             self.quick = self.quick_limit;
         }
         self.data_at = now;
+        self.begun = true;
         if nxt - self.last_sent.min(nxt) > u64::from(self.segment) {
             return Answer::Now;
         }
@@ -132,9 +136,15 @@ impl AckPolicy {
         }
     }
 
-    /// The application is about to answer.
-    pub(super) fn expect_answer(&mut self) {
+    /// What came rode in the SYN (RFC 7413), which had its answer.
+    pub(super) fn on_syn_data(&mut self) {
+        self.begun = false;
+    }
+
+    /// The peer has finished: says whether the ACK of that may wait for an answer.
+    pub(super) fn on_fin(&mut self) -> bool {
         self.interactive = true;
+        self.begun
     }
 
     /// The delay ran out: no answer came that the ACK could have ridden on.

@@ -241,6 +241,7 @@ impl Tcb {
         };
         let events = self.process_text(now, &data, 1, rx);
         self.syn_data = self.rcv.nxt > 1;
+        self.ack.on_syn_data();
         self.timers.delayed_ack = Instant::NEVER;
         events
     }

@@ -362,9 +362,8 @@ impl Tcb {
         if self.state == State::Established {
             // The application's own FIN often follows: as Linux, the ACK waits for it.
             self.state = State::CloseWait;
-            self.ack.expect_answer();
-            if self.set.quickack {
-                self.ack.due = true;
+            if !self.ack.on_fin() || self.set.quickack {
+                self.acknowledge_soon(now);
             } else if !self.ack.due {
                 self.timers.delayed_ack = now + self.set.delayed_ack.get();
             }
