@@ -197,7 +197,7 @@ impl Stack {
         }
         self.clear_remains(socket);
         if let Err(errno) = self.try_open(socket, record) {
-            self.give_back_early(socket, record);
+            self.keep_early(socket, record);
             record.engine.error.store(errno, SeqCst);
             record
                 .engine

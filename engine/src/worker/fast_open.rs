@@ -5,9 +5,8 @@ use super::Stack;
 use super::connection::Flow;
 use super::half_open::{Opening, Terms};
 use super::input::Sink;
-use super::streams::SendChain;
 use crate::net::Address;
-use crate::shared::{Listener, NO_PROCESS};
+use crate::shared::Listener;
 use crate::stats::Counter;
 use crate::tcp::{
     Cookie, Duration, Events, FastOpenKeys, FastOpenOutcome, Instant, Segment as TcpSegment, Tcb,
@@ -242,16 +241,6 @@ impl Stack {
         } else {
             connection.tcb.open_fast(Some(cookie), mss);
         }
-    }
-
-    /// A socket that was written to before its `Connect` got no connection to send that.
-    pub fn give_back_early(&mut self, socket: u32, record: &Socket) {
-        let bounds = self.send_bounds(socket, NO_PROCESS);
-        let mut written = SendChain::default();
-        let segment = &self.shared.segment;
-        // What cannot be read is given back with the process.
-        let _ = written.collect(segment, record, &mut self.pool, bounds);
-        written.clear(&mut self.pool);
     }
 
     /// An active open with Fast Open is over, well or not.

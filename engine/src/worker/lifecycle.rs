@@ -18,6 +18,7 @@ use super::streams::{RecvChain, SendChain};
 const IDLE: [u64; 2] = [10_000, 200_000];
 
 /// What is left of a connection until its socket is closed.
+#[derive(Default)]
 pub struct Remains {
     /// Received bytes, which can still be read.
     recv: RecvChain,
@@ -388,6 +389,14 @@ impl Stack {
         }
         self.count(Counter::closed);
         self.show_connections();
+    }
+
+    /// A socket that was written to before its `Connect` got no connection: what it holds is given back
+    /// when it is closed, as a thread may be writing still.
+    pub fn keep_early(&mut self, socket: u32, record: &Socket) {
+        if record.app.tx_tail.load(SeqCst) != 0 {
+            self.remains.insert(socket, Remains::default());
+        }
     }
 
     /// Whether a socket's streams have been used for a connection that is gone: there cannot be
