@@ -93,7 +93,7 @@ pub fn level(segment: &Segment, socket: &Socket, interest: u32) -> u32 {
         if socket.readable() >= low + urgent {
             level |= READABLE;
         }
-        if socket.has_urgent() && !inline {
+        if socket.has_urgent() {
             level |= bit::PRI;
         }
         if write_shut || tcp == state::CLOSE || has_room(socket, interest) {
@@ -217,6 +217,42 @@ mod tests {
         assert_eq!(level(engine.segment(), socket, 0) & bit::IN, 0);
         engine.data(0, 1);
         assert_eq!(level(engine.segment(), socket, 0) & READABLE, READABLE);
+    }
+
+    #[test]
+    fn urgent_data_is_an_exception_until_it_is_read_in_line_or_apart() {
+        for inline in [0, option::OOBINLINE] {
+            let engine = Engine::new();
+            let socket = engine.established(0);
+            socket.options.bits.store(inline, SeqCst);
+            socket.urgent.received.store(4, SeqCst);
+            socket.engine.state.fetch_or(state::URGENT, SeqCst);
+            engine.data(0, 3);
+            let raised = |wanted| level(engine.segment(), socket, ALL) & wanted;
+            assert_eq!(raised(bit::PRI), 0, "the byte has not come");
+            engine.data(0, 3);
+            assert_eq!(raised(bit::PRI | bit::IN), bit::PRI | bit::IN);
+            socket.app.rx_head.store(3, SeqCst);
+            assert_eq!(raised(bit::PRI), bit::PRI, "at the mark");
+            socket.app.rx_head.store(4, SeqCst);
+            assert_eq!(raised(bit::PRI | bit::IN), bit::IN, "past the mark");
+        }
+    }
+
+    #[test]
+    fn an_urgent_byte_alone_is_readable_only_in_line() {
+        let engine = Engine::new();
+        let socket = engine.established(0);
+        socket.urgent.received.store(1, SeqCst);
+        socket.engine.state.fetch_or(state::URGENT, SeqCst);
+        engine.data(0, 1);
+        let raised = || level(engine.segment(), socket, ALL) & (bit::PRI | bit::IN);
+        assert_eq!(raised(), bit::PRI);
+        socket.urgent.taken.store(1, SeqCst);
+        assert_eq!(raised(), 0);
+        socket.urgent.taken.store(0, SeqCst);
+        socket.options.bits.store(option::OOBINLINE, SeqCst);
+        assert_eq!(raised(), bit::PRI | bit::IN);
     }
 
     #[test]
