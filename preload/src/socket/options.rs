@@ -20,6 +20,7 @@ use context::context::REPLY_WORDS;
 use context::socket::{Options, flag};
 use kept::Key;
 use std::ffi::c_int;
+use std::fmt::Display;
 use std::os::fd::RawFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -263,8 +264,16 @@ fn int_of(level: c_int, value: &[u8]) -> Result<i32> {
     }
 }
 
-/// One line for each option and process: programs set them on every connection.
+/// [`log_value_once`] of a number.
 fn log_once(level: c_int, name: c_int, value: &[u8]) {
+    let number = value
+        .first_chunk()
+        .map_or(0, |int| i32::from_ne_bytes(*int));
+    log_value_once(level, name, number);
+}
+
+/// One line for each option and process: programs set them on every connection.
+fn log_value_once(level: c_int, name: c_int, value: impl Display) {
     static LOGGED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
     let bit = (level.wrapping_mul(67).wrapping_add(name) as usize) % 256;
     let mask = 1 << (bit % 64);
@@ -274,16 +283,13 @@ fn log_once(level: c_int, name: c_int, value: &[u8]) {
     let row = table::ROWS
         .iter()
         .find(|row| (row.level, row.number) == (level, name));
-    let number = value
-        .first_chunk()
-        .map_or(0, |int| i32::from_ne_bytes(*int));
     match row {
         Some(row) => crate::log::format(format_args!(
-            "setsockopt {} to {number}: the stack does not have it",
+            "setsockopt {} to {value}: the stack does not have it",
             row.name
         )),
         None => crate::log::format(format_args!(
-            "setsockopt level {level} option {name} to {number}: the stack does not have it"
+            "setsockopt level {level} option {name} to {value}: the stack does not have it"
         )),
     }
 }

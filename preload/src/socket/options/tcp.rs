@@ -1,7 +1,7 @@
 //! Options of tcp(7) whose value is more than a bit or a number of the record.
 
 use super::values::shown;
-use super::{Value, info, int_of, log_once, set_bit};
+use super::{Value, info, int_of, log_value_once, set_bit};
 use crate::errno::{Errno, Result};
 use crate::socket::SocketRef;
 use crate::thread;
@@ -128,7 +128,7 @@ pub(super) fn set_congestion(socket: SocketRef, value: &[u8]) -> Result<()> {
     let value = &value[..value.len().min(CONGESTION_NAME - 1)];
     let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
     let Some(number) = congestion::number(name) else {
-        log_once(libc::IPPROTO_TCP, libc::TCP_CONGESTION, value);
+        log_value_once(libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.escape_ascii());
         return Err(Errno(libc::ENOENT));
     };
     socket.record().options.congestion.store(number, Relaxed);
