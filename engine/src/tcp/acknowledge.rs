@@ -186,12 +186,13 @@ impl Tcb {
         self.judge_probe(now, ack, news);
         self.recover(now, ack, news);
 
-        let marked = if self.echoes_mark(segment) {
-            news.delivered
+        let (marked, marked_segments) = if self.echoes_mark(segment) {
+            (news.delivered, news.segments)
         } else {
-            0
+            (0, 0)
         };
-        self.counters.marked_delivered += marked;
+        let told = &mut self.counters.marked_delivered;
+        *told = told.wrapping_add(marked_segments);
         let filled = before.window_limited && marked == 0 && !self.ecn.is_reduced(self.snd.una);
         let lost = self.rate.lost - before.lost;
         let phase = self.recovery.phase();

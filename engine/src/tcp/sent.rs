@@ -367,18 +367,19 @@ impl Sent {
         }
     }
 
-    /// The first record is acknowledged in part.
+    /// The first record is acknowledged in part. As in Linux, a segment counts with its last byte.
     fn trim(&mut self, ack: u64, news: &mut News) {
         let mut gone = self.records[0].clone();
-        gone.end = ack;
-        if !gone.sacked {
-            news.deliver_by_ack(&gone);
-        }
         self.edit(0, |record| {
             record.start = ack;
             let left = record.bytes().div_ceil(record.cut.max(1).into());
             record.segments = record.segments.min(u32::try_from(left).unwrap_or(u32::MAX));
         });
+        gone.end = ack;
+        gone.segments -= self.records[0].segments;
+        if !gone.sacked {
+            news.deliver_by_ack(&gone);
+        }
     }
 
     /// Looks at each record that is in flight, in order; `judge` says whether it is lost, or that

@@ -84,8 +84,8 @@ pub struct Counters {
     pub dsacks: u32,
     /// Data segments that came marked as having met congestion, super-segments counted once.
     pub marked_in: u32,
-    /// Bytes that the peer reports as marked.
-    pub marked_delivered: u64,
+    /// Segments that the peer reports as marked.
+    pub marked_delivered: u32,
     /// Segments that came; a super-segment counts as those that it was made of.
     pub segments_in: u32,
     /// Segments sent; a super-segment counts as those that it is cut into.

@@ -123,7 +123,7 @@ pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
     f.u64(info.window_limited.as_micros());
     f.u64(0); // tcpi_sndbuf_limited: the stack does not measure it
     f.u32(info.delivered_segments);
-    f.u32(info.counters.marked_delivered.div_ceil(mss));
+    f.u32(info.counters.marked_delivered);
     f.u64(info.bytes_sent);
     f.u64(info.bytes_resent);
     f.u32(info.counters.dsacks);

@@ -112,6 +112,21 @@ fn acknowledgements_take_whole_records_and_parts_of_them() {
 }
 
 #[test]
+fn a_super_segment_acknowledged_in_pieces_counts_its_segments_once() {
+    for step in [1, 30, 100, 130, 250] {
+        let mut sent = sent(&[20, 20]);
+        sent.push(4001..4051, 1, CUT, at(2));
+        let mut news = news();
+        for ack in (1..4051).step_by(step).chain([4051]) {
+            sent.acknowledge(ack, &mut news);
+            let [out, ..] = tallies(&sent);
+            assert_eq!(news.segments + out.segments, 41, "{step} bytes at a time");
+        }
+        assert_eq!((news.segments, news.delivered), (41, 4050));
+    }
+}
+
+#[test]
 fn what_is_lost_is_repeated_once_and_in_order() {
     let mut sent = sent(&[10]);
     let mut news = news();
