@@ -49,8 +49,11 @@ impl Tcb {
         let segment = if new {
             self.send_new(now, nxt..nxt + len, cut, options)
         } else {
+            // It may have left when segments were larger.
             let last = self.sent.last_segment()?;
-            self.retransmit(now, last, cut, options, true)
+            let data_end = last.end.min(self.snd.end);
+            let start = last.start.max(data_end.saturating_sub(cut));
+            self.retransmit(now, start..last.end, cut, options, true)
         };
         self.recovery.begin_probe(self.snd.nxt, !new);
         self.counters.tail_probes = self.counters.tail_probes.saturating_add(1);

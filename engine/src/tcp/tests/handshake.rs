@@ -1,6 +1,7 @@
 //! Opening connections: negotiation, loss of SYNs, refusal, both ends at once.
 
 use super::*;
+use crate::tcp::fast_open::Cookie;
 
 fn syn_of(cfg: &TcpConfig) -> (Host, Packet) {
     let mut client = Host::connect(T0, cfg, &SocketOptions::default());
@@ -378,4 +379,30 @@ fn an_unreachable_network_ends_a_connection_attempt_and_not_a_connection() {
         Some(Error::HostUnreachable),
         "the better explanation"
     );
+}
+
+#[test]
+fn data_of_a_syn_that_the_answer_does_not_acknowledge_is_sent_again_until_it_is() {
+    let cfg = plain();
+    let mut client = Host::connect(T0, &cfg, &SocketOptions::default());
+    client.tcb.open_fast(Cookie::new(&[7; 8]), None);
+    client.write(300);
+    let syn = client.poll(T0);
+    assert_eq!(syn[0].segment().payload.len(), 300);
+    let mut server = Host::accept(after(5), &cfg, &SocketOptions::default(), &syn[0]);
+    client.receive_all(after(10), &server.poll(after(5)));
+    assert_eq!(client.state(), State::Established);
+    let again = client.poll(after(10));
+    assert_eq!(again[0].segment().payload.len(), 300);
+    // That is lost as well.
+    let at = client.expire();
+    let last = client.poll(at);
+    assert_eq!(last[0].segment().payload.len(), 300);
+    server.receive_all(at, &last);
+    assert_eq!(server.tcb.received(), 300);
+    client.receive_all(
+        at + Duration::from_millis(50),
+        &server.poll(at + Duration::from_millis(50)),
+    );
+    assert_eq!(client.tcb.acked(), 300);
 }
