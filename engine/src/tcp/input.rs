@@ -191,12 +191,14 @@ impl Tcb {
     /// An unacceptable segment is answered with an ACK: always if it carries something, else at a
     /// bounded rate, so that two ends never answer ACKs with ACKs.
     fn answer_unacceptable(&mut self, now: Instant, segment: &Segment<'_>) {
+        let fin = segment.flags.contains(Flags::FIN);
         if let Some(seq) = self.recv_position(segment.seq)
             && seq < self.rcv.nxt
         {
-            self.note_duplicate(seq..seq + segment.payload.len() as u64);
+            let end = seq + segment.payload.len() as u64 + u64::from(fin);
+            self.note_duplicate(seq..end);
         }
-        let carries = !segment.payload.is_empty() || segment.flags.contains(Flags::FIN);
+        let carries = !segment.payload.is_empty() || fin;
         if carries && !segment.flags.contains(Flags::SYN) {
             self.ack.on_disorder();
         } else {

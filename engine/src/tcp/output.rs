@@ -198,7 +198,10 @@ impl Tcb {
                 MAX_SACK_BLOCKS
             };
             let duplicate = self.duplicate.as_deref().cloned();
+            // A FIN that came behind data is part of its block.
+            let fin = self.rcv.fin;
             let held = self.assembler.most_recent(most);
+            let held = held.map(|range| range.start..range.end + u64::from(range.end == fin));
             for range in duplicate.into_iter().chain(held).take(most) {
                 options
                     .sack

@@ -77,6 +77,25 @@ fn a_peer_without_sack_is_told_nothing() {
 }
 
 #[test]
+fn a_fin_is_part_of_what_is_reported() {
+    let (mut host, next) = receiver();
+    let mut fin = Crafted {
+        seq: next.seq + 1000,
+        ..next.clone()
+    };
+    fin.flags = Flags::ACK | Flags::FIN;
+    host.receive_all(T0, &[fin.clone().carrying(1000, 1000).packet()]);
+    let at = |offset: u32| next.seq + offset;
+    let reports = |host: &mut Host| host.poll(T0)[0].segment().options.sack.as_slice().to_vec();
+    assert_eq!(reports(&mut host), [(at(1000), at(2001))]);
+    host.receive_all(T0, &[next.clone().carrying(0, 1000).packet()]);
+    assert_eq!(reports(&mut host), [], "all is acknowledged");
+    fin.seq = at(2000);
+    host.receive_all(T0, &[fin.packet()]);
+    assert_eq!(reports(&mut host), [(at(2000), at(2001))], "it came again");
+}
+
+#[test]
 fn with_a_fin_nothing_is_reported() {
     let (mut host, next) = receiver();
     blocks(&mut host, &next, 0, 10);
