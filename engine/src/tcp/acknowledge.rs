@@ -94,9 +94,6 @@ impl Tcb {
         if self.snd.flight() > 0 || reports {
             events |= self.take_ack(now, segment, ack, window_changed);
         }
-        if self.echoes_mark(segment) {
-            self.on_echo(now);
-        }
         if self.snd.flight() == 0 || self.snd.wnd == 0 {
             // The peer answers: however long its window stays shut, it is alive.
             self.retries = 0;
@@ -155,6 +152,7 @@ impl Tcb {
             acked_segments: segments - self.sent.out.segments,
         };
         if !advanced && !ack.duplicate && news.delivered == 0 && !news.dsack {
+            self.answer_echo(now, segment);
             return events;
         }
         self.learn(now, segment, &before, &ack, &news);
@@ -215,6 +213,7 @@ impl Tcb {
         if news.delivered > 0 {
             self.cc.get_mut().on_ack(&sample, mss);
         }
+        self.answer_echo(now, segment);
         self.reduce_window(arrived, ack.advanced && lost == 0);
         self.rearm_after_ack(now, ack);
     }

@@ -242,15 +242,17 @@ impl Tcb {
 
     /// Answers an echoed mark as a loss, but once a window, and with nothing to repeat
     /// (RFC 3168 section 6.1.2).
-    pub(super) fn on_echo(&mut self, now: Instant) {
-        if self.ecn.is_reduced(self.snd.una) || self.recovering() {
+    pub(super) fn answer_echo(&mut self, now: Instant, segment: &Segment<'_>) {
+        let reduced = self.ecn.is_reduced(self.snd.una) || self.recovering();
+        if reduced || !self.echoes_mark(segment) {
             return;
         }
+        let cwnd = self.cc.cwnd();
         let flight = super::acknowledge::clamp_u32(self.snd.flight());
         let mss = self.send_mss();
         let cc = self.cc.get_mut();
         cc.on_congestion(now, Cause::Mark, flight, mss);
         self.ecn.on_reduced(self.snd.nxt, Cause::Mark);
-        self.undo.cancel();
+        self.begin_reduction(cwnd);
     }
 }

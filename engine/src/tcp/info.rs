@@ -17,6 +17,8 @@ pub struct Info {
     pub fast_recovery: bool,
     /// Recovery after a timeout is under way.
     pub loss_recovery: bool,
+    /// The window falls because of a mark, with nothing known to be lost.
+    pub reduction: bool,
     /// Retransmissions or probes without answer so far.
     pub retries: u8,
     /// Window probes and timeouts that doubled the timeout since the last measurement.
@@ -123,6 +125,7 @@ impl Tcb {
             congestion: self.cc.algorithm(),
             fast_recovery: self.recovery.phase() == Phase::Fast,
             loss_recovery: self.recovery.phase() == Phase::Loss,
+            reduction: self.recovery.phase() == Phase::Reduction,
             retries: self.retries,
             backoff: self.rtt.backoff(),
             timestamps: self.ts.on,

@@ -14,6 +14,8 @@ use super::time::{Duration, Instant};
 pub enum Phase {
     /// Nothing is known to be lost.
     Open,
+    /// Neither, but the window falls because of a mark (Linux's TCP_CA_CWR).
+    Reduction,
     /// Fast recovery.
     Fast,
     /// After a retransmission timeout.
@@ -87,7 +89,7 @@ impl Recovery {
 impl Tcb {
     /// Whether fast recovery or recovery after a timeout is under way.
     pub(super) fn recovering(&self) -> bool {
-        self.recovery.phase != Phase::Open
+        matches!(self.recovery.phase, Phase::Fast | Phase::Loss)
     }
 
     /// Bytes in flight: sent, neither acknowledged nor reported nor lost, plus what was sent again.
@@ -100,13 +102,14 @@ impl Tcb {
     pub(super) fn recover(&mut self, now: Instant, ack: &Ack, news: &News) {
         self.recovery.new_data_first = false;
         self.recovery.waits = false;
+        self.end_reduction(now);
         if self.snd.una >= self.recovery.point && self.end_fast_recovery(now, ack) {
             return;
         }
         match self.recovery.phase {
             Phase::Fast => self.go_on_in_fast_recovery(now, ack),
             Phase::Loss => self.go_on_after_timeout(now, ack, news),
-            Phase::Open => self.look_for_losses(now, ack),
+            Phase::Open | Phase::Reduction => self.look_for_losses(now, ack),
         }
     }
 
@@ -230,7 +233,7 @@ impl Tcb {
         }
         let lost = match self.recovery.phase {
             // RFC 6582 section 4.1: duplicates of what was repeated after a timeout show no loss.
-            Phase::Open => {
+            Phase::Open | Phase::Reduction => {
                 self.recovery.held >= DUP_THRESH.into() && self.snd.una > self.recovery.point
             }
             Phase::Fast => ack.advanced,
@@ -250,17 +253,18 @@ impl Tcb {
         let (mss, cwnd) = (self.send_mss(), self.cc.cwnd());
         let flight = clamp_u32(self.snd.flight());
         let probes = u32::from(self.recovery.is_repeating_probe());
-        self.undo
-            .begin(self.snd.una, self.sent.resent().segments + probes);
+        // A mark was no mistake, and has reduced the window already.
         if !self.ecn.answers_mark(self.snd.una) {
+            self.undo
+                .begin(self.snd.una, self.sent.resent().segments + probes);
             self.cc
                 .get_mut()
                 .on_congestion(now, Cause::Loss, flight, mss);
+            self.ecn.on_reduced(self.snd.nxt, Cause::Loss);
+            self.recovery.prr.begin(cwnd);
         }
-        self.ecn.on_reduced(self.snd.nxt, Cause::Loss);
         self.recovery.phase = Phase::Fast;
         self.recovery.point = self.snd.nxt;
-        self.recovery.prr.begin(cwnd);
         self.recovery.frto = false;
         self.recovery.end_probe();
         self.counters.fast_recoveries = self.counters.fast_recoveries.saturating_add(1);
@@ -279,9 +283,27 @@ impl Tcb {
         }
     }
 
-    /// Sets the window in fast recovery, unless the algorithm does that itself.
+    /// A mark has set the threshold: the window, so far of `cwnd` bytes, falls to it.
+    pub(super) fn begin_reduction(&mut self, cwnd: u32) {
+        self.undo.cancel();
+        if !self.cc.governs_recovery() {
+            self.recovery.phase = Phase::Reduction;
+            self.recovery.prr.begin(cwnd);
+        }
+    }
+
+    fn end_reduction(&mut self, now: Instant) {
+        if self.recovery.phase == Phase::Reduction && !self.ecn.is_reduced(self.snd.una) {
+            let (flight, mss) = (clamp_u32(self.snd.flight()), self.send_mss());
+            self.cc.get_mut().on_recovered(now, flight, mss);
+            self.recovery.phase = Phase::Open;
+        }
+    }
+
+    /// Sets the window while it falls, unless the algorithm does that itself.
     pub(super) fn reduce_window(&mut self, delivered: u64, safe: bool) {
-        if self.recovery.phase != Phase::Fast || self.cc.governs_recovery() || delivered == 0 {
+        let falls = matches!(self.recovery.phase, Phase::Fast | Phase::Reduction);
+        if !falls || self.cc.governs_recovery() || delivered == 0 {
             return;
         }
         let progress = Progress {
@@ -299,9 +321,12 @@ impl Tcb {
     pub(super) fn enter_loss(&mut self, now: Instant, again: bool) {
         let (mss, flight) = (self.send_mss(), clamp_u32(self.snd.flight()));
         let recovering = self.recovering();
-        let reduced = recovering
-            && self.snd.una < self.recovery.point
-            && (again || self.recovery.phase != Phase::Loss);
+        let reduced = match self.recovery.phase {
+            Phase::Open => false,
+            Phase::Reduction => self.ecn.answers_mark(self.snd.una),
+            Phase::Fast => self.snd.una < self.recovery.point,
+            Phase::Loss => self.snd.una < self.recovery.point && again,
+        };
         self.lose_outstanding(now);
         if self.recovery.phase == Phase::Open
             && self.sent.sacked().segments >= u32::from(self.rack.reordering)

@@ -142,11 +142,13 @@ pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
 /// `enum tcp_ca_state`.
 fn congestion_state(info: &Info) -> u8 {
     const DISORDER: u8 = 1;
+    const CWR: u8 = 2;
     const RECOVERY: u8 = 3;
     const LOSS: u8 = 4;
     match (info.loss_recovery, info.fast_recovery) {
         (true, _) => LOSS,
         (_, true) => RECOVERY,
+        _ if info.reduction => CWR,
         _ if info.sacked_segments > 0 => DISORDER,
         _ => 0,
     }

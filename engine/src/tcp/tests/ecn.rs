@@ -122,7 +122,7 @@ fn a_mark_is_echoed_until_the_sender_says_it_has_slowed_down() {
     assert!(flags(&more[0]).contains(Flags::ECE), "again");
     let cwnd = client.tcb.cwnd();
     client.receive_all(T0, &acks);
-    assert!(client.tcb.cwnd() < cwnd);
+    assert!(client.tcb.info(T0).ssthresh < cwnd);
     assert_eq!(client.tcb.info(T0).counters.marked_in, 0);
     assert_eq!(server.tcb.info(T0).counters.marked_in, 1);
     assert_eq!(
@@ -157,6 +157,58 @@ fn echoes_of_one_window_reduce_it_once() {
     }
     assert_eq!(client.tcb.cwnd(), before * 7 / 10, "by the factor of CUBIC");
     assert_eq!(client.tcb.retransmits(), 0);
+}
+
+#[test]
+fn the_window_falls_in_step_with_what_arrives_after_a_mark() {
+    let (mut client, mut server) = asking();
+    client.write(40 * MSS);
+    let data = client.poll(T0);
+    let mut next = Vec::new();
+    for (index, packet) in data.iter().enumerate() {
+        let seen = if index == 0 {
+            marked(packet)
+        } else {
+            packet.clone()
+        };
+        server.receive(T0, &seen).unwrap();
+        for ack in server.poll(T0) {
+            client.receive(T0, &ack).unwrap();
+            let sent = client.poll(T0);
+            assert!(client.tcb.info(T0).reduction);
+            if next.is_empty() {
+                assert!(flags(&sent[0]).contains(Flags::CWR), "on the very ACK");
+            }
+            next.extend(sent);
+        }
+    }
+    assert_eq!(next.len(), 7, "seven for ten that arrived");
+    assert_eq!(client.tcb.pipe(), 7 * MSS);
+    server.receive_all(T0, &next);
+    client.receive_all(T0, &server.poll(T0));
+    assert!(!client.tcb.info(T0).reduction);
+}
+
+#[test]
+fn what_is_lost_after_a_mark_neither_reduces_again_nor_is_undone() {
+    let (mut client, mut server) = asking();
+    client.write(40 * MSS);
+    let mut data = client.poll(T0);
+    data[0] = marked(&data[0]);
+    let lost = data.remove(2);
+    for packet in &data {
+        server.receive(after(5), packet).unwrap();
+        client.receive_all(after(10), &server.poll(after(5)));
+    }
+    let threshold = client.tcb.info(T0).ssthresh;
+    assert!(client.tcb.info(T0).fast_recovery);
+    assert_eq!(u64::from(threshold), 7 * MSS);
+    client.poll(after(10));
+    // The late original is acknowledged: the repetition was needless, the reduction was not.
+    server.receive(after(15), &lost).unwrap();
+    client.receive_all(after(20), &server.poll(after(15)));
+    assert!(client.tcb.cwnd() <= threshold);
+    assert_eq!(client.tcb.info(T0).ssthresh, threshold);
 }
 
 #[test]
@@ -246,7 +298,7 @@ fn dctcp_gives_up_as_much_as_was_marked() {
     server.receive_all(now, &data);
     let cwnd = client.tcb.cwnd();
     client.receive_all(now, &server.poll(now));
-    let (less, now) = (client.tcb.cwnd(), u64::from(cwnd));
+    let (less, now) = (client.tcb.info(now).ssthresh, u64::from(cwnd));
     assert!(
         less < cwnd && u64::from(less) > now * 95 / 100,
         "{less} of {cwnd}"
