@@ -243,8 +243,7 @@ impl Tcb {
     /// Answers an echoed mark as a loss, but once a window, and with nothing to repeat
     /// (RFC 3168 section 6.1.2).
     pub(super) fn answer_echo(&mut self, now: Instant, segment: &Segment<'_>) {
-        let reduced = self.ecn.is_reduced(self.snd.una) || self.recovering();
-        if reduced || !self.echoes_mark(segment) {
+        if !self.echoes_mark(segment) || self.ecn.is_reduced(self.snd.una) || self.recovering() {
             return;
         }
         let cwnd = self.cc.cwnd();

@@ -127,6 +127,38 @@ impl Tcb {
         if self.path.forget(now) {
             self.update_mss();
         }
+        let data = if self.has_data() {
+            self.next_segment_with_data(now, max_payload)
+        } else {
+            self.recovery.paced = false;
+            None
+        };
+        if data.is_some() {
+            return data;
+        }
+        self.note_application_limit();
+        let probe = core::mem::take(&mut self.probe_due);
+        if !probe && !self.ack.due {
+            return None;
+        }
+        let options = self.segment_options(now);
+        let at = if probe {
+            self.snd.una - 1
+        } else {
+            self.snd.nxt
+        };
+        Some(self.segment(at, Flags::ACK, options))
+    }
+
+    /// Whether there is anything to look for: new, lost, or for a tail loss probe.
+    fn has_data(&self) -> bool {
+        self.snd.end > self.snd.nxt
+            || self.fin_due()
+            || self.sent.is_repairing()
+            || self.recovery.tail_probe_due
+    }
+
+    fn next_segment_with_data(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {
         let options = self.segment_options(now);
         // Blocks beside data take their room from it.
         let blocks = options.len() as u32 - if self.ts.on { TIMESTAMPS_LEN as u32 } else { 0 };
@@ -141,16 +173,7 @@ impl Tcb {
         {
             return Some(segment);
         }
-        if let Some(segment) = self.next_data(now, cut, max_payload, options) {
-            return Some(segment);
-        }
-        self.note_application_limit();
-        if core::mem::take(&mut self.probe_due) {
-            return Some(self.segment(self.snd.una - 1, Flags::ACK, options));
-        }
-        self.ack
-            .due
-            .then(|| self.segment(self.snd.nxt, Flags::ACK, options))
+        self.next_data(now, cut, max_payload, options)
     }
 
     /// Data, lost or new, if its time has come.

@@ -347,11 +347,9 @@ impl Sent {
 
     /// Forgets what lies before `ack`. Memory goes back once nothing is outstanding.
     pub(super) fn acknowledge(&mut self, ack: u64, news: &mut News) {
-        while let Some(record) = self.records.pop_front() {
-            if record.end > ack {
-                self.records.push_front(record);
-                break;
-            }
+        while self.first().is_some_and(|first| first.end <= ack)
+            && let Some(record) = self.records.pop_front()
+        {
             self.uncount(&record);
             if !record.sacked {
                 news.deliver_by_ack(&record);
@@ -451,6 +449,11 @@ impl Sent {
         if let Some(board) = &mut self.board {
             board.highest_sacked = 0;
         }
+    }
+
+    /// Something is to be sent again.
+    pub(super) fn is_repairing(&self) -> bool {
+        self.board.as_ref().is_some_and(|board| board.to_repair > 0)
     }
 
     /// What is to be sent again next.
