@@ -13,11 +13,14 @@ use std::path::{Path, PathBuf};
 use common::{mtcp_run, output, text};
 use config::{KEYS, Section, Settings, VARIABLES};
 
-const DOCUMENTS: [&str; 4] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "docs/architecture.md",
     "docs/configuration.md",
+    "docs/congestion.md",
     "docs/life-of-a-packet.md",
+    "docs/packetdrill.md",
+    "docs/rfc.md",
 ];
 
 fn workspace() -> PathBuf {
@@ -84,7 +87,8 @@ fn files_and_names_that_are_cited_exist() {
         let content = read(document);
         for span in code_spans(&content) {
             let (file, name) = span.split_once("::").unwrap_or((span, ""));
-            if !file.ends_with(".rs") || file.contains(['*', ' ']) {
+            let names_a_file = file.ends_with(".rs") || file.ends_with(".pkt");
+            if !names_a_file || file.contains(['*', ' ']) {
                 continue;
             }
             let found = fs::read_to_string(workspace().join(file)).is_ok_and(|source| {
