@@ -148,6 +148,9 @@ pub struct AppHalf {
     /// Watches (by slot) whose event waits in a ready set: set by the engine, cleared by the
     /// application when it takes the event.
     pub queued: AtomicU32,
+    /// Counts writes that found room but no chunk: of the edge that follows one, no cursor tells that
+    /// it is about writing.
+    pub starved: AtomicU32,
 }
 
 /// Socket options as the application set them; the engine reads them after `Options`, `Connect`
@@ -408,6 +411,7 @@ impl Socket {
             &a.waiters,
             &a.file_flags,
             &a.queued,
+            &a.starved,
             &o.bits,
             &o.keep_idle,
             &o.keep_interval,

@@ -80,6 +80,8 @@ counters! {
     resets_sent,
     /// The same, not sent because there were too many.
     resets_limited,
+    /// ARP packets of other stations that claim this stack's address.
+    address_conflicts,
     /// Loopback frames dropped because the queue was full.
     loopback_full,
     /// Commands that made no sense.

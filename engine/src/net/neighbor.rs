@@ -287,12 +287,12 @@ impl<T> NeighborTable<T> {
             action.released = self.learn(now, packet, confirmed_until);
         } else if packet.is_announcement() {
             // Anyone may say this: it is believed, but probed when next used.
-            action.released = self.update(packet, now);
+            action.released = self.update(now, packet, now);
         } else if packet.operation == Operation::Reply
             && packet.target_mac == self.mac
             && self.local.is_ours(packet.target_ip)
         {
-            action.released = self.update(packet, confirmed_until);
+            action.released = self.update(now, packet, confirmed_until);
         } else {
             return Err(DropReason::ArpNotForUs);
         }
@@ -313,7 +313,7 @@ impl<T> NeighborTable<T> {
     fn learn(&mut self, now: u64, packet: &ArpPacket, until: u64) -> Vec<T> {
         let address = packet.sender_ip;
         if self.entries.contains_key(&address) {
-            return self.update(packet, until);
+            return self.update(now, packet, until);
         }
         if self.local.connected_network(address).is_some() {
             let state = State::Reachable {
@@ -334,14 +334,21 @@ impl<T> NeighborTable<T> {
         Vec::new()
     }
 
-    /// Updates the sender's entry if there is one that is not static; returns what it held.
-    fn update(&mut self, packet: &ArpPacket, until: u64) -> Vec<T> {
+    /// Updates the sender's entry if there is one that is not static; returns what it held. A station
+    /// other than the one known is believed, but probed when next used: anyone may have sent this.
+    fn update(&mut self, now: u64, packet: &ArpPacket, until: u64) -> Vec<T> {
         let Some(entry) = self.entries.get_mut(&packet.sender_ip) else {
             return Vec::new();
         };
-        if matches!(entry.state, State::Static(_)) {
-            return Vec::new();
-        }
+        let until = match entry.state {
+            State::Static(_) => return Vec::new(),
+            State::Reachable { mac, .. } | State::Probing { mac, .. }
+                if mac != packet.sender_mac =>
+            {
+                now
+            }
+            _ => until,
+        };
         let state = State::Reachable {
             mac: packet.sender_mac,
             until,

@@ -122,6 +122,9 @@ impl Stack {
     fn on_arp(&mut self, packet: &ArpPacket) -> Result<(), DropReason> {
         let action = self.neighbors.on_arp(self.now.as_micros(), packet)?;
         if action.conflict {
+            self.count(Counter::address_conflicts);
+        }
+        if action.conflict && self.conflict_log.allow(self.now.as_micros()) {
             tracing::warn!(
                 address = %packet.sender_ip,
                 station = %packet.sender_mac,

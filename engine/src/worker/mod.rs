@@ -82,6 +82,8 @@ pub struct Stack {
     icmp_errors: ErrorSender,
     /// RSTs to what matches no connection.
     resets: RateLimit,
+    /// Lines that name a station with this stack's address.
+    conflict_log: RateLimit,
     ipv6: Option<Box<Host6>>,
     icmpv6: crate::net::ipv6::icmp::Sender,
     /// Version of the IPv6 addresses that the control thread knows.
@@ -197,6 +199,7 @@ impl Worker {
             routes,
             path_mtus: PathMtus::default(),
             icmp_errors: ErrorSender::jittered(sys::random()),
+            conflict_log: RateLimit::new(1, 5),
             resets: RateLimit::jittered(RESETS_PER_SECOND, RESETS_BURST, sys::random()),
             ipv6,
             icmpv6: crate::net::ipv6::icmp::Sender::jittered(sys::random()),

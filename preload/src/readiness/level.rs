@@ -136,6 +136,7 @@ pub struct Seen {
     rx_tail: u64,
     tx_head: u64,
     tx_limit: u32,
+    starved: u32,
     state: u32,
 }
 
@@ -148,6 +149,7 @@ impl Seen {
             rx_tail: socket.engine.rx_tail.load(Ordering::Acquire),
             tx_head: socket.engine.tx_head.load(Ordering::Acquire),
             tx_limit: socket.engine.tx_limit.load(Ordering::Acquire),
+            starved: socket.app.starved.load(Ordering::Acquire),
         }
     }
 
@@ -164,7 +166,8 @@ impl Seen {
         if self.rx_tail != now.rx_tail {
             edge |= bit::READ;
         }
-        if self.tx_head != now.tx_head || self.tx_limit != now.tx_limit {
+        let writing = |seen: &Seen| (seen.tx_head, seen.tx_limit, seen.starved);
+        if writing(self) != writing(now) {
             edge |= bit::WRITE;
         }
         edge

@@ -94,6 +94,7 @@ fn send_all(
                 continue;
             }
             if is_nonblocking {
+                socket.record().app.starved.fetch_add(1, Ordering::Release);
                 want_room(socket)?;
                 // No acknowledgement may come to raise the edge: the engine does when it has looked.
                 socket.tell(Op::Send, 0)?;

@@ -341,6 +341,27 @@ fn an_announcement_updates_a_known_neighbour_and_is_probed() {
 }
 
 #[test]
+fn an_address_that_changes_hands_is_believed_and_probed_whoever_says_so() {
+    for packet in [reply(1), request(1)] {
+        let mut table = table_knowing(1);
+        let forged = ArpPacket {
+            sender_mac: mac(7),
+            ..packet
+        };
+        table.on_arp(SECOND, &forged).unwrap();
+        assert_eq!(table.lookup(SECOND, host(1)), Lookup::Resolved(mac(7)));
+        assert_eq!(sent(&mut table, SECOND), [(host(1), mac(7))]);
+        // Whoever really has the address says so, and is probed in turn.
+        table.on_arp(SECOND, &packet).unwrap();
+        assert_eq!(table.lookup(2 * SECOND, host(1)), Lookup::Resolved(mac(1)));
+        assert_eq!(sent(&mut table, 2 * SECOND), [(host(1), mac(1))]);
+        table.on_arp(2 * SECOND, &reply(1)).unwrap();
+        assert_eq!(table.lookup(3 * SECOND, host(1)), Lookup::Resolved(mac(1)));
+        assert_eq!(sent(&mut table, 3 * SECOND), []);
+    }
+}
+
+#[test]
 fn a_flood_of_announcements_does_not_hasten_the_probes() {
     let mut table = table_knowing(1);
     table.on_arp(1, &announcement(1, mac(7))).unwrap();

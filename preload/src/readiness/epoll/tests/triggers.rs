@@ -51,6 +51,22 @@ fn edge_trigger_tells_a_writer_of_room_and_not_of_data() {
 }
 
 #[test]
+fn edge_trigger_tells_a_writer_that_lacked_memory_when_there_is_some() {
+    let engine = Engine::new();
+    let socket = engine.established(1);
+    let (epoll, fd) = (Epoll::new(&engine), Descriptor::new(&engine, 1));
+    epoll.add(&fd, OUT | ET);
+    assert_eq!(epoll.now(), [(OUT, fd.0)]);
+    // A write found room but no chunk; the engine grants one, and no cursor moves.
+    socket.app.starved.fetch_add(1, SeqCst);
+    assert_eq!(epoll.now(), []);
+    engine.edge(1);
+    assert_eq!(epoll.now(), [(OUT, fd.0)]);
+    engine.edge(1);
+    assert_eq!(epoll.now(), [], "once for each such write");
+}
+
+#[test]
 fn level_trigger_reports_room_when_there_is_some_again() {
     let engine = Engine::new();
     engine.established(1);
