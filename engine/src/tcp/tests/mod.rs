@@ -89,6 +89,8 @@ struct Host {
     /// Right edge of the window as seen on the wire, relative to the first ACK.
     edge: u64,
     burst: usize,
+    /// The smallest segment size so far.
+    least: u32,
 }
 
 impl Host {
@@ -102,6 +104,7 @@ impl Host {
             drops: Vec::new(),
             edge: 0,
             burst: 1,
+            least: u32::MAX,
         }
     }
 
@@ -191,7 +194,7 @@ impl Host {
         result
     }
 
-    fn check_invariants(&self, (una, nxt, edge): (u64, u64, u64)) {
+    fn check_invariants(&mut self, (una, nxt, edge): (u64, u64, u64)) {
         let tcb = &self.tcb;
         assert!(una <= tcb.snd.una && tcb.snd.una <= tcb.snd.nxt);
         assert!(tcb.snd.nxt <= tcb.snd.end + 1);
@@ -199,11 +202,12 @@ impl Host {
         assert!(tcb.cwnd() >= 1 && tcb.mss() >= 1);
         self.check_records();
         if tcb.snd.max_wnd > 0 {
+            // Segments may grow with the peer's window, but the window of one of them does not.
+            self.least = self.least.min(tcb.send_mss());
+            let (cwnd, least) = (tcb.cwnd(), self.least);
             assert!(
-                tcb.cwnd() >= tcb.send_mss(),
-                "the congestion window, {}, holds a segment of {}",
-                tcb.cwnd(),
-                tcb.send_mss()
+                cwnd >= least,
+                "the window, {cwnd}, holds a segment, {least}"
             );
         }
     }
