@@ -153,8 +153,10 @@ pub static KEYS: &[Key] = &[
         name: "address6",
         section: Section::Device,
         expected: "an IPv6 address and prefix such as fd77::2/64, derived, auto or off",
-        doc: "The stack's own IPv6 address. derived goes by the IPv4 address (fd77::2/64 for \
-              10.77.0.2/24), and the kernel's side of a TAP gets the one that goes with its own; \
+        doc: "The stack's own IPv6 address. derived goes by the IPv4 address: in the /64 \
+              fd77:0:H:L::, where H and L are the two halves of the IPv4 network XOR 10.77.0.0, the \
+              host that has the IPv4 address's host number (fd77::2/64 for 10.77.0.2/24, \
+              fd77:0:3::2/64 for 10.78.0.2/24), and the kernel's side of a TAP gets the one that goes with its own; \
               auto takes what routers advertise; with off the stack has no IPv6.",
         read: |s, v| Address6::parse(v).map(|a| s.address6 = a),
         write: |s| s.address6.to_string(),

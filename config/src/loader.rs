@@ -171,7 +171,10 @@ impl Loaded {
         let mut lines: Vec<(String, String, Origin)> = KEYS
             .iter()
             .map(|key| {
-                let value = key.get(&self.settings);
+                let value = match key.name {
+                    "address6" => self.settings.address6_in_force().to_string(),
+                    _ => key.get(&self.settings),
+                };
                 (key.name.to_owned(), value, self.origin(key.name))
             })
             .collect();

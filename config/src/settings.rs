@@ -330,6 +330,15 @@ impl Settings {
         self.address6 != Address6::Off && self.mtu >= 1280
     }
 
+    /// `address6` with what it comes to: the derived address itself, off if packets are too small.
+    pub(crate) fn address6_in_force(&self) -> Address6 {
+        match self.fixed_address6() {
+            Some(net) => Address6::Is(net),
+            None if self.speaks_ipv6() => self.address6,
+            None => Address6::Off,
+        }
+    }
+
     /// The stack's static IPv6 address, if it has one.
     pub fn fixed_address6(&self) -> Option<Ipv6Net> {
         self.speaks_ipv6()
@@ -379,6 +388,11 @@ impl Settings {
     }
 
     fn conflict6(&self) -> Option<(&'static str, String)> {
+        if matches!(self.address6, Address6::Is(_)) && !self.speaks_ipv6() {
+            let mtu = self.mtu;
+            let message = format!("mtu is {mtu}, and IPv6 needs packets of 1280 bytes");
+            return Some(("address6", message));
+        }
         let own = self.fixed_address6();
         if let Some(own) = own.filter(|own| !is_host(own.address())) {
             let message = format!("{own} is not the address of a host beyond its link");

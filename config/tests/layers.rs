@@ -159,3 +159,28 @@ fn the_report_shows_each_value_and_where_it_came_from() {
         line(&format!("{} ", key.name));
     }
 }
+
+#[test]
+fn the_report_shows_the_ipv6_address_that_is_derived() {
+    let shown = |variables: &[(&str, &str)]| {
+        let report = environment(variables).unwrap().report();
+        let line = report.lines().find(|l| l.starts_with("address6 ")).unwrap();
+        line.split_whitespace().nth(2).unwrap().to_owned()
+    };
+    assert_eq!(shown(&[]), "fd77::2/64");
+    assert_eq!(shown(&[("MTCP_ADDRESS", "10.78.0.2/24")]), "fd77:0:3::2/64");
+    assert_eq!(shown(&[("MTCP_ADDRESS6", "auto")]), "auto");
+    assert_eq!(shown(&[("MTCP_MTU", "1279")]), "off");
+}
+
+#[test]
+fn an_ipv6_address_needs_packets_that_ipv6_fits() {
+    let with_mtu =
+        |mtu| environment(&[("MTCP_MTU", mtu), ("MTCP_ADDRESS6", "fd12::2/64")]).map(drop);
+    let error = with_mtu("1279").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "MTCP_ADDRESS6: address6: mtu is 1279, and IPv6 needs packets of 1280 bytes"
+    );
+    assert!(with_mtu("1280").is_ok());
+}
