@@ -6,6 +6,8 @@ use crate::preflight::Finding;
 
 /// Exit status for errors of `mtcp-run` itself, as of env(1) and timeout(1).
 pub const FAILED: u8 = 125;
+/// Exit status if `--check` cannot write what it found.
+const UNWRITTEN: u8 = 1;
 /// Exit status if the program is there but cannot be executed.
 pub const CANNOT_EXECUTE: u8 = 126;
 /// Exit status if the program is not there.
@@ -61,6 +63,9 @@ pub enum Error {
     /// The stack did not start.
     #[error("the stack did not start: {0}")]
     Stack(#[from] launcher::stack::Error),
+    /// Standard output takes no more.
+    #[error("standard output: {0}")]
+    Output(std::io::Error),
     /// A system call failed.
     #[error("{what}: {source}")]
     System {
@@ -77,6 +82,7 @@ impl Error {
         match self {
             Error::NotFound { .. } => NOT_FOUND,
             Error::CannotExecute { .. } => CANNOT_EXECUTE,
+            Error::Output(_) => UNWRITTEN,
             _ => FAILED,
         }
     }

@@ -12,6 +12,7 @@ mod supervise;
 mod sys;
 
 use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -79,11 +80,10 @@ fn run(cli: &Cli) -> Result<u8, Error> {
 
 /// Shows the settings and what the machine has of what they need.
 fn check(cli: &Cli, loaded: &Loaded) -> Result<u8, Error> {
-    print!("{}", loaded.report());
+    show(&loaded.report())?;
     if cli.rootless {
         rootless::enter()?;
     }
-    println!();
     let mut findings = preflight::stack(&loaded.settings);
     findings.push(match locate::preload(cli.preload_library().as_deref()) {
         Ok(path) => Finding {
@@ -97,15 +97,26 @@ fn check(cli: &Cli, loaded: &Loaded) -> Result<u8, Error> {
             text: error.to_string(),
         },
     });
-    for finding in &findings {
-        println!("{finding}");
-    }
+    let lines: String = findings.iter().map(|f| format!("{f}\n")).collect();
+    show(&format!("\n{lines}"))?;
     let worst = findings.iter().map(|finding| finding.grade).max();
     Ok(if worst == Some(Grade::Missing) {
         FAILED
     } else {
         0
     })
+}
+
+/// Writes to standard output. Whoever closed it wants to read no more, which is no error.
+fn show(text: &str) -> Result<(), Error> {
+    let mut output = io::stdout().lock();
+    let written = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
+        _ => Ok(()),
+    }
 }
 
 fn on_the_kernel(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Error> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 
 use config::{Device, Settings};
 
@@ -65,10 +65,15 @@ impl fmt::Display for Finding {
 /// Looks at what the stack needs: cores, memory, and what its device needs.
 pub fn stack(settings: &Settings) -> Vec<Finding> {
     let mut findings = cores(settings);
-    if matches!(settings.device, Device::Tap(_)) {
-        findings.push(tun());
-        findings.push(net_admin());
-        findings.extend(addresses(settings));
+    match settings.device {
+        Device::Tap(_) => {
+            findings.push(tun());
+            findings.push(net_admin());
+            findings.extend(addresses(settings));
+        }
+        // To open a wire is to meet the other end.
+        Device::Wire(_) => {}
+        Device::Packet(_) | Device::Xdp(_) | Device::Pci(_) => findings.push(device(settings)),
     }
     findings.extend(faults(settings));
     findings.extend(memory(settings));
@@ -76,14 +81,35 @@ pub fn stack(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
+/// Opens a device that exists without us, but none of its queues, which changes nothing.
+fn device(settings: &Settings) -> Finding {
+    let name = settings.device.to_string();
+    let options = psio::OpenOptions {
+        queues: settings.queue_count(),
+        ..psio::OpenOptions::default()
+    };
+    match psio::open(&name, &options) {
+        Ok(_) => Finding::new("device", Grade::Good, name),
+        Err(error) => Finding::new("device", Grade::Missing, error.to_string()),
+    }
+}
+
+/// An address for documentation (RFC 5737), which no interface has.
+const NOBODYS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
 /// Both addresses of a TAP's network have to be new to the kernel: with another TAP's it would send
-/// this stack's answers there.
+/// this stack's answers there. Where a socket can be bound to any address, as it can while no
+/// interface is up, nothing is known.
 fn addresses(settings: &Settings) -> Option<Finding> {
+    let is_known = |address: Ipv4Addr| UdpSocket::bind((address, 0)).is_ok();
+    if is_known(NOBODYS) {
+        return None;
+    }
     let kernel = settings.kernel_address().map(|net| net.address());
     let taken = [kernel, Some(settings.address.address())]
         .into_iter()
         .flatten()
-        .find(|address| UdpSocket::bind((*address, 0)).is_ok())?;
+        .find(|address| is_known(*address))?;
     let text = format!(
         "{taken} is the kernel's already (another mtcp-run's TAP?): choose another network with \
          --address, or run it in a network namespace of its own"

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use common::{mtcp_run, output, text};
 
@@ -180,6 +181,56 @@ fn check_finds_what_is_missing() {
     assert_eq!(missing.len(), 2, "{shown}");
     assert!(missing[0].starts_with("engine_cores"), "{shown}");
     assert!(missing[1].contains("/no/such/library"), "{shown}");
+}
+
+#[test]
+fn check_names_a_device_that_cannot_be_opened() {
+    for (device, why) in [
+        ("packet:nope", "there is no interface \"nope\""),
+        ("xdp:lo", "is not supported yet"),
+        ("0000:03:00.0", "is a PCI address"),
+    ] {
+        for last in ["--check", "true"] {
+            let run = output(&mut mtcp_run(&["--device", device, last]));
+            assert_eq!(run.status.code(), Some(125), "{device} {last}");
+            let shown = text(&run.stdout) + &text(&run.stderr);
+            let told = |l: &str| l.contains("device") && l.contains(why);
+            assert!(shown.lines().any(told), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn check_survives_an_output_that_takes_nothing() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut command = mtcp_run(&["--check"]);
+    let run = output(command.stdout(full.unwrap()));
+    assert_eq!(run.status.code(), Some(1));
+    let message = text(&run.stderr);
+    assert!(
+        message.starts_with("mtcp-run: standard output: "),
+        "{message}"
+    );
+    assert_eq!(message.lines().count(), 1, "{message}");
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = mtcp_run(&["--check"]);
+    let run = output(command.stdout(writer));
+    assert_eq!(text(&run.stderr), "");
+    assert!(matches!(run.status.code(), Some(0 | 125)), "{run:?}");
+}
+
+/// Needs root, to make a network namespace, in which nothing is up.
+#[test]
+fn no_address_counts_as_taken_while_no_interface_is_up() {
+    let run_it = mtcp_run(&["--check"]);
+    let mut command = Command::new("unshare");
+    command.arg("-n").arg(run_it.get_program());
+    let run = output(command.args(run_it.get_args()).stdin(Stdio::null()));
+    let shown = text(&run.stdout);
+    assert!(shown.contains("CAP_NET_ADMIN"), "{run:?}");
+    assert!(!shown.contains("is the kernel's already"), "{shown}");
 }
 
 #[test]
