@@ -4,14 +4,24 @@
 use crate::bed::{Bed, Setup, exchange};
 use crate::frames::TcpFrame;
 use engine::tcp::Flags;
+use psio::pair::PairConfig;
 use psio::{RxChecksum, RxMeta};
 
 const PORT: u16 = 80;
 const FULL: usize = 1460;
 
+/// A worker whose device has every offload, as a TAP or a wire has them.
+fn offloaded(host: u8) -> Bed {
+    let setup = Setup {
+        pair: PairConfig::default(),
+        ..Setup::host(host)
+    };
+    setup.build()
+}
+
 /// One in-order frame of 1,460 bytes each time, in bursts of 32, read by the application.
 pub fn receive_in_order(times: u64) {
-    let mut bed = Setup::host(1).build();
+    let mut bed = offloaded(1);
     let mut app = bed.app(1);
     let listener = app.socket().expect("a record");
     assert!(bed.listen(listener, PORT, 10));
@@ -53,7 +63,7 @@ const TOGETHER: usize = 32;
 /// Short connections between two workers: 64 bytes each way, closed by the server first. What is
 /// counted is the cost of both sides.
 pub fn short_connections(times: u64) {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+    let (mut a, mut b) = (offloaded(1), offloaded(2));
     let (mut client, mut server) = (a.app(1), b.app(1));
     let listener = server.socket().expect("a record");
     assert!(b.listen(listener, PORT, 64));
