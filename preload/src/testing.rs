@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Workers of the fake engine.
 pub const WORKERS: usize = 2;
@@ -91,6 +92,29 @@ pub fn established() -> SocketRef {
     let socket = fresh();
     engine().establish(socket);
     socket
+}
+
+/// Runs `act` once the call sleeps on the socket, which it has to do within ten seconds.
+pub fn when_waiting<T>(
+    socket: SocketRef,
+    act: impl FnOnce() + Send,
+    call: impl FnOnce() -> T,
+) -> T {
+    std::thread::scope(|s| {
+        let helper = s.spawn(|| {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let sleeps = || socket.record().app.waiters.load(SeqCst) != 0;
+            while !sleeps() && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            let slept = sleeps();
+            act();
+            slept
+        });
+        let answer = call();
+        assert!(helper.join().unwrap(), "the call did not sleep");
+        answer
+    })
 }
 
 /// The commands that this thread has sent since the last call, to all workers.

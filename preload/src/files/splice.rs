@@ -6,10 +6,8 @@ use super::sendfile::MOST;
 use crate::descriptor::{Behind, behind};
 use crate::errno::{Errno, Result};
 use crate::real;
-use crate::socket::SocketRef;
-use crate::socket::buffers::Buffers;
-use crate::socket::recv::receive;
 use crate::socket::send::send_from;
+use crate::socket::{SocketRef, recv, urgent, would_block};
 use context::command::Op;
 use libc::{c_int, c_uint, iovec, pollfd};
 use std::os::fd::RawFd;
@@ -50,18 +48,18 @@ fn check_pipe(fd: RawFd) -> Result<()> {
 }
 
 fn to_pipe(socket: SocketRef, pipe: RawFd, len: usize, flags: c_uint) -> Result<usize> {
+    if socket.is_listening() {
+        return Err(Errno(libc::ENOTCONN));
+    }
     loop {
-        // Waits for data, and tells of the end and of errors.
-        let mut byte = 0u8;
-        // SAFETY: one byte, which lives through the call.
-        let mut one = unsafe { Buffers::one((&raw mut byte).cast(), 1) }?;
-        if receive(socket, &mut one, libc::MSG_PEEK)? == 0 {
-            return Ok(0);
-        }
-        let moved = move_available(socket, pipe, len);
-        match moved {
-            // Another thread took the data.
-            Ok(0) => {}
+        match move_available(socket, pipe, len) {
+            Ok(0) if is_stuck(socket) => return at_mark(socket).map(|()| 0),
+            // Nothing there, or another thread took it.
+            Ok(0) => {
+                if !recv::wait_for_first(socket, 0, 0)? {
+                    return Ok(0);
+                }
+            }
             Err(Errno(libc::EAGAIN)) if !is_nonblocking(pipe, flags)? => {
                 wait(pipe, libc::POLLOUT)?;
             }
@@ -70,13 +68,33 @@ fn to_pipe(socket: SocketRef, pipe: RawFd, len: usize, flags: c_uint) -> Result<
     }
 }
 
-/// Writes what waits in the receive stream to the pipe, as far as it takes it without waiting, and
-/// takes that much off the stream.
+/// Whether the urgent byte is next and has come: splice(2) never takes it, in line or not.
+fn is_stuck(socket: SocketRef) -> bool {
+    urgent::is_at_mark(socket) && socket.record().readable() > 0
+}
+
+/// What a call gets that finds the urgent byte next: as in `tcp_splice_read`, 0, like at the end.
+fn at_mark(socket: SocketRef) -> Result<()> {
+    if let Some(end) = recv::end(socket, socket.record().readable()) {
+        return end;
+    }
+    if socket.is_nonblocking(0) {
+        return would_block(libc::EAGAIN);
+    }
+    Ok(())
+}
+
+/// Writes what waits in the receive stream before the mark of urgent data to the pipe, as far as it
+/// takes it without waiting, and takes that much off the stream.
 fn move_available(socket: SocketRef, pipe: RawFd, len: usize) -> Result<usize> {
     let mut reader = socket.reader()?;
+    let len = socket
+        .record()
+        .urgent_mark()
+        .map_or(len as u64, |mark| mark.min(len as u64));
     let mut moved = 0;
     let mut error = None;
-    reader.read(len as u64, true, |at, n| {
+    reader.read(len, true, |at, n| {
         if error.is_some() {
             return;
         }

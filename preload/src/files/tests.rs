@@ -5,10 +5,10 @@
 use super::{print, syscall};
 use crate::calls::{descriptors, files as calls};
 use crate::socket::{SocketRef, create, find};
-use crate::testing::{TX_LIMIT, commands, engine, established};
+use crate::testing::{TX_LIMIT, commands, engine, established, when_waiting};
 use crate::{errno, real};
 use libc::{c_char, c_int, c_long};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::SeqCst;
@@ -229,6 +229,66 @@ fn received_bytes_go_into_a_pipe_as_far_as_it_takes_them() {
     assert_eq!(moved, bytes);
     engine().add_state(socket, context::socket::state::RX_SHUT);
     assert_eq!(splice(fd, writing.as_raw_fd(), 100, 0), Ok(0));
+    close(fd);
+}
+
+/// A pair of connected sockets of the kernel, the first of which has read up to an urgent byte.
+fn kernel_at_mark() -> (TcpStream, TcpStream) {
+    let (mut ours, mut theirs) = kernel();
+    theirs.write_all(b"abc").unwrap();
+    // SAFETY: the byte lives through the call.
+    let sent = unsafe { libc::send(theirs.as_raw_fd(), b"d".as_ptr().cast(), 1, libc::MSG_OOB) };
+    assert_eq!(sent, 1);
+    let mut before = [0; 3];
+    ours.read_exact(&mut before).unwrap();
+    let mut ready = libc::pollfd {
+        fd: ours.as_raw_fd(),
+        events: libc::POLLPRI,
+        revents: 0,
+    };
+    // SAFETY: one entry, which lives through the call.
+    assert_eq!(unsafe { libc::poll(&raw mut ready, 1, 10_000) }, 1);
+    (ours, theirs)
+}
+
+#[test]
+fn splicing_never_passes_the_mark_of_urgent_data() {
+    let (fd, socket) = stack();
+    let blocking = |socket: SocketRef, on: bool| {
+        let flags = if on { 0 } else { libc::O_NONBLOCK as u32 };
+        socket.record().app.file_flags.store(flags, SeqCst);
+    };
+    let (reading, writing) = pipe();
+    socket.record().urgent.received.store(4, SeqCst);
+    engine().add_state(socket, context::socket::state::URGENT);
+    engine().receive(socket, b"abcdef");
+    assert_eq!(splice(fd, writing.as_raw_fd(), 100, 0), Ok(3));
+    let mut bytes = [0; 9];
+    assert_eq!(real::read(reading.as_raw_fd(), &mut bytes), Ok(3));
+    assert_eq!(&bytes[..3], b"abc");
+
+    let (theirs, _peer) = kernel_at_mark();
+    for (block, expected) in [(true, Ok(0)), (false, Err(libc::EAGAIN))] {
+        theirs.set_nonblocking(!block).unwrap();
+        let theirs = splice(theirs.as_raw_fd(), writing.as_raw_fd(), 100, 0);
+        blocking(socket, block);
+        let ours = splice(fd, writing.as_raw_fd(), 100, 0);
+        assert_eq!((ours, theirs), (expected, expected));
+    }
+    assert_eq!(socket.record().readable(), 3);
+    close(fd);
+}
+
+#[test]
+fn splicing_that_finds_nothing_sleeps_until_the_urgent_byte_comes() {
+    let (fd, socket) = stack();
+    socket.record().app.file_flags.store(0, SeqCst);
+    let (_reading, writing) = pipe();
+    socket.record().urgent.received.store(1, SeqCst);
+    engine().add_state(socket, context::socket::state::URGENT);
+    let arrive = || engine().receive(socket, b"u");
+    let to_pipe = || splice(fd, writing.as_raw_fd(), 100, 0);
+    assert_eq!(when_waiting(socket, arrive, to_pipe), Ok(0));
     close(fd);
 }
 

@@ -32,35 +32,48 @@ pub fn receive(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int) -> Re
     let peek = flags & libc::MSG_PEEK != 0;
     let mut got = 0;
     loop {
-        let n = take(socket, buffers, flags, len - if peek { 0 } else { got })?;
-        got = if peek { n } else { got + n };
-        if got > 0 && urgent::is_at_mark(socket) {
+        let taken = take(socket, buffers, flags, len - if peek { 0 } else { got })?;
+        got = if peek { taken.bytes } else { got + taken.bytes };
+        // What a peek has seen still stands at the front of the stream.
+        let seen = if peek { taken.passed } else { 0 };
+        if got > 0 && socket.record().urgent_mark() == Some(seen) {
             // A call does not read across the mark.
             return Ok(got);
         }
-        if got >= target || len == 0 && socket.record().readable() > 0 {
-            return Ok(got);
-        }
-        if got > 0 && (is_ended(socket) || socket.is_nonblocking(flags)) {
+        if got >= target || len == 0 && socket.record().readable() > seen {
             return Ok(got);
         }
         if got == 0 {
-            if let Some(end) = end(socket) {
-                return end;
+            if !wait_for_first(socket, seen, flags)? {
+                return Ok(0);
             }
-            fast_open::launch(socket)?;
-            if socket.is_nonblocking(flags) {
-                return would_block(libc::EAGAIN);
-            }
+        } else if is_ended(socket)
+            || socket.is_nonblocking(flags)
+            || !matches!(wait_for_more(socket, seen), Ok(true))
+        {
+            return Ok(got);
         }
-        let known = if peek { got as u64 } else { 0 };
-        match wait_for_more(socket, known) {
-            Ok(true) => {}
-            Ok(false) if got == 0 => return Err(Errno(libc::EAGAIN)),
-            Err(Errno(libc::ENETDOWN)) if got == 0 => return Err(Errno(libc::ECONNABORTED)),
-            Err(error) if got == 0 => return Err(error),
-            _ => return Ok(got),
-        }
+    }
+}
+
+/// Waits for a call that has got nothing yet until more than `seen` bytes can be read; false at the
+/// end of the stream.
+///
+/// # Errors
+/// As recv(2).
+pub fn wait_for_first(socket: SocketRef, seen: u64, flags: c_int) -> Result<bool> {
+    if let Some(end) = end(socket, seen) {
+        return end.map(|()| false);
+    }
+    fast_open::launch(socket)?;
+    if socket.is_nonblocking(flags) {
+        return would_block(libc::EAGAIN);
+    }
+    match wait_for_more(socket, seen) {
+        Ok(true) => Ok(true),
+        Ok(false) => Err(Errno(libc::EAGAIN)),
+        Err(Errno(libc::ENETDOWN)) => Err(Errno(libc::ECONNABORTED)),
+        Err(error) => Err(error),
     }
 }
 
@@ -75,19 +88,28 @@ fn target(socket: SocketRef, len: usize, flags: c_int) -> usize {
     least.max(1)
 }
 
+/// What came of reading once.
+#[derive(Default)]
+struct Taken {
+    /// Bytes read.
+    bytes: usize,
+    /// Bytes of the stream that they span: an urgent byte before them is passed over.
+    passed: u64,
+}
+
 /// Takes what is there.
-fn take(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int, len: usize) -> Result<usize> {
+fn take(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int, len: usize) -> Result<Taken> {
     let peek = flags & libc::MSG_PEEK != 0;
     let mut reader = socket.reader()?;
     if reader.available() == 0 {
-        return Ok(0);
+        return Ok(Taken::default());
     }
     let (len, skip) = urgent::before_mark(socket, len as u64);
     let mut skipped = 0;
     // With MSG_TRUNC, TCP throws the bytes away (tcp(7)).
     let discard = flags & libc::MSG_TRUNC != 0;
     let mut again = buffers.again();
-    let taken = reader.read(len + skip, peek, |from, n| {
+    let passed = reader.read(len + skip, peek, |from, n| {
         let over = (skip - skipped).min(n as u64) as usize;
         skipped += over as u64;
         if !discard {
@@ -95,19 +117,19 @@ fn take(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int, len: usize) 
             unsafe { again.fill(from.add(over), n - over) };
         }
     });
-    let n = taken - skipped;
+    let bytes = (passed - skipped) as usize;
     if !peek {
         if discard {
-            again.skip(n as usize);
+            again.skip(bytes);
         }
         *buffers = again;
     }
-    let must_notify = !peek && taken > 0 && reader.must_notify();
+    let must_notify = !peek && passed > 0 && reader.must_notify();
     drop(reader);
     if must_notify {
         socket.tell(Op::Consumed, 0)?;
     }
-    Ok(n as usize)
+    Ok(Taken { bytes, passed })
 }
 
 /// Whether no more will come.
@@ -117,11 +139,12 @@ fn is_ended(socket: SocketRef) -> bool {
         || socket.flags() & flag::SHUT_RD != 0
 }
 
-/// What a call gets that finds nothing to read; `None`: it may wait.
-fn end(socket: SocketRef) -> Option<Result<usize>> {
+/// What a call gets that finds nothing to read behind the `seen` bytes: the end or an error; `None`: it
+/// may wait.
+pub fn end(socket: SocketRef, seen: u64) -> Option<Result<()>> {
     // The engine appends data before it says that nothing more will come.
     let ended = is_ended(socket);
-    if ended && socket.record().readable() > 0 {
+    if ended && socket.record().readable() > seen {
         return None;
     }
     match socket.take_error() {
@@ -129,7 +152,7 @@ fn end(socket: SocketRef) -> Option<Result<usize>> {
         error => return Some(Err(Errno(error))),
     }
     if ended {
-        return Some(Ok(0));
+        return Some(Ok(()));
     }
     let is_connecting = socket.flags() & flag::CONNECTING != 0;
     let is_closed = socket.tcp_state() == state::CLOSE && !is_connecting;
@@ -137,19 +160,19 @@ fn end(socket: SocketRef) -> Option<Result<usize>> {
     is_closed.then_some(Err(Errno(libc::ENOTCONN)))
 }
 
-/// Waits until more than `known` bytes can be read, or never will. False if the time is up.
-fn wait_for_more(socket: SocketRef, known: u64) -> Result<bool> {
+/// Waits until more than `seen` bytes can be read, or never will. False if the time is up.
+fn wait_for_more(socket: SocketRef, seen: u64) -> Result<bool> {
     let timeout = &socket.record().options.receive_timeout;
     let timeout = timeout.load(Ordering::Relaxed);
     let timeout = (timeout > 0).then(|| Duration::from_micros(timeout));
-    let more = || (socket.record().readable() > known || is_ended(socket)).then_some(());
+    let more = || (socket.record().readable() > seen || is_ended(socket)).then_some(());
     Ok(wait::until(socket, timeout, more)?.is_some())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{commands, engine, established, fresh};
+    use crate::testing::{commands, engine, established, fresh, when_waiting};
     use crate::thread;
 
     fn recv(socket: SocketRef, len: usize, flags: c_int) -> std::result::Result<Vec<u8>, c_int> {
@@ -159,23 +182,6 @@ mod tests {
         let n = receive(socket, &mut buffers, flags).map_err(|e| e.0)?;
         bytes.truncate(n);
         Ok(bytes)
-    }
-
-    /// Runs `act` once a thread sleeps on the socket.
-    fn when_waiting<T>(
-        socket: SocketRef,
-        act: impl FnOnce() + Send,
-        call: impl FnOnce() -> T,
-    ) -> T {
-        std::thread::scope(|s| {
-            s.spawn(|| {
-                while socket.record().app.waiters.load(Ordering::SeqCst) == 0 {
-                    std::thread::yield_now();
-                }
-                act();
-            });
-            call()
-        })
     }
 
     #[test]

@@ -93,13 +93,21 @@ pub fn receive(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int) -> Re
 mod tests {
     use super::*;
     use crate::socket::recv;
-    use crate::testing::{engine, established};
+    use crate::testing::{engine, established, when_waiting};
 
     fn read(socket: SocketRef, len: usize, flags: c_int) -> std::result::Result<Vec<u8>, c_int> {
+        read_blocking(socket, len, flags | libc::MSG_DONTWAIT)
+    }
+
+    fn read_blocking(
+        socket: SocketRef,
+        len: usize,
+        flags: c_int,
+    ) -> std::result::Result<Vec<u8>, c_int> {
         let mut bytes = vec![0xee; len];
         // SAFETY: the buffer lives through the call.
         let mut buffers = unsafe { Buffers::one(bytes.as_mut_ptr().cast(), len) }.unwrap();
-        let n = recv::receive(socket, &mut buffers, flags | libc::MSG_DONTWAIT).map_err(|e| e.0)?;
+        let n = recv::receive(socket, &mut buffers, flags).map_err(|e| e.0)?;
         bytes.truncate(n);
         Ok(bytes)
     }
@@ -153,6 +161,41 @@ mod tests {
         assert_eq!(read(socket, 9, 0).unwrap(), b"abc");
         assert!(is_at_mark(socket));
         assert_eq!(read(socket, 9, 0).unwrap(), b"def");
+    }
+
+    /// A stream of nothing but an urgent byte.
+    fn lone() -> SocketRef {
+        let socket = established();
+        socket.record().urgent.received.store(1, Ordering::SeqCst);
+        engine().add_state(socket, state::URGENT);
+        engine().receive(socket, b"u");
+        socket
+    }
+
+    #[test]
+    fn a_call_that_finds_the_urgent_byte_alone_sleeps_until_more_comes() {
+        for flags in [0, libc::MSG_PEEK] {
+            let socket = lone();
+            let arrive = || engine().receive(socket, b"more");
+            let got = when_waiting(socket, arrive, || read_blocking(socket, 9, flags));
+            assert_eq!(got.unwrap(), b"more");
+        }
+    }
+
+    #[test]
+    fn a_call_that_finds_the_urgent_byte_before_the_end_tells_of_the_end() {
+        for flags in [libc::MSG_PEEK, 0] {
+            let socket = lone();
+            engine().add_state(socket, state::RX_SHUT);
+            assert_eq!(read(socket, 9, flags).unwrap(), b"");
+        }
+    }
+
+    #[test]
+    fn a_peek_that_waits_for_all_stops_at_the_mark() {
+        let socket = marked(false);
+        let all = libc::MSG_PEEK | libc::MSG_WAITALL;
+        assert_eq!(read_blocking(socket, 9, all).unwrap(), b"abc");
     }
 
     #[test]
