@@ -1,15 +1,13 @@
 //! What applications ask for through their command rings.
 
 use super::Stack;
-use super::connection::Flow;
 use super::slots::Role;
 use super::streams::Bounds;
 use crate::shared::{Watch, Watches, lock};
 use crate::stats::Counter;
-use crate::tcp::{self, Algorithm, Duration, SocketOptions, State, Tcb};
+use crate::tcp::{self, Algorithm, Duration, SocketOptions, State};
 use context::command::{Command, Op};
 use context::socket::{Socket, flag, option, state};
-use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Commands taken from one context in a row, before others have their turn.
@@ -180,73 +178,6 @@ impl Stack {
             (Op::Close, _) => self.close_socket(command.socket, command.arg != 0),
             _ => {}
         }
-    }
-
-    fn open_actively(&mut self, socket: u32) {
-        let shared = self.shared.clone();
-        let Some(record) = shared.segment.socket(socket) else {
-            return;
-        };
-        if !matches!(self.slots.get(socket).map(|s| &s.role), Some(Role::Open)) {
-            return;
-        }
-        // After a failure it may try again; after a connection the record's cursors are used up.
-        if self.is_used_up(socket) {
-            self.count(Counter::bad_commands);
-            return;
-        }
-        self.clear_remains(socket);
-        if let Err(errno) = self.try_open(socket, record) {
-            self.keep_early(socket, record);
-            record.engine.error.store(errno, SeqCst);
-            record
-                .engine
-                .state
-                .store(state::CLOSE | state::RX_SHUT | state::TX_SHUT, SeqCst);
-            self.raise(socket);
-        }
-    }
-
-    fn try_open(&mut self, socket: u32, record: &Socket) -> Result<(), i32> {
-        let to = record.names.requested();
-        // The record is no witness of what the socket is bound to: the application can write there.
-        let claim = lock(&self.shared.binds).claim(socket);
-        let (bound, local_port) = claim.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
-        let remote = to.ip().into();
-        let (local, hop) = self.source_for(bound, remote)?;
-        let mut flow = Flow {
-            local,
-            remote,
-            local_port,
-            remote_port: to.port(),
-        };
-        if local_port == 0 {
-            flow.local_port = self.choose_port(&flow).ok_or(libc::EADDRNOTAVAIL)?;
-        }
-        let prescribed = self
-            .connections
-            .usable(&flow, self.now, self.shared.config.time_wait_reuse)
-            .ok_or(libc::EADDRNOTAVAIL)?;
-        self.reuse(&flow);
-        let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
-        let (iss, ts_offset) = self.isn(&flow);
-        let iss = prescribed.unwrap_or(iss);
-        let tcb = Tcb::connect(self.now, &self.tcp_for(remote), &options, iss, ts_offset);
-        let id = self.adopt_connection(tcb, flow, hop, tos_ttl);
-        if let Some(connection) = self.connections.get(id) {
-            connection.socket = Some(socket);
-        }
-        if let Some(slot) = self.slots.get(socket) {
-            slot.role = Role::Connection(id);
-        }
-        record
-            .names
-            .set(flow.local_name(), Some(flow.remote_name()));
-        self.set_send_limit(id);
-        self.plan_fast_open(id, socket, record);
-        self.count(Counter::connects);
-        self.after(id, tcp::Events::SEND);
-        Ok(())
     }
 
     fn watch(&mut self, socket: u32, arg: u64) {

@@ -198,6 +198,7 @@ impl Stack {
             self.give_up_held(token);
         }
         self.publish_addresses();
+        self.open_awaiting();
     }
 
     /// Lets the control thread know which addresses can be bound to.
@@ -208,7 +209,7 @@ impl Stack {
         let version = host.addresses.version();
         if self.index == 0 && self.published_addresses != version {
             self.published_addresses = version;
-            *lock(&self.shared.addresses6) = host.addresses.iter().collect();
+            *lock(&self.shared.addresses6) = host.addresses.bindable().collect();
         }
     }
 }

@@ -273,7 +273,7 @@ impl Stack {
         let holder = slot.holder;
         match slot.role.clone() {
             Role::Free => return,
-            Role::Open => {}
+            Role::Open | Role::Opening => {}
             Role::Listener(_) => self.stop_listening(socket),
             Role::Connection(id) => {
                 self.collect_writes(id, holder);

@@ -17,6 +17,7 @@ mod input;
 mod ipv6;
 mod lifecycle;
 pub mod listeners;
+mod opening;
 mod output;
 mod path;
 mod pressure;
@@ -86,6 +87,9 @@ pub struct Stack {
     conflict_log: RateLimit,
     ipv6: Option<Box<Host6>>,
     icmpv6: crate::net::ipv6::icmp::Sender,
+    /// While sockets wait for an IPv6 address to connect from: the version of the addresses when they
+    /// were last tried.
+    awaiting: Option<u64>,
     /// Version of the IPv6 addresses that the control thread knows.
     published_addresses: u64,
     isns: IsnGenerator,
@@ -203,6 +207,7 @@ impl Worker {
             resets: RateLimit::jittered(RESETS_PER_SECOND, RESETS_BURST, sys::random()),
             ipv6,
             icmpv6: crate::net::ipv6::icmp::Sender::jittered(sys::random()),
+            awaiting: None,
             published_addresses: 0,
             isns: IsnGenerator::new(key),
             cookies: SynCookies::new(key),

@@ -2,6 +2,8 @@
 
 use super::Stack;
 use super::connection::Hop;
+use super::opening::Unopened;
+use crate::net::ipv6::Source;
 use crate::net::{Address, Destination, Lookup};
 use crate::tcp::{MIN_MSS, TcpConfig};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,18 +22,23 @@ impl Stack {
     /// `bound` is the address that the socket is bound to, unspecified for none.
     ///
     /// # Errors
-    /// ENETUNREACH.
-    pub fn source_for(&self, bound: IpAddr, remote: Address) -> Result<(Address, Hop), i32> {
+    /// ENETUNREACH or EADDRNOTAVAIL, or that the address is still to be awaited.
+    pub fn source_for(&self, bound: IpAddr, remote: Address) -> Result<(Address, Hop), Unopened> {
+        let unreachable = Unopened::Failed(libc::ENETUNREACH);
         let local = self.is_local(remote);
         let chosen = match (local, remote.ip()) {
             (true, ip) => ip,
-            (false, IpAddr::V4(v4)) => self.source_v4(v4).ok_or(libc::ENETUNREACH)?.into(),
-            (false, IpAddr::V6(v6)) => self.source_v6(v6).ok_or(libc::ENETUNREACH)?.into(),
+            (false, IpAddr::V4(v4)) => self.source_v4(v4).ok_or(unreachable)?.into(),
+            (false, IpAddr::V6(v6)) => match self.source_v6(v6) {
+                Source::Address(source) => source.into(),
+                Source::Awaited => return Err(Unopened::Awaited),
+                Source::None => return Err(unreachable),
+            },
         };
-        let source = match bound.is_unspecified() {
-            true => chosen,
-            false if bound.is_ipv4() == chosen.is_ipv4() => bound,
-            false => return Err(libc::ENETUNREACH),
+        let source = match bound {
+            any if any.is_unspecified() => chosen,
+            bound if bound.is_ipv4() == chosen.is_ipv4() => self.usable(bound)?,
+            _ => return Err(unreachable),
         };
         let hop = if local { Hop::Loopback } else { Hop::Unknown };
         Ok((source.into(), hop))
@@ -42,14 +49,28 @@ impl Stack {
         host.is_some_and(|host| host.addresses.is_ours(address))
     }
 
-    fn source_v6(&self, remote: Ipv6Addr) -> Option<Ipv6Addr> {
+    /// The address that a socket is bound to, if connections may begin from there.
+    fn usable(&self, bound: IpAddr) -> Result<IpAddr, Unopened> {
+        match (bound, &self.ipv6) {
+            (IpAddr::V6(v6), Some(host)) if host.addresses.is_tentative(v6) => {
+                Err(Unopened::Awaited)
+            }
+            (IpAddr::V6(v6), Some(host)) if host.addresses.is_duplicate(v6) => {
+                Err(Unopened::Failed(libc::EADDRNOTAVAIL))
+            }
+            _ => Ok(bound),
+        }
+    }
+
+    fn source_v6(&self, remote: Ipv6Addr) -> Source {
         let not_another = remote.is_unspecified()
             || remote.is_loopback()
             || remote.is_multicast()
             || self.is_own_v6(remote);
-        let (host, now) = (self.ipv6.as_ref()?, self.now.as_micros());
-        host.next_hop(now, remote).filter(|_| !not_another)?;
-        host.addresses.source_for(now, remote)
+        match &self.ipv6 {
+            Some(host) if !not_another => host.source_for(self.now.as_micros(), remote),
+            _ => Source::None,
+        }
     }
 
     fn source_v4(&self, remote: Ipv4Addr) -> Option<Ipv4Addr> {

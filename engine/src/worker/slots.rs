@@ -11,6 +11,8 @@ pub enum Role {
     Free,
     /// Lent to a process: fresh, bound, or closed after a failed connection.
     Open,
+    /// It is to connect as soon as an address to do so from is known.
+    Opening,
     /// It shows this connection.
     Connection(u32),
     /// It listens.

@@ -283,6 +283,11 @@ impl Bed {
         self.bind_to(socket, (Ipv4Addr::UNSPECIFIED.into(), port), false)
     }
 
+    /// `bind(2)` to an address of either family.
+    pub fn bind_at(&mut self, socket: u32, to: (IpAddr, u16)) -> bool {
+        self.bind_to(socket, to, false)
+    }
+
     fn bind_to(&mut self, socket: u32, (address, port): (IpAddr, u16), only_v6: bool) -> bool {
         let bind = Bind {
             socket,

@@ -1,10 +1,12 @@
 //! IPv6 as IPv4 is served, by the same stacks.
 
-use crate::bed::{Bed, Setup, address, address6, exchange, mac};
+use crate::bed::{Bed, Setup, address, address6, exchange, mac, pass_together};
 use crate::conversation::Conversation;
 use crate::dice::Dice;
 use crate::frames::{IP, ethernet};
+use engine::net::ipv6::Prefix6;
 use engine::wire::icmpv6::{self, Icmpv6Message, kind};
+use engine::wire::ipv6::ALL_NODES;
 use engine::wire::{Ipv6Header, Ipv6Packet, extension, ndp};
 use psio::pair::PairConfig;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -280,4 +282,117 @@ fn any_bytes_behind_an_ipv6_header_leave_the_stack_alive() {
     let mut app = bed.app(1);
     let listener = app.socket().unwrap();
     assert!(bed.listen_at(listener, (ANY, 80), false), "it still works");
+}
+
+/// A stack whose addresses are probed for before they are used.
+fn careful() -> Bed {
+    let mut setup = Setup::dual(1);
+    if let Some(ipv6) = &mut setup.config.ipv6 {
+        ipv6.dad_probes = 1;
+    }
+    setup.build()
+}
+
+/// A router's advertisement of a /64 on the link whose hosts choose their addresses.
+fn advertised(prefix: Ipv6Addr) -> Vec<u8> {
+    let mut data = vec![0; 8];
+    data.extend([3, 4, 64, 0xc0]);
+    data.extend([0xff; 8]);
+    data.extend([0; 4]);
+    data.extend(prefix.octets());
+    let message = Icmpv6Message {
+        kind: kind::ROUTER_ADVERTISEMENT,
+        code: 0,
+        rest: [64, 0, 7, 8],
+        data: &data,
+    };
+    let router = Prefix6::LINK_LOCAL.with_identifier_of(mac(2));
+    icmpv6::packet(router, ALL_NODES, 255, &message)
+}
+
+/// How many TCP segments over IPv6 are among frames.
+fn segments(frames: &[Vec<u8>]) -> usize {
+    let is_tcp = |frame: &&Vec<u8>| frame[12..14] == [0x86, 0xdd] && frame[IP + 6] == 6;
+    frames.iter().filter(is_tcp).count()
+}
+
+#[test]
+fn a_connect_waits_until_the_address_is_known_to_be_ours() {
+    let mut a = careful();
+    let mut b = Setup::dual(2).build();
+    let (mut client, mut server) = (a.app(1), b.app(2));
+    let listener = server.socket().unwrap();
+    assert!(b.listen_at(listener, (ANY, 80), false));
+    let [free, bound, shut] = [0; 3].map(|_| client.socket().unwrap());
+    assert!(a.bind_at(bound, (address6(1).into(), 4000)));
+    for socket in [free, bound, shut] {
+        client.connect(socket, to(2, 80));
+    }
+    a.settle();
+    assert_eq!(segments(&a.sent()), 0);
+    client.shutdown_write(shut);
+    pass_together(&mut a, &mut b, 2_500_000);
+    for socket in [free, bound] {
+        assert!(client.is_connected(socket));
+    }
+    assert!(!client.is_connected(shut));
+    let record = a.shared.segment.socket(bound).unwrap();
+    assert_eq!(record.names.local(), (address6(1), 4000).into());
+}
+
+#[test]
+fn a_connect_does_not_use_an_address_that_another_station_has() {
+    let mut bed = careful();
+    let mut app = bed.app(1);
+    let [free, bound, closed] = [0; 3].map(|_| app.socket().unwrap());
+    assert!(bed.bind_at(bound, (address6(1).into(), 4000)));
+    for socket in [free, bound, closed] {
+        app.connect(socket, to(2, 80));
+        // The same again is nothing new.
+        app.connect(socket, to(2, 80));
+    }
+    bed.settle();
+    app.close(closed);
+    let claim = ndp::advertisement((address6(1), ALL_NODES), address6(1), mac(7), false);
+    bed.inject(&ethernet(mac(1), mac(7), IPV6, &claim));
+    bed.pass(2_500_000);
+    assert_eq!(app.take_error(bound), libc::EADDRNOTAVAIL);
+    let own = Prefix6::LINK_LOCAL.with_identifier_of(mac(1));
+    let record = bed.shared.segment.socket(free).unwrap();
+    assert_eq!(record.names.local().ip(), IpAddr::from(own));
+}
+
+#[test]
+fn a_connect_waits_for_the_first_router_and_no_longer() {
+    let autoconf = || {
+        let mut setup = Setup::dual(1);
+        let ipv6 = setup.config.ipv6.as_mut().unwrap();
+        (ipv6.autoconf, ipv6.dad_probes) = (true, 1);
+        ipv6.addresses.clear();
+        setup.build()
+    };
+    let remote: SocketAddr = "[2001:db8::1]:80".parse().unwrap();
+    for answered in [true, false] {
+        let mut bed = autoconf();
+        let mut app = bed.app(1);
+        let socket = app.socket().unwrap();
+        app.connect(socket, remote);
+        bed.pass(2_500_000);
+        assert_eq!(app.take_error(socket), 0);
+        if answered {
+            let router = advertised("2001:db8:1::".parse().unwrap());
+            bed.inject(&ethernet(mac(1), mac(2), IPV6, &router));
+            bed.pass(1_500_000);
+            let record = bed.shared.segment.socket(socket).unwrap();
+            let own: Ipv6Addr = "2001:db8:1::ff:fe00:1".parse().unwrap();
+            assert_eq!(record.names.local().ip(), IpAddr::from(own));
+        } else {
+            bed.pass(2_500_000);
+            assert_eq!(app.take_error(socket), libc::ENETUNREACH);
+            let socket = app.socket().unwrap();
+            app.connect(socket, remote);
+            bed.settle();
+            assert_eq!(app.take_error(socket), libc::ENETUNREACH, "at once by now");
+        }
+    }
 }

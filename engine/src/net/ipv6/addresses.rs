@@ -55,6 +55,12 @@ struct Own {
     phase: Phase,
 }
 
+impl Own {
+    fn is_tentative(&self) -> bool {
+        matches!(self.phase, Phase::Tentative { .. })
+    }
+}
+
 /// Our addresses.
 #[derive(Debug)]
 pub struct Addresses {
@@ -133,10 +139,26 @@ impl Addresses {
 
     /// Whether the address would be ours, were it known to be unique.
     pub fn is_tentative(&self, address: Ipv6Addr) -> bool {
-        let tentative = |own: &Own| matches!(own.phase, Phase::Tentative { .. });
-        self.list
-            .iter()
-            .any(|own| own.address == address && tentative(own))
+        let is_it = |own: &Own| own.address == address && own.is_tentative();
+        self.list.iter().any(is_it)
+    }
+
+    /// Whether the address would be ours, had no other station claimed it.
+    pub fn is_duplicate(&self, address: Ipv6Addr) -> bool {
+        let is_it = |own: &Own| own.address == address && own.phase == Phase::Duplicate;
+        self.list.iter().any(is_it)
+    }
+
+    /// Whether an address is still being looked into.
+    pub fn any_tentative(&self) -> bool {
+        self.list.iter().any(Own::is_tentative)
+    }
+
+    /// The addresses that sockets can be bound to: those in use, and those that will be unless
+    /// another station has them.
+    pub fn bindable(&self) -> impl Iterator<Item = Ipv6Addr> {
+        let live = |own: &&Own| own.phase != Phase::Duplicate;
+        self.list.iter().filter(live).map(|own| own.address)
     }
 
     /// The addresses in use.
@@ -196,6 +218,12 @@ impl Addresses {
             }
         }
         best.map(|own| own.address)
+    }
+
+    /// Whether packets from `source` are answered from as far as `destination` is
+    /// (RFC 6724 §5, rule 2).
+    pub fn reaches(source: Ipv6Addr, destination: Ipv6Addr) -> bool {
+        scope(source) >= scope(destination)
     }
 
     /// Another station has the address, or asks for it at the same time: it is not ours.

@@ -47,6 +47,16 @@ impl Solicitor {
         }
     }
 
+    /// Whether the first question is yet to be asked, or may still be answered.
+    pub fn awaits_first(&self, now: u64) -> bool {
+        self.listens && (self.sent == 0 || self.sent == 1 && now < self.next)
+    }
+
+    /// A number that changes with what [`awaits_first`](Self::awaits_first) says.
+    pub fn version(&self) -> u64 {
+        self.sent.into()
+    }
+
     pub fn next_deadline(&self) -> Option<u64> {
         (self.listens && self.sent < MAX_SOLICITATIONS).then_some(self.next)
     }

@@ -67,6 +67,17 @@ impl<T> Action<T> {
     }
 }
 
+/// The address to speak to somebody from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// This one.
+    Address(Ipv6Addr),
+    /// It is not known yet.
+    Awaited,
+    /// There is none, or no way there.
+    None,
+}
+
 /// What a packet's destination means to us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Destination6 {
@@ -200,6 +211,28 @@ impl<T> Host<T> {
     pub fn next_hop(&self, now: u64, destination: Ipv6Addr) -> Option<Ipv6Addr> {
         let unreachable = |router| self.neighbors.is_unreachable(router);
         self.routes.next_hop(now, destination, unreachable)
+    }
+
+    /// Which address to speak to `destination` from. One that reaches so far is waited for while
+    /// there may be one soon: while new addresses are probed (RFC 4862 §5.4), and while the first
+    /// router solicitation may be answered.
+    pub fn source_for(&self, now: u64, destination: Ipv6Addr) -> Source {
+        let way = self.next_hop(now, destination).is_some();
+        let source = self.addresses.source_for(now, destination);
+        let best = source.filter(|source| Addresses::reaches(*source, destination));
+        match (source, best) {
+            (_, Some(best)) if way => Source::Address(best),
+            _ if self.solicitor.awaits_first(now) => Source::Awaited,
+            _ if way && self.addresses.any_tentative() => Source::Awaited,
+            (Some(source), _) if way => Source::Address(source),
+            _ => Source::None,
+        }
+    }
+
+    /// A number that grows whenever [`source_for`](Self::source_for) may say something else of what
+    /// was awaited.
+    pub fn version(&self) -> u64 {
+        self.addresses.version() + self.solicitor.version()
     }
 
     /// The station of a neighbour; see [`NeighborCache::lookup`].
