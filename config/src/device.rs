@@ -13,6 +13,8 @@ pub enum Device {
     Packet(String),
     /// A kernel interface through AF_XDP rings: `xdp:IF`.
     Xdp(String),
+    /// None: the stack's programs talk to each other only.
+    None,
     /// A network card driven from user space, by its PCI address, e.g. `0000:03:00.0`.
     Pci(String),
 }
@@ -20,11 +22,14 @@ pub enum Device {
 impl Device {
     /// What [`Device::parse`] takes.
     pub(crate) const EXPECTED: &'static str =
-        "tap, tap:NAME, wire:PATH, packet:IF, xdp:IF or a PCI address such as 0000:03:00.0";
+        "tap, tap:NAME, wire:PATH, packet:IF, xdp:IF, a PCI address such as 0000:03:00.0, or none";
 
     pub(crate) fn parse(text: &str) -> Option<Device> {
         if text == "tap" {
             return Some(Device::Tap(None));
+        }
+        if text == "none" {
+            return Some(Device::None);
         }
         if is_pci_address(text) {
             return Some(Device::Pci(text.to_ascii_lowercase()));
@@ -48,6 +53,7 @@ impl fmt::Display for Device {
             Device::Wire(path) => write!(f, "wire:{path}"),
             Device::Packet(name) => write!(f, "packet:{name}"),
             Device::Xdp(name) => write!(f, "xdp:{name}"),
+            Device::None => f.write_str("none"),
             Device::Pci(address) => f.write_str(address),
         }
     }
@@ -88,6 +94,7 @@ mod tests {
             "wire:@abstract:1",
             "packet:eth0",
             "xdp:eth0",
+            "none",
             "0000:03:00.0",
             "03:00.1",
         ] {
@@ -107,6 +114,7 @@ mod tests {
             "tap:a/b",
             "wire:",
             "wire",
+            "none:",
             "usb:1",
             "0000:03:00.8",
             "03:00",

@@ -97,7 +97,8 @@ pub static KEYS: &[Key] = &[
         section: Section::Device,
         expected: Device::EXPECTED,
         doc: "The packet device that the stack drives. A TAP is made for the run; a wire is shared \
-              memory to another stack that names the same path.",
+              memory to another stack that names the same path; with none nothing leads out of the \
+              stack, which is of use with loopback at stack.",
         read: |s, v| Device::parse(v).map(|d| s.device = d),
         write: |s| s.device.to_string(),
     },
@@ -399,7 +400,10 @@ pub static KEYS: &[Key] = &[
         name: "loopback",
         section: Section::Policy,
         expected: "kernel or stack",
-        doc: "Who carries 127.0.0.0/8, and connections to the stack's own address.",
+        doc: "Who carries 127.0.0.0/8, ::1, and connections to the stack's own address. The stack \
+              carries them between the programs of this run; what listens there outside of it, such \
+              as a resolver at 127.0.0.53, is reached by a rule that leaves the address to the \
+              kernel.",
         read: |s, v| Loopback::parse(v).map(|l| s.loopback = l),
         write: |s| s.loopback.to_string(),
     },

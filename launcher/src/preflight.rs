@@ -72,7 +72,7 @@ pub fn stack(settings: &Settings) -> Vec<Finding> {
             findings.extend(addresses(settings));
         }
         // To open a wire is to meet the other end.
-        Device::Wire(_) => {}
+        Device::Wire(_) | Device::None => {}
         Device::Packet(_) | Device::Xdp(_) | Device::Pci(_) => findings.push(device(settings)),
     }
     findings.extend(faults(settings));

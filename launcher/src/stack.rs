@@ -129,11 +129,14 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
     Ok(device)
 }
 
-/// IPv6 for the engine. On a TAP and on a wire the other end is known: static addresses are not
-/// probed for there, so that nobody waits for that.
+/// IPv6 for the engine. On a TAP and on a wire the other end is known, and without a device there is
+/// none: static addresses are not probed for there, so that nobody waits for that.
 fn ipv6_config(settings: &Settings) -> Option<Ipv6Config> {
     let fixed = settings.fixed_address6();
-    let alone = matches!(settings.device, Device::Tap(_) | Device::Wire(_));
+    let alone = matches!(
+        settings.device,
+        Device::Tap(_) | Device::Wire(_) | Device::None
+    );
     let gateway = settings.gateway6.map(|gateway| Route6 {
         prefix: Prefix6::ALL,
         gateway: Some(gateway),

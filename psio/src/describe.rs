@@ -1,9 +1,10 @@
-//! Devices by their description: `tap`, `tap:NAME`, `packet:IF`, `wire:PATH`.
+//! Devices by their description: `tap`, `tap:NAME`, `packet:IF`, `wire:PATH`, `none`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::none::Unplugged;
 use crate::packet::{Packet, PacketConfig};
 use crate::tap::{Tap, TapConfig};
 use crate::wire::{Wire, WireConfig};
@@ -42,7 +43,8 @@ impl Default for OpenOptions {
 }
 
 /// Opens the device that `description` names: `tap` (the first of `mtcp0`, `mtcp1`, … that is
-/// free), `tap:NAME`, `packet:IF` (an interface of the kernel), or `wire:PATH` (`wire:@NAME` for a name that is in no file system).
+/// free), `tap:NAME`, `packet:IF` (an interface of the kernel), `wire:PATH` (`wire:@NAME` for a name
+/// that is in no file system), or `none`.
 ///
 /// # Errors
 /// [`Error::Description`], which lists the kinds that there are, or why the device did not open.
@@ -67,6 +69,7 @@ pub fn open(description: &str, options: &OpenOptions) -> Result<Box<dyn Device>,
                 ..PacketConfig::new(interface)
             })?))
         }
+        ("none", None) => Ok(Box::new(Unplugged::new(options.queues, options.mtu)?)),
         ("xdp", _) => Err(unsupported(description, "is not supported yet")),
         _ if is_pci_address(description) => Err(unsupported(
             description,
@@ -88,7 +91,7 @@ fn open_tap(name: Option<String>, options: &OpenOptions) -> Result<Box<dyn Devic
 
 fn unsupported(description: &str, why: &str) -> Error {
     Error::Description(format!(
-        "device {description:?} {why}; there are: tap, tap:NAME, packet:IF, wire:PATH, wire:@NAME"
+        "device {description:?} {why}; there are: tap, tap:NAME, packet:IF, wire:PATH, wire:@NAME, none"
     ))
 }
 

@@ -5,7 +5,7 @@
 //! [`flush`](Queue::flush). A frame may be a *super-segment*: a TCP frame of up to 64 KB with the
 //! size at which the device is to cut it (TSO on the way out, coalesced on the way in).
 //!
-//! Devices: [`tap`], [`packet`], [`wire`], and [`pair`] for tests; [`open`] makes one from its description.
+//! Devices: [`tap`], [`packet`], [`wire`], [`none`], and [`pair`] for tests; [`open`] makes one from its description.
 //! Around any device, outermost last: [`offload`] gives it what it lacks, [`fault`] makes things
 //! go wrong on it, [`pcapng`] records what the stack sees.
 
@@ -15,6 +15,7 @@ mod vnet;
 
 pub mod describe;
 pub mod fault;
+pub mod none;
 pub mod offload;
 pub mod packet;
 pub mod pair;
@@ -239,7 +240,7 @@ pub trait Queue: Send {
     fn flush(&mut self) -> Result<usize, Error>;
 
     /// A descriptor that polls readable while frames wait, for a worker that goes to sleep.
-    /// `None` for a device which must be polled.
+    /// `None` for a device which must be polled, or where none ever arrive.
     fn wait_fd(&self) -> Option<RawFd>;
 
     /// Announces that the worker is about to sleep on [`wait_fd`](Queue::wait_fd). Returns false
