@@ -5,6 +5,7 @@
 //! arbitrary start.
 
 mod address;
+mod deadlines;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;

@@ -6,9 +6,10 @@
 //! confirmation, and then *probed* when next used: with unicast requests, and still usable
 //! meanwhile. A neighbour that answers none is *unreachable* for a moment.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 
+use super::deadlines::Deadlines;
 use super::{LocalAddresses, NetError, Prefix};
 use crate::wire::arp::{ArpPacket, Operation};
 use crate::wire::{DropReason, MacAddr, ethernet};
@@ -88,8 +89,6 @@ enum State<T> {
 #[derive(Debug)]
 struct Entry<T> {
     state: State<T>,
-    /// When the next request is due, or the last one has gone unanswered.
-    timer: Option<u64>,
     /// When the entry was last looked up or learned.
     used: u64,
     /// When the neighbour may be asked again.
@@ -105,8 +104,8 @@ pub struct NeighborTable<T> {
     entries: HashMap<Ipv4Addr, Entry<T>>,
     /// Static entries for whole prefixes, longest first.
     static_prefixes: Vec<(Prefix, MacAddr)>,
-    /// The entries with a timer, soonest first.
-    timers: BTreeSet<(u64, Ipv4Addr)>,
+    /// When an entry's next request is due, or its last one has gone unanswered.
+    deadlines: Deadlines<Ipv4Addr>,
     unresolved: VecDeque<Unresolved<T>>,
 }
 
@@ -122,7 +121,7 @@ impl<T> NeighborTable<T> {
             config,
             entries: HashMap::new(),
             static_prefixes: Vec::new(),
-            timers: BTreeSet::new(),
+            deadlines: Deadlines::new(),
             unresolved: VecDeque::new(),
         }
     }
@@ -142,7 +141,6 @@ impl<T> NeighborTable<T> {
         }
         let entry = Entry {
             state: State::Static(mac),
-            timer: None,
             used: 0,
             ask_after: 0,
         };
@@ -182,8 +180,7 @@ impl<T> NeighborTable<T> {
             State::Reachable { mac, until } => {
                 if now >= until {
                     entry.state = State::Probing { mac, tries: 0 };
-                    let ask_after = entry.ask_after;
-                    self.set_timer(address, Some(now.max(ask_after)));
+                    self.deadlines.set(address, now.max(entry.ask_after));
                 }
                 Lookup::Resolved(mac)
             }
@@ -191,8 +188,7 @@ impl<T> NeighborTable<T> {
             State::Unreachable { until } if now < until => Lookup::Unreachable,
             State::Unreachable { .. } => {
                 entry.state = State::resolving();
-                let ask_after = entry.ask_after;
-                self.set_timer(address, Some(now.max(ask_after)));
+                self.deadlines.set(address, now.max(entry.ask_after));
                 Lookup::Pending
             }
         }
@@ -208,14 +204,13 @@ impl<T> NeighborTable<T> {
         }
         let entry = Entry {
             state: State::resolving(),
-            timer: None,
             used: now,
             ask_after: now,
         };
         if !self.insert(address, entry) {
             return Lookup::NoRoom;
         }
-        self.set_timer(address, Some(now));
+        self.deadlines.set(address, now);
         Lookup::Pending
     }
 
@@ -249,7 +244,7 @@ impl<T> NeighborTable<T> {
                 mac,
                 until: now.saturating_add(self.config.reachable),
             };
-            self.set_timer(address, None);
+            self.deadlines.clear(address);
         }
     }
 
@@ -325,7 +320,6 @@ impl<T> NeighborTable<T> {
                 address,
                 Entry {
                     state,
-                    timer: None,
                     used: now,
                     ask_after: now,
                 },
@@ -354,17 +348,14 @@ impl<T> NeighborTable<T> {
             until,
         };
         let released = std::mem::replace(&mut entry.state, state).into_held();
-        self.set_timer(packet.sender_ip, None);
+        self.deadlines.clear(packet.sender_ip);
         released
     }
 
     /// The next request that is due, and the Ethernet address to send it to. To be called until
     /// `None`; then [`poll_unresolved`](Self::poll_unresolved) has what was given up.
     pub fn poll_transmit(&mut self, now: u64) -> Option<(ArpPacket, MacAddr)> {
-        while let Some(&(due, address)) = self.timers.first()
-            && due <= now
-        {
-            self.set_timer(address, None);
+        while let Some(address) = self.deadlines.take_due(now) {
             let Some(entry) = self.entries.get_mut(&address) else {
                 continue;
             };
@@ -397,7 +388,7 @@ impl<T> NeighborTable<T> {
             };
             let ask_after = now.saturating_add(self.config.retry);
             entry.ask_after = ask_after;
-            self.set_timer(address, Some(ask_after));
+            self.deadlines.set(address, ask_after);
             return Some((self.request(address, to), to));
         }
         None
@@ -432,7 +423,7 @@ impl<T> NeighborTable<T> {
         if !self.unresolved.is_empty() {
             return Some(0);
         }
-        self.timers.first().map(|(due, _)| *due)
+        self.deadlines.next()
     }
 
     /// Announcements of our addresses, to be broadcast at start (RFC 5227 §2.3): neighbours that
@@ -481,7 +472,7 @@ impl<T> NeighborTable<T> {
     }
 
     fn evict(&mut self, address: Ipv4Addr) {
-        self.set_timer(address, None);
+        self.deadlines.clear(address);
         let Some(entry) = self.entries.remove(&address) else {
             return;
         };
@@ -492,18 +483,6 @@ impl<T> NeighborTable<T> {
                 held,
                 evicted: true,
             });
-        }
-    }
-
-    fn set_timer(&mut self, address: Ipv4Addr, timer: Option<u64>) {
-        let Some(entry) = self.entries.get_mut(&address) else {
-            return;
-        };
-        if let Some(old) = std::mem::replace(&mut entry.timer, timer) {
-            self.timers.remove(&(old, address));
-        }
-        if let Some(new) = timer {
-            self.timers.insert((new, address));
         }
     }
 }

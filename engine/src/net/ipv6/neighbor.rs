@@ -5,10 +5,11 @@
 //! themselves unasked counts as never used until something is sent there, so that a flood of
 //! solicitations pushes out nothing but itself.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::Ipv6Addr;
 
 use crate::net::Lookup;
+use crate::net::deadlines::Deadlines;
 use crate::wire::MacAddr;
 
 /// Limits and times (RFC 4861 §10), in microseconds.
@@ -54,7 +55,6 @@ enum State<T> {
 #[derive(Debug)]
 struct Entry<T> {
     state: State<T>,
-    timer: Option<u64>,
     /// When something was last sent there; 0: never.
     used: u64,
 }
@@ -85,8 +85,8 @@ pub struct NeighborCache<T> {
     /// Limits and times.
     pub config: Config,
     entries: HashMap<Ipv6Addr, Entry<T>>,
-    /// The entries with a timer, soonest first.
-    timers: BTreeSet<(u64, Ipv6Addr)>,
+    /// When an entry's next solicitation is due, or its last one has gone unanswered.
+    deadlines: Deadlines<Ipv6Addr>,
     given_up: VecDeque<T>,
 }
 
@@ -96,7 +96,7 @@ impl<T> NeighborCache<T> {
         Self {
             config,
             entries: HashMap::new(),
-            timers: BTreeSet::new(),
+            deadlines: Deadlines::new(),
             given_up: VecDeque::new(),
         }
     }
@@ -107,13 +107,12 @@ impl<T> NeighborCache<T> {
         let Some(entry) = self.entries.get_mut(&address) else {
             let entry = Entry {
                 state: State::incomplete(),
-                timer: None,
                 used: now,
             };
             if !self.insert(address, entry) {
                 return Lookup::NoRoom;
             }
-            self.set_timer(address, Some(now));
+            self.deadlines.set(address, now);
             return Lookup::Pending;
         };
         entry.used = now;
@@ -123,14 +122,14 @@ impl<T> NeighborCache<T> {
             State::Reachable { mac, .. } | State::Stale { mac } => {
                 entry.state = State::Delay { mac };
                 let due = now.saturating_add(self.config.delay);
-                self.set_timer(address, Some(due));
+                self.deadlines.set(address, due);
                 Lookup::Resolved(mac)
             }
             State::Incomplete { .. } => Lookup::Pending,
             State::Unreachable { until } if now < until => Lookup::Unreachable,
             State::Unreachable { .. } => {
                 entry.state = State::incomplete();
-                self.set_timer(address, Some(now));
+                self.deadlines.set(address, now);
                 Lookup::Pending
             }
         }
@@ -168,14 +167,13 @@ impl<T> NeighborCache<T> {
     pub fn heard(&mut self, address: Ipv6Addr, mac: MacAddr) -> Vec<T> {
         match self.entries.get(&address).map(|entry| entry.state.mac()) {
             Some(Some(known)) if known == mac => Vec::new(),
-            Some(_) => self.become_known(address, State::Stale { mac }, None),
+            Some(_) => self.become_known(address, State::Stale { mac }),
             None => {
                 // Without room nothing is lost: it will be asked for when it is needed.
                 self.insert(
                     address,
                     Entry {
                         state: State::Stale { mac },
-                        timer: None,
                         used: 0,
                     },
                 );
@@ -201,7 +199,7 @@ impl<T> NeighborCache<T> {
                 true => reachable(mac),
                 false => State::Stale { mac },
             };
-            return self.become_known(address, state, None);
+            return self.become_known(address, state);
         };
         let mac = said.mac.unwrap_or(known);
         let state = match (mac == known, said.overrides, said.solicited) {
@@ -213,11 +211,11 @@ impl<T> NeighborCache<T> {
             (false, true, false) => State::Stale { mac },
             (true, _, false) => return Vec::new(),
         };
-        self.become_known(address, state, None)
+        self.become_known(address, state)
     }
 
-    fn become_known(&mut self, address: Ipv6Addr, state: State<T>, timer: Option<u64>) -> Vec<T> {
-        self.set_timer(address, timer);
+    fn become_known(&mut self, address: Ipv6Addr, state: State<T>) -> Vec<T> {
+        self.deadlines.clear(address);
         let Some(entry) = self.entries.get_mut(&address) else {
             return Vec::new();
         };
@@ -227,10 +225,7 @@ impl<T> NeighborCache<T> {
     /// The next solicitation that is due. To be called until `None`; then
     /// [`poll_given_up`](Self::poll_given_up) has what was held for those who do not answer.
     pub fn poll_solicit(&mut self, now: u64) -> Option<Solicit> {
-        while let Some(&(due, target)) = self.timers.first()
-            && due <= now
-        {
-            self.set_timer(target, None);
+        while let Some(target) = self.deadlines.take_due(now) {
             let max_tries = self.config.max_tries;
             let Some(entry) = self.entries.get_mut(&target) else {
                 continue;
@@ -251,7 +246,7 @@ impl<T> NeighborCache<T> {
                 }
                 State::Incomplete { .. } => {
                     let until = now.saturating_add(self.config.retransmit);
-                    let held = self.become_known(target, State::Unreachable { until }, None);
+                    let held = self.become_known(target, State::Unreachable { until });
                     self.given_up.extend(held);
                     continue;
                 }
@@ -263,7 +258,7 @@ impl<T> NeighborCache<T> {
                 _ => continue,
             };
             let again = now.saturating_add(self.config.retransmit);
-            self.set_timer(target, Some(again));
+            self.deadlines.set(target, again);
             return Some(Solicit { target, station });
         }
         None
@@ -279,7 +274,7 @@ impl<T> NeighborCache<T> {
         if !self.given_up.is_empty() {
             return Some(0);
         }
-        self.timers.first().map(|(due, _)| *due)
+        self.deadlines.next()
     }
 
     /// Number of entries.
@@ -302,25 +297,13 @@ impl<T> NeighborCache<T> {
             let Some(oldest) = self.entries.iter().min_by_key(used).map(|(a, _)| *a) else {
                 return false;
             };
-            self.set_timer(oldest, None);
+            self.deadlines.clear(oldest);
             if let Some(entry) = self.entries.remove(&oldest) {
                 self.given_up.extend(entry.state.into_held());
             }
         }
         self.entries.insert(address, entry);
         true
-    }
-
-    fn set_timer(&mut self, address: Ipv6Addr, timer: Option<u64>) {
-        let Some(entry) = self.entries.get_mut(&address) else {
-            return;
-        };
-        if let Some(old) = std::mem::replace(&mut entry.timer, timer) {
-            self.timers.remove(&(old, address));
-        }
-        if let Some(new) = timer {
-            self.timers.insert((new, address));
-        }
     }
 }
 
