@@ -7,6 +7,7 @@
 //! to the interface both ways (`PACKET_VNET_HDR`). With several queues the kernel spreads the flows over them
 //! by their hash (`PACKET_FANOUT`).
 
+mod features;
 mod ring;
 mod socket;
 

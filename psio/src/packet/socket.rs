@@ -7,14 +7,12 @@ use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::features;
 use crate::sys::{check, datagram_socket, random};
 use crate::{BURST, Error, MacAddr};
 
 /// Options of linux/if_packet.h that the libc crate lacks.
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
-
-/// Command of linux/ethtool.h that the libc crate lacks: whether the interface segments TCP.
-const ETHTOOL_GTSO: u32 = 0x1e;
 
 /// Bytes of frames longer than a slot that may wait: 128 super-segments.
 const LONG_FRAMES: libc::c_int = 8 << 20;
@@ -24,7 +22,7 @@ pub struct Interface {
     pub index: u32,
     pub mac: MacAddr,
     pub mtu: usize,
-    /// Whether it segments TCP itself. Past the queueing discipline the kernel does not do it for
+    /// Whether it segments TCP itself, over IPv4 and IPv6. Past the queueing discipline the kernel does not do it for
     /// an interface, but drops the frame (`__dev_direct_xmit`).
     pub tso: bool,
 }
@@ -79,38 +77,18 @@ pub fn look_up(name: &str) -> Result<Interface, Error> {
         index,
         mac: MacAddr(mac),
         mtu: usize::try_from(mtu).unwrap_or(0).min(65_521),
-        tso: segments_tcp(socket.as_raw_fd(), name),
+        tso: features::segments_tcp(socket.as_raw_fd(), name),
     })
 }
 
 /// A question about the interface of that name, which is shorter than `IFNAMSIZ`.
-fn request(name: &str) -> libc::ifreq {
+pub fn request(name: &str) -> libc::ifreq {
     // SAFETY: an all-zero ifreq is valid.
     let mut request: libc::ifreq = unsafe { zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
     request
-}
-
-/// A driver that does not answer has no segmentation.
-fn segments_tcp(socket: RawFd, name: &str) -> bool {
-    /// `struct ethtool_value`.
-    #[repr(C)]
-    struct EthtoolValue {
-        command: u32,
-        data: u32,
-    }
-    let mut value = EthtoolValue {
-        command: ETHTOOL_GTSO,
-        data: 0,
-    };
-    let mut request = request(name);
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: the call reads one ifreq and, through its pointer, reads and writes one ethtool_value,
-    // which is `value` and outlives the call.
-    let asked = check(unsafe { libc::ioctl(socket, libc::SIOCETHTOOL, &raw mut request) });
-    asked.is_ok() && value.data != 0
 }
 
 /// Whether there still is an interface of that index.

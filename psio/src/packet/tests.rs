@@ -144,9 +144,12 @@ fn an_interface_without_segmentation_is_not_asked_for_it() {
             let device = Packet::open(&PacketConfig::new("west")).unwrap();
             device.capabilities().tx_segmentation
         };
-        assert!(segments());
-        run("ethtool", "-K west tso off");
-        assert!(!segments());
+        for feature in ["tso", "tx-tcp-segmentation", "tx-tcp6-segmentation"] {
+            assert!(segments(), "{feature}");
+            run("ethtool", &format!("-K west {feature} off"));
+            assert!(!segments(), "{feature}");
+            run("ethtool", "-K west tso on");
+        }
     });
 }
 
