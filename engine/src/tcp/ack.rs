@@ -25,7 +25,7 @@ pub(super) struct AckPolicy {
     segment: u32,
     /// RCV.NXT in the last segment sent: Last.ACK.sent of RFC 7323.
     pub(super) last_sent: u64,
-    /// When data last came.
+    /// When data last came in order; before there was any, when the handshake was over.
     data_at: Instant,
 }
 
@@ -55,11 +55,6 @@ impl AckPolicy {
         }
     }
 
-    /// When data last came in order.
-    pub(super) fn last_data(&self) -> Instant {
-        self.data_at
-    }
-
     /// Whether `len` bytes of payload are a full segment, as far as the peer has shown its size.
     pub(super) fn is_full(&self, len: usize) -> bool {
         len as u64 >= u64::from(self.segment)
@@ -70,9 +65,14 @@ impl AckPolicy {
         self.segment
     }
 
-    /// When data last came.
+    /// When data last came in order; before there was any, when the handshake was over.
     pub(super) fn data_at(&self) -> Instant {
         self.data_at
+    }
+
+    /// The handshake is over.
+    pub(super) fn on_established(&mut self, now: Instant) {
+        self.data_at = now;
     }
 
     /// In-order data came, in wire segments of `segment` bytes at most `mss`; RCV.NXT is now `nxt`.

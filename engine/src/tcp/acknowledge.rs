@@ -67,6 +67,9 @@ impl Tcb {
                 return Err(Drop::AckTooOld);
             }
         };
+        if ack >= self.snd.una {
+            self.ack_at = now;
+        }
         Ok(events | self.on_acceptable_ack(now, segment, seq, ack))
     }
 

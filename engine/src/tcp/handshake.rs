@@ -126,7 +126,6 @@ impl Tcb {
             self.reset_seq = Some(segment.ack);
             return Err(Drop::Paws);
         }
-        self.heard_at = now;
         self.take_syn(now, segment);
         if !acks {
             // Simultaneous open: answer the SYN with a SYN-ACK of the same number.
@@ -160,11 +159,12 @@ impl Tcb {
         self.syn_due = false;
         self.retries = 0;
         self.progress_at = now;
-        self.heard_at = now;
+        self.ack_at = now;
         self.timers.retransmit = Instant::NEVER;
-        if let Some(at) = self.opened_early_at() {
+        match self.opened_early_at() {
             // Data may have left since.
-            self.sent_at = at;
+            Some(at) => self.sent_at = at,
+            None => self.ack.on_established(now),
         }
         if self.syn_retransmitted || self.sent_at == Instant::NEVER {
             self.sample_echo(now, segment);

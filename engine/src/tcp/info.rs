@@ -103,12 +103,13 @@ pub struct Info {
     pub busy: Duration,
     /// The part of it during which the peer's window held data back.
     pub window_limited: Duration,
-    /// Time since data was last sent.
+    /// Time since data was last sent, at most since the handshake.
     pub last_sent: Duration,
-    /// Time since data last came.
+    /// Time since data last came in order, at most since the handshake or a SYN that was answered
+    /// before (RFC 7413).
     pub last_received: Duration,
-    /// Time since the peer was last heard.
-    pub last_heard: Duration,
+    /// Time since an ACK last came.
+    pub last_acked: Duration,
     /// Counters.
     pub counters: Counters,
 }
@@ -173,7 +174,7 @@ impl Tcb {
             window_limited: window,
             last_sent: now.since(self.sent_at),
             last_received: now.since(self.ack.data_at()),
-            last_heard: now.since(self.heard_at),
+            last_acked: now.since(self.ack_at),
             counters: self.counters,
         }
     }

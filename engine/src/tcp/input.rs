@@ -63,10 +63,13 @@ impl Tcb {
         segment: &Segment<'_>,
         rx: &mut R,
     ) -> Events {
-        self.heard_at = now;
         let seq = self.rcv.nxt;
         self.update_ts_recent(now, segment, seq);
         let ack = self.snd.una + u64::from(segment.ack.0.wrapping_sub(self.iss.at(self.snd.una).0));
+        if segment.payload.is_empty() || ack > self.snd.una {
+            // As Linux, data that acknowledges nothing new is no ACK.
+            self.ack_at = now;
+        }
         let mut events = self.on_acceptable_ack(now, segment, seq, ack);
         if !segment.payload.is_empty() {
             events |= self.process_text(now, segment, seq, rx);
@@ -106,7 +109,6 @@ impl Tcb {
                 return Err(reason);
             }
         };
-        self.heard_at = now;
         if flags.contains(Flags::RST) {
             return self.on_reset(now, seq);
         }

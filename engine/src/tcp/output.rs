@@ -283,8 +283,10 @@ impl Tcb {
         if ends || data_end.saturating_sub(range.start) > cut {
             flags |= Flags::PSH;
         }
-        self.ack.on_data_sent(now, self.set.delayed_ack.get());
-        self.sent_at = now;
+        if data_end > range.start {
+            self.ack.on_data_sent(now, self.set.delayed_ack.get());
+            self.sent_at = now;
+        }
         let mut segment = self.segment(range.start, flags, options);
         segment.payload = range.start - 1..data_end.max(range.start) - 1;
         segment.mss = cut as u16;

@@ -173,9 +173,9 @@ pub struct Tcb {
     pub(super) urgent: Option<Box<Urgent>>,
     /// When SND.UNA last advanced, or data began to wait for that.
     pub(super) progress_at: Instant,
-    /// When the peer was last heard.
-    pub(super) heard_at: Instant,
-    /// When data was last sent.
+    /// When an ACK last came.
+    pub(super) ack_at: Instant,
+    /// When data was last sent; before there was any, when the handshake was over.
     pub(super) sent_at: Instant,
     /// When the next challenge ACK may go out.
     pub(super) challenge_at: Instant,
@@ -254,7 +254,7 @@ impl Tcb {
                 .map(|limit| Box::new(Pacer::new(limit))),
             urgent: None,
             progress_at: now,
-            heard_at: now,
+            ack_at: now,
             sent_at: now,
             challenge_at: Instant::ZERO,
             reset_seq: None,
@@ -381,7 +381,7 @@ impl Tcb {
 
     /// When data last came in order.
     pub fn last_in_order(&self) -> Instant {
-        self.ack.last_data()
+        self.ack.data_at()
     }
 
     /// Says whether memory for received bytes is scarce: while it is, the receive buffer does not

@@ -231,6 +231,11 @@ impl Tcb {
         Events::SEND
     }
 
+    /// When the peer was last heard.
+    fn heard_at(&self) -> Instant {
+        self.ack_at.max(self.ack.data_at())
+    }
+
     /// Arms the keepalive timer, counting from when the peer was last heard.
     pub(super) fn arm_keepalive(&mut self) {
         let open = !matches!(
@@ -238,7 +243,7 @@ impl Tcb {
             State::SynSent | State::SynReceived | State::TimeWait | State::Closed
         );
         self.timers.keepalive = if self.set.keepalive.on && open {
-            self.heard_at + self.set.keepalive.idle.get()
+            self.heard_at() + self.set.keepalive.idle.get()
         } else {
             Instant::NEVER
         };
@@ -252,12 +257,12 @@ impl Tcb {
             ..
         } = self.set.keepalive;
         let (idle, interval) = (idle.get(), interval.get());
-        let silence = now.since(self.heard_at);
+        let silence = now.since(self.heard_at());
         if silence < idle || self.snd.flight() > 0 || self.snd.end > self.snd.nxt {
             // Heard meanwhile, or the retransmission timer watches over the peer.
             self.keepalive_probes = 0;
             self.timers.keepalive = if silence < idle {
-                self.heard_at + idle
+                self.heard_at() + idle
             } else {
                 now + idle.max(interval)
             };

@@ -91,7 +91,7 @@ pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
     f.millis(info.last_sent);
     f.u32(0u32); // tcpi_last_ack_sent: never counted by Linux
     f.millis(info.last_received);
-    f.millis(info.last_heard);
+    f.millis(info.last_acked);
 
     f.u32(u32::from(info.path_mss) + outside.headers);
     f.u32(info.recv_buffer);

@@ -6,6 +6,7 @@ mod dsack;
 mod ecn;
 mod flow;
 mod handshake;
+mod info;
 mod link;
 mod loss;
 mod pmtu;

@@ -1,0 +1,57 @@
+//! What TCP_INFO tells, as Linux counts it.
+
+use super::*;
+
+/// Milliseconds since data was sent, data came, and an ACK came.
+fn since(host: &Host, now: Instant) -> [u64; 3] {
+    let info = host.tcb.info(now);
+    [info.last_sent, info.last_received, info.last_acked].map(Duration::as_millis)
+}
+
+#[test]
+fn before_there_is_data_the_times_count_from_the_end_of_the_handshake() {
+    let (client, server) = established(&TcpConfig::default(), &SocketOptions::default());
+    assert_eq!(since(&client, after(105)), [105; 3]);
+    assert_eq!(since(&server, after(105)), [100; 3]);
+}
+
+#[test]
+fn data_from_a_peer_that_only_sends_is_no_ack() {
+    let (mut client, mut server) = established(&TcpConfig::default(), &SocketOptions::default());
+    client.write(10);
+    server.receive_all(after(50), &client.poll(after(40)));
+    assert_eq!(since(&client, after(100))[0], 60);
+    assert_eq!(since(&server, after(100)), [95, 50, 95]);
+    client.receive_all(after(60), &server.poll(after(60)));
+    assert_eq!(since(&client, after(100)), [60, 100, 40]);
+    server.write(10);
+    client.receive_all(after(80), &server.poll(after(70)));
+    assert_eq!(since(&client, after(100)), [60, 20, 40]);
+    assert_eq!(since(&server, after(100)), [30, 50, 95]);
+}
+
+#[test]
+fn a_fin_is_no_data() {
+    let (mut client, mut server) = established(&TcpConfig::default(), &SocketOptions::default());
+    client.tcb.shutdown_write(after(40));
+    server.receive_all(after(50), &client.poll(after(40)));
+    assert_eq!(since(&client, after(100))[0], 100);
+    assert_eq!(since(&server, after(100))[1], 95);
+}
+
+#[test]
+fn of_a_connection_opened_early_data_counts_from_the_syn() {
+    let cfg = TcpConfig::default();
+    let opts = SocketOptions::default();
+    let mut client = Host::connect(T0, &cfg, &opts);
+    let syn = client.poll(T0);
+    let mut server = Host::accept(T0, &cfg, &opts, &syn[0]);
+    server.rx.limit = server.tcb.recv_buffer().into();
+    server
+        .tcb
+        .accept_fast(T0, &syn[0].segment(), None, &mut server.rx);
+    client.receive_all(T0, &server.poll(T0));
+    server.receive_all(after(50), &client.poll(after(50)));
+    assert_eq!(server.state(), State::Established);
+    assert_eq!(since(&server, after(100)), [50, 100, 50]);
+}
