@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::ipv4::{DEFAULT_TTL, Destination, Ipv4Header, LocalAddresses};
 use super::rate_limit::RateLimit;
+use crate::wire::checksum::Sum;
 use crate::wire::icmpv4::{kind, unreachable};
 use crate::wire::{DropReason, IcmpMessage, Ipv4Packet, ipv4, protocol};
 
@@ -55,7 +56,7 @@ impl Reply<'_> {
             payload_len: u16::try_from(self.message.len()).expect("as long as a datagram received"),
         };
         header.emit(out);
-        self.message.emit(&mut out[ipv4::HEADER_LEN..]);
+        self.message.emit(Sum::ZERO, &mut out[ipv4::HEADER_LEN..]);
     }
 }
 
@@ -138,7 +139,7 @@ pub fn receive<'a>(
     to: Destination,
     local: &LocalAddresses,
 ) -> Result<IcmpInput<'a>, DropReason> {
-    let message = IcmpMessage::parse(packet.payload())?;
+    let message = IcmpMessage::parse(Sum::ZERO, packet.payload())?;
     match (message.kind, message.code) {
         (kind::ECHO_REQUEST, 0) if to != Destination::Ours => Err(DropReason::IcmpEchoBroadcast),
         (kind::ECHO_REQUEST, 0) => Ok(IcmpInput::Echo(Reply {
@@ -301,7 +302,7 @@ impl ErrorSender {
             return None;
         }
         let quote = packet.datagram();
-        let room = MAX_ERROR_LEN - ipv4::HEADER_LEN - crate::wire::icmpv4::HEADER_LEN;
+        let room = MAX_ERROR_LEN - ipv4::HEADER_LEN - crate::wire::icmp::HEADER_LEN;
         Some(Reply {
             src: packet.dst,
             dst: packet.src,

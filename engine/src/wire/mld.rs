@@ -3,8 +3,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::icmpv6::{Icmpv6Message, kind};
-use super::{Ipv6Header, ipv6, protocol};
+use super::icmpv6::{self, kind};
+use super::{IcmpMessage, Ipv6Header, ipv6, protocol};
 
 /// Who listens to reports (RFC 3810 §5.2.14).
 pub const REPORTS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
@@ -31,7 +31,7 @@ pub fn report(src: Ipv6Addr, record: Record, groups: &[Ipv6Addr]) -> Vec<u8> {
         data.extend(group.octets());
     }
     let [high, low] = (groups.len() as u16).to_be_bytes();
-    let message = Icmpv6Message {
+    let message = IcmpMessage {
         kind: kind::LISTENER_REPORT,
         code: 0,
         rest: [0, 0, high, low],
@@ -51,7 +51,7 @@ pub fn report(src: Ipv6Addr, record: Record, groups: &[Ipv6Addr]) -> Vec<u8> {
     }
     .emit(&mut packet);
     packet[ipv6::HEADER_LEN..at].copy_from_slice(&options);
-    message.emit(src, REPORTS, &mut packet[at..]);
+    icmpv6::emit(src, REPORTS, &message, &mut packet[at..]);
     packet
 }
 
@@ -68,7 +68,7 @@ mod tests {
         let packet = Ipv6Packet::parse(&bytes).unwrap();
         assert_eq!(packet.hop_limit, 1);
         let upper = extension::walk(&packet).unwrap();
-        let message = Icmpv6Message::parse(src, REPORTS, upper.payload).unwrap();
+        let message = icmpv6::parse(src, REPORTS, upper.payload).unwrap();
         assert_eq!((message.kind, message.rest), (143, [0, 0, 0, 1]));
         assert_eq!(message.data[..4], [4, 0, 0, 0]);
         assert_eq!(message.data[4..], group.octets());

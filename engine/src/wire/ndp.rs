@@ -2,8 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::icmpv6::{self, Icmpv6Message, kind};
-use super::{DropReason, MacAddr, ethernet, ipv6};
+use super::icmpv6::{self, kind};
+use super::{DropReason, IcmpMessage, MacAddr, ethernet, ipv6};
 
 /// Hop limit of every message: one that came through a router has less (RFC 4861 §11.2).
 pub const HOP_LIMIT: u8 = 255;
@@ -91,7 +91,7 @@ impl NdpMessage {
     pub fn parse(
         (src, dst): (Ipv6Addr, Ipv6Addr),
         hop_limit: u8,
-        message: &Icmpv6Message<'_>,
+        message: &IcmpMessage<'_>,
     ) -> Result<NdpMessage, DropReason> {
         if hop_limit != HOP_LIMIT || message.code != 0 {
             return Err(DropReason::NdpInvalid);
@@ -124,7 +124,7 @@ fn solicitation_of(src: Ipv6Addr, dst: Ipv6Addr, data: &[u8]) -> Option<NdpMessa
     Some(NdpMessage::Solicitation { target, mac })
 }
 
-fn advertisement_of(dst: Ipv6Addr, message: &Icmpv6Message<'_>) -> Option<NdpMessage> {
+fn advertisement_of(dst: Ipv6Addr, message: &IcmpMessage<'_>) -> Option<NdpMessage> {
     let (target, options) = target_of(message.data)?;
     let flags = message.rest[0];
     let solicited = flags & SOLICITED != 0;
@@ -141,7 +141,7 @@ fn advertisement_of(dst: Ipv6Addr, message: &Icmpv6Message<'_>) -> Option<NdpMes
     })
 }
 
-fn router_of(src: Ipv6Addr, message: &Icmpv6Message<'_>) -> Option<NdpMessage> {
+fn router_of(src: Ipv6Addr, message: &IcmpMessage<'_>) -> Option<NdpMessage> {
     if !src.is_unicast_link_local() {
         return None;
     }
@@ -235,7 +235,7 @@ pub fn solicitation(
 ) -> Vec<u8> {
     let mut data = target.octets().to_vec();
     data.extend(mac.iter().flat_map(|mac| mac_option(SOURCE_MAC, *mac)));
-    let message = Icmpv6Message {
+    let message = IcmpMessage {
         kind: kind::NEIGHBOR_SOLICITATION,
         code: 0,
         rest: [0; 4],
@@ -254,7 +254,7 @@ pub fn advertisement(
     let mut data = target.octets().to_vec();
     data.extend(mac_option(TARGET_MAC, mac));
     let solicited = if solicited { SOLICITED } else { 0 };
-    let message = Icmpv6Message {
+    let message = IcmpMessage {
         kind: kind::NEIGHBOR_ADVERTISEMENT,
         code: 0,
         rest: [OVERRIDE | solicited, 0, 0, 0],
@@ -269,7 +269,7 @@ pub fn router_solicitation(src: Ipv6Addr, mac: Option<MacAddr>) -> Vec<u8> {
         .iter()
         .flat_map(|mac| mac_option(SOURCE_MAC, *mac))
         .collect();
-    let message = Icmpv6Message {
+    let message = IcmpMessage {
         kind: kind::ROUTER_SOLICITATION,
         code: 0,
         rest: [0; 4],

@@ -10,12 +10,12 @@ fn ip(text: &str) -> Ipv6Addr {
 
 fn read(packet: &[u8]) -> Result<NdpMessage, DropReason> {
     let packet = Ipv6Packet::parse(packet)?;
-    let message = Icmpv6Message::parse(packet.src, packet.dst, packet.payload)?;
+    let message = icmpv6::parse(packet.src, packet.dst, packet.payload)?;
     NdpMessage::parse((packet.src, packet.dst), packet.hop_limit, &message)
 }
 
-fn message<'a>(kind: u8, rest: [u8; 4], data: &'a [u8]) -> Icmpv6Message<'a> {
-    Icmpv6Message {
+fn message<'a>(kind: u8, rest: [u8; 4], data: &'a [u8]) -> IcmpMessage<'a> {
+    IcmpMessage {
         kind,
         code: 0,
         rest,
@@ -23,7 +23,7 @@ fn message<'a>(kind: u8, rest: [u8; 4], data: &'a [u8]) -> Icmpv6Message<'a> {
     }
 }
 
-fn parse(src: &str, dst: &str, message: &Icmpv6Message<'_>) -> Result<NdpMessage, DropReason> {
+fn parse(src: &str, dst: &str, message: &IcmpMessage<'_>) -> Result<NdpMessage, DropReason> {
     NdpMessage::parse((ip(src), ip(dst)), HOP_LIMIT, message)
 }
 
@@ -61,7 +61,7 @@ fn a_message_that_came_through_a_router_is_invalid() {
             Err(DropReason::NdpInvalid)
         );
     }
-    let coded = Icmpv6Message { code: 1, ..message };
+    let coded = IcmpMessage { code: 1, ..message };
     assert_eq!(
         NdpMessage::parse(ends, HOP_LIMIT, &coded),
         Err(DropReason::NdpInvalid)

@@ -8,9 +8,9 @@ use crate::shared::{Message, lock};
 use crate::stats::Counter;
 use crate::wire::ethernet::ethertype;
 use crate::wire::extension::{self, Refusal, unknown_protocol};
-use crate::wire::icmpv6::kind;
+use crate::wire::icmpv6::{self, kind};
 use crate::wire::ndp::NdpMessage;
-use crate::wire::{DropReason, Icmpv6Message, Ipv6Packet, LinkDestination, protocol};
+use crate::wire::{DropReason, IcmpMessage, Ipv6Packet, LinkDestination, protocol};
 use psio::RxMeta;
 
 /// A worker's IPv6. Connections wait for their neighbours.
@@ -58,7 +58,7 @@ impl Stack {
                 Ok(())
             }
             protocol::ICMPV6 => {
-                let message = Icmpv6Message::parse(packet.src, packet.dst, upper.payload)?;
+                let message = icmpv6::parse(packet.src, packet.dst, upper.payload)?;
                 self.on_icmpv6(packet, to, &message, upper.fragmented, looped)
             }
             protocol::UDP => {
@@ -110,7 +110,7 @@ impl Stack {
         &mut self,
         packet: &Ipv6Packet<'_>,
         to: Destination6,
-        message: &Icmpv6Message<'_>,
+        message: &IcmpMessage<'_>,
         fragmented: bool,
         looped: bool,
     ) -> Result<(), DropReason> {
@@ -176,7 +176,7 @@ impl Stack {
         // It has passed every check there.
         let action = Ipv6Packet::parse(packet).and_then(|packet| {
             let (src, dst) = (packet.src, packet.dst);
-            let message = Icmpv6Message::parse(src, dst, packet.payload)?;
+            let message = icmpv6::parse(src, dst, packet.payload)?;
             let said = NdpMessage::parse((src, dst), packet.hop_limit, &message)?;
             host.on_ndp(now, src, &said)
         });

@@ -5,9 +5,9 @@ use crate::conversation::Conversation;
 use crate::dice::Dice;
 use crate::frames::{IP, ethernet};
 use engine::net::ipv6::Prefix6;
-use engine::wire::icmpv6::{self, Icmpv6Message, kind};
+use engine::wire::icmpv6::{self, kind};
 use engine::wire::ipv6::ALL_NODES;
-use engine::wire::{Ipv6Header, Ipv6Packet, extension, ndp};
+use engine::wire::{IcmpMessage, Ipv6Header, Ipv6Packet, extension, ndp};
 use psio::pair::PairConfig;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -61,7 +61,7 @@ fn messages(frames: &[Vec<u8>]) -> Vec<(u8, u8, [u8; 4])> {
     let read = |frame: &Vec<u8>| {
         let packet = Ipv6Packet::parse(frame.get(IP..)?).ok()?;
         let upper = extension::walk(&packet).ok()?;
-        let message = Icmpv6Message::parse(packet.src, packet.dst, upper.payload).ok()?;
+        let message = icmpv6::parse(packet.src, packet.dst, upper.payload).ok()?;
         Some((message.kind, message.code, message.rest))
     };
     frames.iter().filter_map(read).collect()
@@ -202,7 +202,7 @@ fn packet_too_big_makes_segments_smaller() {
         passes
     });
     let quote = too_long.expect("a full segment");
-    let message = Icmpv6Message {
+    let message = IcmpMessage {
         kind: kind::PACKET_TOO_BIG,
         code: 0,
         rest: 1300u32.to_be_bytes(),
@@ -223,7 +223,7 @@ fn packet_too_big_makes_segments_smaller() {
 #[test]
 fn an_echo_request_is_answered() {
     let mut bed = acquainted();
-    let request = Icmpv6Message {
+    let request = IcmpMessage {
         kind: kind::ECHO_REQUEST,
         code: 0,
         rest: [1, 2, 3, 4],
@@ -300,7 +300,7 @@ fn advertised(prefix: Ipv6Addr) -> Vec<u8> {
     data.extend([0xff; 8]);
     data.extend([0; 4]);
     data.extend(prefix.octets());
-    let message = Icmpv6Message {
+    let message = IcmpMessage {
         kind: kind::ROUTER_ADVERTISEMENT,
         code: 0,
         rest: [64, 0, 7, 8],

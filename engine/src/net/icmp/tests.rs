@@ -37,7 +37,7 @@ fn message(kind: u8, code: u8, rest: [u8; 4], data: &[u8]) -> Vec<u8> {
         data,
     };
     let mut bytes = vec![0; message.len()];
-    message.emit(&mut bytes);
+    message.emit(Sum::ZERO, &mut bytes);
     bytes
 }
 
@@ -79,7 +79,7 @@ fn an_echo_request_is_answered_with_its_own_data() {
     assert_eq!((answer.src, answer.dst), (US, PEER));
     assert_eq!((answer.ttl, answer.tos), (DEFAULT_TTL, 0xb8));
     assert_eq!(
-        IcmpMessage::parse(answer.payload()),
+        IcmpMessage::parse(Sum::ZERO, answer.payload()),
         Ok(IcmpMessage {
             kind: 0,
             code: 0,
@@ -215,7 +215,7 @@ fn a_closed_udp_port_is_reported_with_the_datagram_quoted() {
     reply.emit(&mut out);
     let sent = Ipv4Packet::parse(&out).unwrap();
     assert_eq!((sent.src, sent.dst), (US, PEER));
-    let message = IcmpMessage::parse(sent.payload()).unwrap();
+    let message = IcmpMessage::parse(Sum::ZERO, sent.payload()).unwrap();
     assert_eq!((message.kind, message.code), (3, 3));
     assert_eq!(message.data, bytes);
 }

@@ -7,9 +7,10 @@ use super::{Destination6, Host};
 use crate::net::RateLimit;
 use crate::net::icmp::{ErrorKind, IcmpError};
 use crate::wire::extension::Problem;
+use crate::wire::icmp;
 use crate::wire::icmpv6::{self, PORT_UNREACHABLE, kind};
 use crate::wire::ipv6::{HEADER_LEN, MIN_MTU};
-use crate::wire::{DropReason, Icmpv6Message, Ipv6Packet, protocol};
+use crate::wire::{DropReason, IcmpMessage, Ipv6Packet, protocol};
 
 /// Hop limit of what we send, as of IPv4.
 pub const HOP_LIMIT: u8 = 64;
@@ -28,7 +29,7 @@ pub type Reply = (Ipv6Addr, Vec<u8>);
 /// The `Icmp…` reasons of [`DropReason`].
 pub fn read_error<T>(
     from: Ipv6Addr,
-    message: &Icmpv6Message<'_>,
+    message: &IcmpMessage<'_>,
     host: &Host<T>,
 ) -> Result<IcmpError, DropReason> {
     let kind = match (message.kind, message.code) {
@@ -114,7 +115,7 @@ impl Sender {
         now: u64,
         packet: &Ipv6Packet<'_>,
         to: Destination6,
-        request: &Icmpv6Message<'_>,
+        request: &IcmpMessage<'_>,
         host: &Host<T>,
     ) -> Option<Reply> {
         let src = match to {
@@ -125,7 +126,7 @@ impl Sender {
         if packet.src.is_unspecified() {
             return None;
         }
-        let reply = Icmpv6Message {
+        let reply = IcmpMessage {
             kind: kind::ECHO_REPLY,
             ..*request
         };
@@ -162,8 +163,8 @@ impl Sender {
             Destination6::Group => host.addresses.source_for(now, packet.src)?,
         };
         let quote = packet.packet();
-        let room = usize::from(MIN_MTU) - HEADER_LEN - icmpv6::HEADER_LEN;
-        let message = Icmpv6Message {
+        let room = usize::from(MIN_MTU) - HEADER_LEN - icmp::HEADER_LEN;
+        let message = IcmpMessage {
             kind,
             code,
             rest: rest.to_be_bytes(),
@@ -220,7 +221,7 @@ mod tests {
 
     /// An error of this kind about a segment that we have sent.
     fn error(kind: u8, code: u8, rest: u32, quote: &[u8]) -> Result<IcmpError, DropReason> {
-        let message = Icmpv6Message {
+        let message = IcmpMessage {
             kind,
             code,
             rest: rest.to_be_bytes(),
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn an_echo_request_comes_back_from_the_address_it_was_sent_to() {
-        let request = Icmpv6Message {
+        let request = IcmpMessage {
             kind: kind::ECHO_REQUEST,
             code: 0,
             rest: [0, 7, 0, 1],
@@ -305,7 +306,7 @@ mod tests {
                 (reply.src, reply.dst, dst),
                 (ip(US), ip("fd77::1"), reply.dst)
             );
-            let message = Icmpv6Message::parse(reply.src, reply.dst, reply.payload).unwrap();
+            let message = icmpv6::parse(reply.src, reply.dst, reply.payload).unwrap();
             assert_eq!(
                 (message.kind, message.rest),
                 (kind::ECHO_REPLY, request.rest)
@@ -325,7 +326,7 @@ mod tests {
         let (to, reply) = complain(&bytes, Destination6::Ours, Complaint::Port).unwrap();
         assert_eq!((to, reply.len()), (ip("fd77::1"), 1280));
         let reply = Ipv6Packet::parse(&reply).unwrap();
-        let message = Icmpv6Message::parse(reply.src, reply.dst, reply.payload).unwrap();
+        let message = icmpv6::parse(reply.src, reply.dst, reply.payload).unwrap();
         assert_eq!((message.kind, message.code), (1, 4));
         assert!(bytes.starts_with(message.data));
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::icmpv6::{Icmpv6Message, kind};
+use crate::wire::icmpv6::{self, kind};
 use crate::wire::ndp::{PrefixInformation, RouterAdvertisement};
 use crate::wire::{Ipv6Header, extension, ipv6};
 use proptest::prelude::*;
@@ -35,7 +35,7 @@ fn listening() -> Host<u32> {
 fn opened(packet: &[u8]) -> (Ipv6Addr, Ipv6Addr, u8, Vec<u8>) {
     let packet = Ipv6Packet::parse(packet).unwrap();
     let upper = extension::walk(&packet).unwrap();
-    let message = Icmpv6Message::parse(packet.src, packet.dst, upper.payload).unwrap();
+    let message = icmpv6::parse(packet.src, packet.dst, upper.payload).unwrap();
     (packet.src, packet.dst, message.kind, message.data.to_vec())
 }
 
