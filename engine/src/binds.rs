@@ -130,6 +130,13 @@ impl Binds {
         Some((bind.address, port))
     }
 
+    /// A socket that claims the port; of several, one that does not listen.
+    pub fn claimer(&self, port: u16) -> Option<u32> {
+        let binds = self.ports.get(&port)?;
+        let bind = binds.iter().find(|b| !b.listens).or(binds.first())?;
+        Some(bind.socket)
+    }
+
     /// Whether anybody claims the port: then it is not chosen for a connection.
     pub fn is_claimed(&self, port: u16) -> bool {
         self.ports.contains_key(&port)

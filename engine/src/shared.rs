@@ -163,6 +163,9 @@ pub enum Message {
     },
     /// A frame that arrived at another worker's queue belongs to a connection of this one's.
     Frame(Vec<u8>, RxMeta),
+    /// A datagram that another worker has sent back into the stack likewise, with the segment size of
+    /// a super-segment, or 0.
+    Looped(Vec<u8>, u16),
     /// An ARP packet, which arrives at one worker and concerns all.
     Arp(ArpPacket),
     /// A packet of IPv6's neighbour discovery, likewise.

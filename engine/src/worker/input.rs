@@ -6,14 +6,13 @@ use super::datagram::Datagram;
 use super::frame;
 use super::streams::RecvChain;
 use crate::binds::EPHEMERAL;
-use crate::net::ipv6::Destination6;
 use crate::net::{Address, Destination, icmp};
-use crate::shared::Message;
+use crate::shared::{Message, lock};
 use crate::stats::Counter;
 use crate::tcp::{self, Codepoint, NoRoom, RecvStream, Segment as TcpSegment};
 use crate::wire::arp::ArpPacket;
 use crate::wire::ethernet::{EthernetFrame, ethertype};
-use crate::wire::{DropReason, Ipv4Packet, Ipv6Packet, checksum, protocol};
+use crate::wire::{DropReason, Ipv4Packet, checksum, protocol};
 use context::Segment;
 use context::socket::Socket;
 use psio::{RxChecksum, RxMeta};
@@ -71,26 +70,33 @@ impl Stack {
     }
 
     /// The worker whose connection a segment belongs to, if that is another one: a device that
-    /// spreads by hash may deliver the first answer to an active open anywhere. Source ports name
-    /// their worker; see `choose_port`.
+    /// spreads by hash may deliver the first answer to an active open anywhere. A port that was chosen
+    /// for a connection names its worker (see `choose_port`), one that a socket is bound to that
+    /// socket's.
     pub fn other_owner(&self, local: Address, remote: Address, tcp: &[u8]) -> Option<usize> {
         let workers = self.shared.inboxes.len();
         if workers == 1 {
             return None;
         }
         let segment = TcpSegment::parse(tcp).ok()?;
-        let owner = usize::from(segment.dst_port) % workers;
         let flow = Flow {
             local,
             remote,
             local_port: segment.dst_port,
             remote_port: segment.src_port,
         };
-        (owner != self.index
-            && EPHEMERAL.contains(&segment.dst_port)
-            && self.connections.is_free(&flow)
-            && self.listeners.find(&flow).is_none())
-        .then_some(owner)
+        if !self.connections.is_free(&flow) || self.listeners.find(&flow).is_some() {
+            return None;
+        }
+        let claimer = lock(&self.shared.binds).claimer(segment.dst_port);
+        let owner = match claimer {
+            Some(socket) => self.shared.segment.geometry().worker_of(socket),
+            None if EPHEMERAL.contains(&segment.dst_port) => {
+                usize::from(segment.dst_port) % workers
+            }
+            None => self.index,
+        };
+        (owner != self.index).then_some(owner)
     }
 
     /// Hands a frame to another worker.
@@ -99,24 +105,6 @@ impl Stack {
             true => Counter::redirected,
             false => Counter::redirect_full,
         });
-    }
-
-    /// Takes a datagram that this stack has sent to itself.
-    pub fn on_looped(&mut self, datagram: &[u8], gso_size: u16) {
-        self.count(Counter::frames_in);
-        let meta = RxMeta {
-            checksum: RxChecksum::Good,
-            gso_size,
-        };
-        let result = match datagram.first().map(|first| first >> 4) {
-            Some(6) => Ipv6Packet::parse(datagram)
-                .and_then(|packet| self.on_ipv6_packet(&packet, Destination6::Ours, meta, true)),
-            _ => Ipv4Packet::parse(datagram)
-                .and_then(|packet| self.on_packet(&packet, Destination::Ours, meta, true)),
-        };
-        if let Err(reason) = result {
-            self.counters().drop_frame(reason);
-        }
     }
 
     fn on_arp(&mut self, packet: &ArpPacket) -> Result<(), DropReason> {
@@ -154,7 +142,8 @@ impl Stack {
         }
     }
 
-    fn on_packet(
+    /// Takes a datagram for us.
+    pub fn on_packet(
         &mut self,
         packet: &Ipv4Packet<'_>,
         to: Destination,
@@ -195,7 +184,7 @@ impl Stack {
             icmp::IcmpInput::Echo(reply) if looped => {
                 let mut datagram = vec![0; reply.len()];
                 reply.emit(&mut datagram);
-                self.loop_back(datagram, 0);
+                self.loop_back(&datagram);
             }
             icmp::IcmpInput::Echo(reply) => self.send_icmp(&reply),
             icmp::IcmpInput::Error(error) => self.on_icmp_error(&error),

@@ -17,6 +17,7 @@ mod input;
 mod ipv6;
 mod lifecycle;
 pub mod listeners;
+mod loopback;
 mod opening;
 mod output;
 mod path;
@@ -45,7 +46,7 @@ use grants::ContextState;
 use ipv6::Host6;
 use lifecycle::Remains;
 use listeners::Listeners;
-use output::Looped;
+use loopback::Loopback;
 use psio::{BURST, Capabilities, MacAddr, Queue};
 use slots::{Role, Slots};
 use std::collections::{HashMap, VecDeque};
@@ -119,7 +120,7 @@ pub struct Stack {
     time_wait: VecDeque<(u32, u32)>,
     /// What is left of connections whose sockets are not closed yet.
     remains: HashMap<u32, Remains>,
-    looped: VecDeque<Looped>,
+    looped: Loopback,
     /// Frames of ARP, ICMP and resets.
     control: VecDeque<Vec<u8>>,
     announced: Vec<u32>,
@@ -232,7 +233,7 @@ impl Worker {
             swept_at: now,
             time_wait: VecDeque::new(),
             remains: HashMap::new(),
-            looped: VecDeque::new(),
+            looped: Loopback::default(),
             control: VecDeque::new(),
             announced: Vec::new(),
             due: Vec::new(),
@@ -290,12 +291,7 @@ impl Worker {
             .queue
             .receive(BURST, &mut |frame, meta| stack.on_frame(frame, meta))?;
         let mut worked = received > 0;
-        for _ in 0..stack.looped.len().min(BURST) {
-            if let Some(looped) = stack.looped.pop_front() {
-                stack.on_looped(&looped.datagram, looped.gso_size);
-                worked = true;
-            }
-        }
+        worked |= stack.receive_looped(BURST);
         worked |= stack.take_commands();
         if stack.shared.inboxes[stack.index].is_waiting() {
             worked = true;
@@ -462,6 +458,7 @@ impl Stack {
                 let _ = done.send(());
             }
             Message::Frame(frame, meta) => self.on_frame(&frame, meta),
+            Message::Looped(datagram, gso_size) => self.on_looped(&datagram, gso_size),
             Message::Arp(packet) => self.overhear_arp(&packet),
             Message::Ndp(packet) => self.overhear_ndp(&packet),
             Message::RenewSet { set, done } => {

@@ -16,19 +16,11 @@ use psio::{MacAddr, Queue, TxMeta};
 const MAX_SUPER: usize = 65_535 - MAX_IP_LEN - 60;
 /// Super-segments of one connection in a row, before others have their turn.
 const TURN: usize = 16;
-/// Frames that wait on their way back into this worker.
-const LOOP_LIMIT: usize = 1024;
+/// Frames of no connection that wait for the device.
+const CONTROL_LIMIT: usize = 1024;
 /// How long a neighbour's address is used before it is looked up again (which also keeps the
 /// neighbour table's entry fresh).
 const HOP_AGE: u64 = 1_000_000;
-
-/// A datagram on its way back into this worker.
-pub struct Looped {
-    /// IP header and payload.
-    pub datagram: Vec<u8>,
-    /// Segment size of a super-segment, or 0.
-    pub gso_size: u16,
-}
 
 /// What became of a connection's turn.
 enum Turn {
@@ -88,7 +80,7 @@ impl Stack {
         while sent < TURN {
             // Room is looked for first: what the core has given out counts as sent.
             match hop {
-                Hop::Loopback if self.looped.len() >= LOOP_LIMIT => return (Turn::Full, sent),
+                Hop::Loopback if self.looped.is_full() => return (Turn::Full, sent),
                 Hop::Loopback => {}
                 _ => {
                     let frame = ethernet::HEADER_LEN + MAX_IP_LEN + 60;
@@ -124,14 +116,12 @@ impl Stack {
                     queue.commit(len, frame::meta(&connection.flow, &out, offload));
                 }
                 _ => {
-                    let mut datagram = vec![0; frame::datagram_len(&connection.flow, &out)];
-                    frame::build(connection, &out, &shared.segment, &mut datagram, true);
-                    let gso_size = if out.payload_len() > usize::from(out.mss) {
-                        out.mss
-                    } else {
-                        0
-                    };
-                    self.looped.push_back(Looped { datagram, gso_size });
+                    let len = frame::datagram_len(&connection.flow, &out);
+                    let is_super = out.payload_len() > usize::from(out.mss);
+                    let gso_size = if is_super { out.mss } else { 0 };
+                    self.looped.push(len, gso_size, |room| {
+                        frame::build(connection, &out, &shared.segment, room, true);
+                    });
                 }
             }
         }
@@ -250,7 +240,7 @@ impl Stack {
         let mut datagram = vec![0; frame::datagram_len(flow, out)];
         frame::build_bare(flow, out, tos_ttl, &mut datagram);
         if hop == Hop::Loopback {
-            self.loop_back(datagram, 0);
+            self.loop_back(&datagram);
         } else {
             self.send_datagram(flow.remote, datagram, waiter);
         }
@@ -285,15 +275,6 @@ impl Stack {
         }
     }
 
-    /// Puts a datagram into the queue back into this worker.
-    pub fn loop_back(&mut self, datagram: Vec<u8>, gso_size: u16) {
-        if self.looped.len() < LOOP_LIMIT {
-            self.looped.push_back(Looped { datagram, gso_size });
-        } else {
-            self.count(Counter::loopback_full);
-        }
-    }
-
     /// Sends an ARP packet.
     pub fn send_arp(&mut self, packet: &ArpPacket, to: MacAddr) {
         let mut bytes = [0; arp::PACKET_LEN];
@@ -315,7 +296,7 @@ impl Stack {
     }
 
     fn queue_control(&mut self, frame: Vec<u8>) {
-        if self.control.len() < LOOP_LIMIT {
+        if self.control.len() < CONTROL_LIMIT {
             self.control.push_back(frame);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Stack;
 use super::connection::Hop;
+use super::loopback;
 use super::opening::Unopened;
 use crate::net::ipv6::Source;
 use crate::net::{Address, Destination, Lookup};
@@ -22,11 +23,13 @@ impl Stack {
     /// `bound` is the address that the socket is bound to, unspecified for none.
     ///
     /// # Errors
-    /// ENETUNREACH or EADDRNOTAVAIL, or that the address is still to be awaited.
+    /// ENETUNREACH, EADDRNOTAVAIL, EINVAL from the loopback to the outside, or that the address is still to be awaited.
     pub fn source_for(&self, bound: IpAddr, remote: Address) -> Result<(Address, Hop), Unopened> {
         let unreachable = Unopened::Failed(libc::ENETUNREACH);
         let local = self.is_local(remote);
         let chosen = match (local, remote.ip()) {
+            // As the routes that Linux gives its loopback.
+            (true, IpAddr::V4(v4)) if v4.is_loopback() => Ipv4Addr::LOCALHOST.into(),
             (true, ip) => ip,
             (false, IpAddr::V4(v4)) => self.source_v4(v4).ok_or(unreachable)?.into(),
             (false, IpAddr::V6(v6)) => match self.source_v6(v6) {
@@ -37,6 +40,9 @@ impl Stack {
         };
         let source = match bound {
             any if any.is_unspecified() => chosen,
+            bound if bound.is_loopback() && !local => {
+                return Err(Unopened::Failed(libc::EINVAL));
+            }
             bound if bound.is_ipv4() == chosen.is_ipv4() => self.usable(bound)?,
             _ => return Err(unreachable),
         };
@@ -113,11 +119,14 @@ impl Stack {
     /// the headers of the family (RFC 6691).
     pub fn tcp_for(&self, remote: Address) -> TcpConfig {
         let mut tcp = self.tcp;
-        if remote.v4().is_none()
-            && let Some(host) = &self.ipv6
-        {
-            tcp.mss = (host.mtu().saturating_sub(60)).clamp(MIN_MSS, 65_000);
-        }
+        let mss = match (remote.v4(), &self.ipv6) {
+            // The length of a datagram is a field of 16 bits.
+            (Some(_), _) if self.is_local(remote) => loopback::MTU.min(u16::MAX.into()) - 40,
+            (None, _) if self.is_local(remote) => loopback::MTU - 60,
+            (None, Some(host)) => u32::from(host.mtu()).saturating_sub(60).min(65_000),
+            _ => return tcp,
+        };
+        tcp.mss = u16::try_from(mss).unwrap_or(u16::MAX).max(MIN_MSS);
         tcp
     }
 }

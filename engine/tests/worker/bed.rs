@@ -288,7 +288,8 @@ impl Bed {
         self.bind_to(socket, to, false)
     }
 
-    fn bind_to(&mut self, socket: u32, (address, port): (IpAddr, u16), only_v6: bool) -> bool {
+    /// `bind(2)` to an address of either family.
+    pub fn bind_to(&mut self, socket: u32, (address, port): (IpAddr, u16), only_v6: bool) -> bool {
         let bind = Bind {
             socket,
             address,

@@ -19,6 +19,7 @@ mod info;
 mod ipv6;
 mod link;
 mod listening;
+mod loopback;
 mod memory;
 mod path_mtu;
 mod robustness;

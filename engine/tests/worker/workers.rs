@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 /// Two workers, and a thread of process 1 with a lane to each.
-fn two_workers(change: impl FnOnce(&mut Setup)) -> [(Bed, App); 2] {
+pub fn two_workers(change: impl FnOnce(&mut Setup)) -> [(Bed, App); 2] {
     let mut setup = Setup::host(1);
     setup.plan.workers = 2;
     setup.config.cores = vec![None, None];
