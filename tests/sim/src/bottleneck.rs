@@ -12,6 +12,9 @@ pub struct Bottleneck {
     /// Round-trip time of an empty path, in microseconds; half of it lies behind the bottleneck, and
     /// half on the way back, which is as fast as need be.
     pub rtt: u64,
+    /// How much longer the way back may take, at random, in microseconds; a flow's packets keep their
+    /// order.
+    pub jitter: u64,
     /// Bytes that fit into the queue.
     pub queue: u64,
     /// Queue in bytes from which packets that can be are marked (the K of RFC 8257).
@@ -36,6 +39,7 @@ impl Bottleneck {
         let path = Bottleneck {
             capacity,
             rtt,
+            jitter: 0,
             queue: 0,
             mark_at: None,
             loss: Loss {

@@ -1,7 +1,8 @@
 //! Runs the scenarios and writes what came of them: `docs/congestion.md` and its pictures.
 //!
-//! `cargo run --release -p simulator` does all; with the name of an algorithm, `CAPACITY` in Mbit/s,
-//! `RTT` in ms, flows and seconds, it runs one scenario and prints its result.
+//! `cargo run --release -p simulator` does all. With `crowd` it prints the table of sixteen flows
+//! alone. With the name of an algorithm, `CAPACITY` in Mbit/s, `RTT` in ms, flows and seconds, it runs
+//! one scenario and prints its result.
 
 use engine::tcp::Algorithm;
 use simulator::scenarios::{alone, crowd, path};
@@ -21,13 +22,17 @@ fn main() -> ExitCode {
             }
         };
     }
+    if args == ["crowd"] {
+        print!("{}", report::sixteen());
+        return ExitCode::SUCCESS;
+    }
     match one(&args) {
         Some(outcome) => {
             println!("{}", report::line(&outcome));
             ExitCode::SUCCESS
         }
         None => {
-            eprintln!("usage: simulator [reno|cubic|bbr|dctcp MBITS RTT_MS FLOWS SECONDS]");
+            eprintln!("usage: simulator [crowd | reno|cubic|bbr|dctcp MBITS RTT_MS FLOWS SECONDS]");
             ExitCode::FAILURE
         }
     }

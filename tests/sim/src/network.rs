@@ -3,6 +3,7 @@
 use crate::bottleneck::{Bottleneck, Link, Run};
 use crate::flow::{End, Flow, FlowSpec, Packet};
 use crate::measure::{Outcome, Series};
+use crate::rng::Rng;
 use engine::tcp::Instant;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -47,6 +48,9 @@ struct Simulation {
     /// For each flow and end, when its timer event comes.
     armed: Vec<[u64; 2]>,
     runs: Vec<Run>,
+    rng: Rng,
+    /// For each flow, when the last packet on its way back arrives.
+    back_at: Vec<u64>,
 }
 
 impl Simulation {
@@ -70,8 +74,11 @@ impl Simulation {
             match end {
                 End::Sender => self.send(now, index, &packet),
                 End::Receiver => {
-                    let at = now + self.path.rtt / 2 * MICRO;
-                    self.push(at, index, Event::Arrival(End::Sender, Box::new(packet)));
+                    let jitter = self.rng.below(self.path.jitter * MICRO);
+                    let at = now + self.path.rtt / 2 * MICRO + jitter;
+                    self.back_at[index] = at.max(self.back_at[index]);
+                    let arrival = Event::Arrival(End::Sender, Box::new(packet));
+                    self.push(self.back_at[index], index, arrival);
                 }
             }
         }
@@ -123,6 +130,8 @@ pub fn run(network: &Network) -> Outcome {
         number: 0,
         armed: vec![[u64::MAX; 2]; count],
         runs: Vec::new(),
+        rng: Rng::new(1),
+        back_at: vec![0; count],
     };
     for index in 0..count {
         let start = network.flows[index].start * MICRO;

@@ -17,6 +17,11 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// A number below `bound`, or 0.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
     /// How many trials succeed before one fails that fails with probability `p`.
     pub(crate) fn successes(&mut self, p: f64) -> u64 {
         if p <= 0.0 {

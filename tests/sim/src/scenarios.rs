@@ -36,6 +36,11 @@ pub fn alone(algorithm: Algorithm, path: Bottleneck, seconds: u64, warm_up: u64)
     }
 }
 
+/// By how much round trips differ in a crowd, in microseconds. Flows of exactly equal round trips
+/// meet phase effects at a queue that drops at its tail (Floyd and Jacobson, 1992): whose packets are
+/// dropped depends on when they come, and that never changes.
+pub const JITTER: u64 = 100;
+
 /// `count` equal flows for `seconds`, that begin 61 ms after one another.
 pub fn crowd(
     algorithm: Algorithm,
@@ -47,6 +52,10 @@ pub fn crowd(
     let start = |n| FlowSpec {
         algorithm,
         start: n * 61_000,
+    };
+    let path = Bottleneck {
+        jitter: JITTER,
+        ..path
     };
     Network {
         flows: (0..count).map(start).collect(),

@@ -11,7 +11,7 @@ fn fills(algorithm: Algorithm, seconds: u64, warm_up: u64) {
     assert!(outcome.utilisation() >= 0.9, "{}", summary(&outcome));
 }
 
-/// Scaled down to a tenth: what matters is how the window compares to the bandwidth-delay product.
+/// Scaled down to a tenth, which makes an epoch as short: the whole path is in docs/congestion.md.
 fn shares(network: Network) {
     let outcome = run(&network);
     assert!(outcome.fairness() >= 0.95, "{}", summary(&outcome));
