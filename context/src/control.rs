@@ -4,13 +4,10 @@
 //! environment variable [`SOCKET_VARIABLE`]. A connection stands for a process: when it breaks, the
 //! process is dead, and the engine closes what it held.
 
-#![allow(unsafe_code)]
+mod message;
 
-use crate::sys;
-use std::io;
-use std::mem::MaybeUninit;
+pub use message::{receive, send};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Names the control socket to the preload library.
 pub const SOCKET_VARIABLE: &str = "MTCP_STACK_CONTROL";
@@ -53,6 +50,47 @@ pub enum Request {
         /// As given; the engine clamps it.
         backlog: u32,
     },
+    /// The calling process is about to fork: `value` is the child's number, and the control
+    /// connection that stands for the child comes back as a descriptor. The child holds the sockets
+    /// that are named behind the request, at most [`MAX_NAMES`] of them.
+    Fork,
+    /// More sockets for the child of a [`Fork`](Request::Fork), named behind the request.
+    Share {
+        /// The child's number.
+        child: u32,
+    },
+    /// A descriptor of a socket is about to go where this library may not be: a lease comes back, one
+    /// end of a socket pair. The socket lives at least until the last copy of it is closed.
+    Lease(Name),
+    /// The calling process has come by a lease, which comes with the request: it holds the socket
+    /// from now on. `value` is the socket; `ENOENT` if the descriptor is no lease.
+    Hold,
+}
+
+/// A socket in one of its lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Name {
+    /// Its record.
+    pub socket: u32,
+    /// Low bits of the record's generation.
+    pub generation: u16,
+}
+
+impl Name {
+    /// As bytes.
+    pub fn to_bytes(self) -> [u8; NAME_LEN] {
+        let word = u64::from(self.generation) << 32 | u64::from(self.socket);
+        word.to_le_bytes()
+    }
+
+    /// From bytes.
+    pub fn from_bytes(bytes: [u8; NAME_LEN]) -> Name {
+        let word = u64::from_le_bytes(bytes);
+        Name {
+            socket: word as u32,
+            generation: (word >> 32) as u16,
+        }
+    }
 }
 
 /// The answer to a request. `error` is an errno, or 0.
@@ -68,6 +106,10 @@ pub struct Reply {
 pub const REQUEST_LEN: usize = 40;
 /// Bytes of a reply on the wire.
 pub const REPLY_LEN: usize = 8;
+/// Bytes of a socket's name on the wire.
+pub const NAME_LEN: usize = 8;
+/// Most sockets named behind one request.
+pub const MAX_NAMES: usize = 4096;
 
 impl Request {
     /// As bytes: kind, two arguments, port, address.
@@ -81,6 +123,10 @@ impl Request {
             Request::FreeReadySet(index) => (5, index, 0, any),
             Request::Bind { socket, to } => (6, socket, 0, to),
             Request::Listen { socket, backlog } => (7, socket, backlog, any),
+            Request::Fork => (8, 0, 0, any),
+            Request::Share { child } => (9, child, 0, any),
+            Request::Lease(name) => (10, name.socket, name.generation.into(), any),
+            Request::Hold => (11, 0, 0, any),
         };
         let ip = match to.ip() {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -95,9 +141,9 @@ impl Request {
         bytes
     }
 
-    /// From bytes; `None` if they are no request.
+    /// From bytes, without the names that may stand behind; `None` if they are no request.
     pub fn from_bytes(bytes: &[u8]) -> Option<Request> {
-        let bytes: &[u8; REQUEST_LEN] = bytes.try_into().ok()?;
+        let bytes: &[u8; REQUEST_LEN] = bytes.get(..REQUEST_LEN)?.try_into().ok()?;
         let word = |i: usize| u32::from_le_bytes(bytes[i..i + 4].try_into().unwrap_or_default());
         let ip: [u8; 16] = bytes[16..32].try_into().ok()?;
         let port = u16::from_le_bytes([bytes[12], bytes[13]]);
@@ -114,9 +160,22 @@ impl Request {
                 socket: a,
                 backlog: word(8),
             },
+            8 => Request::Fork,
+            9 => Request::Share { child: a },
+            10 => Request::Lease(Name {
+                socket: a,
+                generation: word(8) as u16,
+            }),
+            11 => Request::Hold,
             _ => return None,
         })
     }
+}
+
+/// The sockets that are named behind a request.
+pub fn names(bytes: &[u8]) -> impl Iterator<Item = Name> {
+    let (names, _) = bytes.get(REQUEST_LEN..).unwrap_or_default().as_chunks();
+    names.iter().map(|name| Name::from_bytes(*name))
 }
 
 impl Reply {
@@ -138,124 +197,9 @@ impl Reply {
     }
 }
 
-/// Sends one message with descriptors, by `sendmsg` as a raw system call (a hooked one would come
-/// back to the preload library).
-///
-/// # Errors
-/// What the system says; `EINTR` is retried.
-pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
-    assert!(fds.len() <= MAX_FDS);
-    let mut iov = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    let mut space = ControlSpace::default();
-    // SAFETY: a zeroed msghdr is valid; all pointers set here outlive the call; the control buffer
-    // holds MAX_FDS descriptors.
-    unsafe {
-        let mut msg: libc::msghdr = std::mem::zeroed();
-        msg.msg_iov = &raw mut iov;
-        msg.msg_iovlen = 1;
-        if !fds.is_empty() {
-            let len = size_of_val(fds) as u32;
-            msg.msg_control = (&raw mut space).cast();
-            msg.msg_controllen = libc::CMSG_SPACE(len) as usize;
-            let header = libc::CMSG_FIRSTHDR(&raw const msg);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
-            std::ptr::copy_nonoverlapping(
-                fds.as_ptr().cast::<u8>(),
-                libc::CMSG_DATA(header),
-                len as usize,
-            );
-        }
-        loop {
-            let args = [
-                fd.as_raw_fd() as usize,
-                &raw const msg as usize,
-                libc::MSG_NOSIGNAL as usize,
-                0,
-                0,
-                0,
-            ];
-            let result = sys::syscall(libc::SYS_sendmsg, args);
-            if result >= 0 {
-                return Ok(());
-            }
-            if result != -libc::EINTR as isize {
-                return Err(sys::error(result));
-            }
-        }
-    }
-}
-
-/// Receives one message and the descriptors that came with it (all `O_CLOEXEC`), by a raw system
-/// call. No bytes mean that the other side is gone.
-///
-/// # Errors
-/// What the system says; `EINTR` is retried.
-pub fn receive(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut iov = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
-    let mut space = ControlSpace::default();
-    let mut fds = Vec::new();
-    // SAFETY: as in `send`; received descriptors are owned by nobody else, and every header that
-    // CMSG_NXTHDR yields lies in the buffer.
-    unsafe {
-        let mut msg: libc::msghdr = std::mem::zeroed();
-        msg.msg_iov = &raw mut iov;
-        msg.msg_iovlen = 1;
-        msg.msg_control = (&raw mut space).cast();
-        msg.msg_controllen = size_of::<ControlSpace>();
-        let n = loop {
-            let args = [
-                fd.as_raw_fd() as usize,
-                &raw mut msg as usize,
-                libc::MSG_CMSG_CLOEXEC as usize,
-                0,
-                0,
-                0,
-            ];
-            let result = sys::syscall(libc::SYS_recvmsg, args);
-            if result >= 0 {
-                break result as usize;
-            }
-            if result != -libc::EINTR as isize {
-                return Err(sys::error(result));
-            }
-        };
-        let mut header = libc::CMSG_FIRSTHDR(&raw const msg);
-        while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
-                let count = ((*header).cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
-                let data = libc::CMSG_DATA(header).cast::<RawFd>();
-                for i in 0..count {
-                    fds.push(OwnedFd::from_raw_fd(data.add(i).read_unaligned()));
-                }
-            }
-            header = libc::CMSG_NXTHDR(&raw const msg, header);
-        }
-        Ok((n, fds))
-    }
-}
-
-/// A buffer for the control part of a message, aligned as `cmsghdr` wants it.
-#[repr(C, align(8))]
-struct ControlSpace(MaybeUninit<[u8; 256]>);
-
-impl Default for ControlSpace {
-    fn default() -> Self {
-        ControlSpace(MaybeUninit::zeroed())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
 
     #[test]
     fn requests_survive_the_socket() {
@@ -271,6 +215,13 @@ mod tests {
                 socket: 9,
                 backlog: 511,
             },
+            Request::Fork,
+            Request::Share { child: 10 },
+            Request::Lease(Name {
+                socket: 11,
+                generation: u16::MAX,
+            }),
+            Request::Hold,
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()), Some(request));
         }
@@ -279,27 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_travel_with_a_message() {
-        let mut pair = [0; 2];
-        // SAFETY: fills the two descriptors, which we own then.
-        let (a, b) = unsafe {
-            assert_eq!(
-                libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0, pair.as_mut_ptr()),
-                0
-            );
-            (OwnedFd::from_raw_fd(pair[0]), OwnedFd::from_raw_fd(pair[1]))
-        };
-        let reply = Reply {
-            error: libc::ENOMEM,
-            value: 3,
-        };
-        let many = [a.as_raw_fd(); MAX_FDS];
-        send(a.as_fd(), &reply.to_bytes(), &many).unwrap();
-        let mut buffer = [0; 64];
-        let (n, fds) = receive(b.as_fd(), &mut buffer).unwrap();
-        assert_eq!(Reply::from_bytes(&buffer[..n]), Some(reply));
-        assert_eq!(fds.len(), MAX_FDS);
-        drop((a, fds));
-        assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().0, 0);
+    fn names_stand_behind_a_request() {
+        let wanted = [(0, 1), (u32::MAX, u16::MAX)];
+        let wanted = wanted.map(|(socket, generation)| Name { socket, generation });
+        let mut bytes = Request::Fork.to_bytes().to_vec();
+        bytes.extend(wanted.iter().flat_map(|name| name.to_bytes()));
+        bytes.push(0);
+        assert_eq!(Request::from_bytes(&bytes), Some(Request::Fork));
+        assert!(names(&bytes).eq(wanted));
+        assert_eq!(names(&bytes[..3]).count(), 0);
     }
 }

@@ -120,7 +120,8 @@ impl Engine {
         let name = format!("mtcp-{}-{suffix:016x}", std::process::id());
         let listener = sys::listen_abstract(&name).map_err(io("control socket"))?;
         let stop_control = stop.try_clone().map_err(io("dup"))?;
-        let mut control = Control::new(shared.clone(), listener, stop_control);
+        let mut control =
+            Control::new(shared.clone(), listener, stop_control).map_err(io("epoll"))?;
         let control = std::thread::Builder::new()
             .name("mtcp-control".into())
             .spawn(move || control.run())

@@ -8,6 +8,7 @@ use crate::sys;
 use crate::tcp::TcpConfig;
 use crate::wire::arp::ArpPacket;
 use context::Segment;
+use context::control::Name;
 use psio::{MacAddr, RxMeta};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -109,6 +110,8 @@ pub struct SetState {
     pub generation: AtomicU32,
     /// Wakes threads that sleep in the kernel; -1 if there is none.
     pub eventfd: AtomicI32,
+    /// The process whose set it is.
+    pub process: AtomicU32,
 }
 
 /// What the control thread tells a worker.
@@ -156,6 +159,21 @@ pub enum Message {
         /// Told when it is done.
         done: Sender<()>,
     },
+    /// What process `from` holds of some sockets, `to` (a process or a lease) holds from now on.
+    Share {
+        /// A process.
+        from: u32,
+        /// Its contexts.
+        contexts: Arc<[u32]>,
+        /// Who holds them as well.
+        to: u32,
+        /// The sockets.
+        names: Arc<[Name]>,
+        /// Told how many sockets of this worker that were.
+        done: Sender<usize>,
+    },
+    /// The last copy of a lease of this socket is gone.
+    LeaseGone(u32, Name),
     /// Do what applications have asked for so far.
     Sync {
         /// Told when it is done.
@@ -276,6 +294,7 @@ impl Shared {
             .map(|_| SetState {
                 generation: AtomicU32::new(0),
                 eventfd: AtomicI32::new(-1),
+                process: AtomicU32::new(NO_PROCESS),
             })
             .collect();
         Ok(Shared {

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// A non-blocking eventfd.
@@ -94,23 +94,100 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until at least one descriptor is readable or hung up, and returns those that are.
-pub fn poll_readable(fds: &[RawFd]) -> Vec<RawFd> {
-    let mut polled: Vec<libc::pollfd> = fds
-        .iter()
-        .map(|fd| libc::pollfd {
-            fd: *fd,
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect();
-    // SAFETY: the array lives through the call and has the length given.
-    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as u64, -1) };
-    polled
-        .iter()
-        .filter(|p| p.revents != 0)
-        .map(|p| p.fd)
-        .collect()
+/// An epoll descriptor: level-triggered, and each descriptor in it has a key.
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// With nothing in it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new() -> io::Result<Epoll> {
+        // SAFETY: makes a descriptor that nobody else owns.
+        unsafe {
+            let fd = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Epoll(OwnedFd::from_raw_fd(fd)))
+        }
+    }
+
+    /// Waits for `fd` to be readable or hung up, until it is closed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn add_readable(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        self.add(fd, libc::EPOLLIN as u32, key)
+    }
+
+    /// Waits for `fd` to be hung up.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn add_hang_up(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        self.add(fd, 0, key)
+    }
+
+    fn add(&self, fd: BorrowedFd<'_>, events: u32, key: u64) -> io::Result<()> {
+        let (op, fd) = (libc::EPOLL_CTL_ADD, fd.as_raw_fd());
+        let mut event = libc::epoll_event { events, u64: key };
+        // SAFETY: the event lives through the call.
+        match unsafe { libc::epoll_ctl(self.0.as_raw_fd(), op, fd, &raw mut event) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Waits until something has happened, and returns the keys of what it has happened to.
+    pub fn wait(&self) -> Vec<u64> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        let (at, room) = (events.as_mut_ptr(), events.len() as i32);
+        // SAFETY: the array lives through the call and has the length given.
+        let n = unsafe { libc::epoll_wait(self.0.as_raw_fd(), at, room, -1) };
+        let n = usize::try_from(n).unwrap_or(0);
+        events[..n].iter().map(|event| event.u64).collect()
+    }
+}
+
+/// A pair of connected SEQPACKET sockets; the first does not block.
+///
+/// # Errors
+/// What the system says.
+pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    let mut pair = [-1; 2];
+    // SAFETY: fills the pair with descriptors that nobody else owns.
+    let (ours, theirs) = unsafe {
+        if libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        (OwnedFd::from_raw_fd(pair[0]), OwnedFd::from_raw_fd(pair[1]))
+    };
+    // SAFETY: a flag of our own socket.
+    unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    Ok((ours, theirs))
+}
+
+/// Whoever writes into the other end of a pair gets `EPIPE`.
+pub fn refuse_input(end: &OwnedFd) {
+    // SAFETY: a plain call on our own socket.
+    unsafe { libc::shutdown(end.as_raw_fd(), libc::SHUT_RD) };
+}
+
+/// The inode behind a descriptor.
+///
+/// # Errors
+/// What the system says.
+pub fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: fills the zeroed struct.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        match libc::fstat(fd.as_raw_fd(), &raw mut stat) {
+            0 => Ok(stat.st_ino),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 /// Makes a SEQPACKET socket that listens under an abstract name.

@@ -116,12 +116,12 @@ impl ChunkPool {
     /// Accepts a chunk that an application has put into a stream. False if it was not lent to one of
     /// `writers`: then the application lies.
     #[must_use]
-    pub fn accept(&mut self, chunk: u32, writers: [u32; 2]) -> bool {
+    pub fn accept(&mut self, chunk: u32, writers: &[u32]) -> bool {
         match self.state_of(chunk) {
             Some(state)
-                if writers
-                    .map(|w| w.checked_add(GRANTED))
-                    .contains(&Some(*state)) =>
+                if state
+                    .checked_sub(GRANTED)
+                    .is_some_and(|process| writers.contains(&process)) =>
             {
                 *state = IN_USE;
                 true
@@ -154,10 +154,16 @@ impl ChunkPool {
         }
     }
 
+    /// Whether a chunk is lent to `process`.
+    pub fn is_lent_to(&mut self, chunk: u32, process: u32) -> bool {
+        let state = self.state_of(chunk);
+        state.is_some_and(|state| process.checked_add(GRANTED) == Some(*state))
+    }
+
     /// Takes back a chunk if it is lent to `process`.
     pub fn take_back(&mut self, chunk: u32, process: u32) {
-        if let Some(state) = self.state_of(chunk)
-            && process.checked_add(GRANTED) == Some(*state)
+        if self.is_lent_to(chunk, process)
+            && let Some(state) = self.state_of(chunk)
         {
             *state = IN_USE;
             self.release(chunk);
@@ -335,12 +341,12 @@ mod tests {
         let [small, ..] = Class::ALL;
         let lent = pool.grant(small, 5).unwrap();
         let own = pool.take(small).unwrap();
-        assert!(!pool.accept(own, [5, 6]), "it holds a stream");
-        assert!(!pool.accept(0, [5, 6]), "it is another worker's");
-        assert!(!pool.accept(u32::MAX, [5, 6]));
-        assert!(!pool.accept(lent, [6, 7]), "it is lent to somebody else");
-        assert!(pool.accept(lent, [6, 5]));
-        assert!(!pool.accept(lent, [6, 5]), "a second time it is in use");
+        assert!(!pool.accept(own, &[5, 6]), "it holds a stream");
+        assert!(!pool.accept(0, &[5, 6]), "it is another worker's");
+        assert!(!pool.accept(u32::MAX, &[5, 6]));
+        assert!(!pool.accept(lent, &[6, 7]), "it is lent to somebody else");
+        assert!(pool.accept(lent, &[6, 5]));
+        assert!(!pool.accept(lent, &[6, 5]), "a second time it is in use");
     }
 
     #[test]
@@ -353,6 +359,6 @@ mod tests {
         pool.take_back(kept, 7);
         pool.revoke(7);
         assert_eq!(pool.used(), 2048);
-        assert!(pool.accept(kept, [8, 8]));
+        assert!(pool.accept(kept, &[8, 8]));
     }
 }

@@ -94,9 +94,7 @@ impl Stack {
         };
         match command.op {
             Op::Adopt => {
-                if slot.waits_for.take().is_some() {
-                    slot.holder = process;
-                }
+                slot.adopt(process);
                 return;
             }
             Op::Watch => {
@@ -109,19 +107,18 @@ impl Stack {
             }
             _ => {}
         }
-        // Whoever was given the number may act on it. A socket in a listener's queue is nobody's
-        // yet, and what another process holds is left alone.
-        if slot.waits_for.is_some() && command.op != Op::Info {
-            slot.waits_for = None;
-            slot.holder = process;
-        }
-        if slot.holder != process && command.op == Op::Close {
-            return;
+        // Whoever was given the number may act on it: its `Adopt` is on its way. What others hold is
+        // left alone.
+        if command.op != Op::Info {
+            slot.adopt(process);
+            if !slot.holders.contains(&process) {
+                return;
+            }
         }
         match (command.op, connection) {
             (Op::Send, Some(id)) => {
                 record.app.flags.fetch_and(!flag::TX_PENDING, SeqCst);
-                self.collect_writes(id, process);
+                self.collect_writes(id);
                 // A writer that found room but no chunk: there are some after this, or later.
                 if record.app.flags.load(SeqCst) & flag::NOSPACE != 0 && record.has_room() {
                     self.queue_writer(id);
@@ -134,7 +131,7 @@ impl Stack {
             }
             (Op::Shutdown, Some(id)) => {
                 if command.arg == libc::SHUT_WR as u64 || command.arg == libc::SHUT_RDWR as u64 {
-                    self.collect_writes(id, process);
+                    self.collect_writes(id);
                     let now = self.now;
                     if let Some(connection) = self.connections.get(id) {
                         connection.tcb.shutdown_write(now);
@@ -175,7 +172,7 @@ impl Stack {
                     context.answer(command.arg as u32, &words);
                 }
             }
-            (Op::Close, _) => self.close_socket(command.socket, command.arg != 0),
+            (Op::Close, _) => self.leave(command.socket, process, command.arg != 0),
             _ => {}
         }
     }
@@ -252,24 +249,22 @@ impl Stack {
         }
     }
 
-    /// What `process`, or the holder, may do to a socket's send stream.
-    pub fn send_bounds(&mut self, socket: u32, process: u32) -> Bounds {
-        let holder = self.slots.get(socket).map_or(process, |slot| slot.holder);
-        Bounds {
-            // The socket's own limit may just have shrunk (SO_SNDBUF): what was allowed before is
-            // allowed still.
-            limit: u64::from(self.shared.config.send_buffer_max.max(BUFFER_BOUNDS.1)),
-            writers: [holder, process],
-        }
+    /// Bytes that may stand unacknowledged. A socket's own limit may just have shrunk (SO_SNDBUF):
+    /// what was allowed before is allowed still.
+    pub fn most_unacked(&self) -> u64 {
+        u64::from(self.shared.config.send_buffer_max.max(BUFFER_BOUNDS.1))
     }
 
-    /// Looks what `process` has written.
-    pub fn collect_writes(&mut self, id: u32, process: u32) {
+    /// Looks what the holders of a connection's socket have written.
+    pub fn collect_writes(&mut self, id: u32) {
         let shared = self.shared.clone();
         let Some(socket) = self.connections.get(id).and_then(|c| c.socket) else {
             return;
         };
-        let bounds = self.send_bounds(socket, process);
+        let limit = self.most_unacked();
+        let slot = self.slots.get(socket);
+        let writers = slot.map_or(&[][..], |slot| &slot.holders);
+        let bounds = Bounds { limit, writers };
         let (Some(connection), Some(record)) =
             (self.connections.get(id), shared.segment.socket(socket))
         else {

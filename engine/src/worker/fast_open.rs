@@ -214,15 +214,13 @@ impl Stack {
     }
 
     /// Before the first SYN of a connection whose application has asked for Fast Open.
-    pub fn plan_fast_open(&mut self, id: u32, socket: u32, record: &Socket) {
+    pub fn plan_fast_open(&mut self, id: u32, record: &Socket) {
         if record.app.flags.load(SeqCst) & flag::FASTOPEN == 0 {
             return;
         }
         // Bytes may stand in the send stream by now.
         record.app.flags.fetch_and(!flag::TX_PENDING, SeqCst);
-        if let Some(holder) = self.slots.get(socket).map(|slot| slot.holder) {
-            self.collect_writes(id, holder);
-        }
+        self.collect_writes(id);
         let enabled = self.tcp.fast_open;
         if enabled & bits::CLIENT == 0 {
             return;

@@ -130,9 +130,9 @@ impl Stack {
             if self
                 .slots
                 .get(socket)
-                .is_some_and(|slot| slot.holder == process && matches!(slot.role, Role::Open))
+                .is_some_and(|slot| matches!(slot.role, Role::Open))
             {
-                self.close_socket(socket, false);
+                self.leave(socket, process, false);
             }
         }
         for chunk in chunks_left(lane, tails) {

@@ -4,14 +4,14 @@ use super::Stack;
 use super::commands::state_number;
 use super::info;
 use super::slots::Role;
-use crate::shared::{NO_PROCESS, lock};
+use crate::shared::lock;
 use crate::stats::Counter;
 use crate::tcp::{Error, Events, Instant, SeqNum, State};
 use context::socket::{Socket, flag, state};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::connection::{Connection, Flow, Place};
-use super::streams::{RecvChain, SendChain};
+use super::streams::{Bounds, RecvChain, SendChain};
 
 /// How long after its last data a connection gives back half-filled chunks, microseconds; and how
 /// long after each time that some remained.
@@ -270,13 +270,12 @@ impl Stack {
         let Some(record) = shared.segment.socket(socket) else {
             return;
         };
-        let holder = slot.holder;
         match slot.role.clone() {
             Role::Free => return,
             Role::Open | Role::Opening => {}
             Role::Listener(_) => self.stop_listening(socket),
             Role::Connection(id) => {
-                self.collect_writes(id, holder);
+                self.collect_writes(id);
                 self.collect_reads(id);
                 let now = self.now;
                 if let Some(connection) = self.connections.get(id) {
@@ -297,7 +296,11 @@ impl Stack {
         self.clear_remains(socket);
         // A chunk that the application has attached to its stream without writing to it.
         let open = record.app.tx_open.load(SeqCst);
-        self.pool.take_back(open, holder);
+        if let Some(slot) = self.slots.get(socket) {
+            for holder in &slot.holders {
+                self.pool.take_back(open, *holder);
+            }
+        }
         lock(&shared.binds).release(socket);
         // Threads that still wait on it find it closed.
         record.wake_waiters();
@@ -371,7 +374,10 @@ impl Stack {
                 recv.clear(&mut self.pool);
             }
             // On nonsense everything stays where it is until the socket is closed.
-            let bounds = self.send_bounds(socket, NO_PROCESS);
+            let limit = self.most_unacked();
+            let slot = self.slots.get(socket);
+            let writers = slot.map_or(&[][..], |slot| &slot.holders);
+            let bounds = Bounds { limit, writers };
             let _ = send.retire(&shared.segment, record, &mut self.pool, bounds);
             let remains = Remains {
                 recv,
@@ -419,7 +425,10 @@ impl Stack {
     /// Gives back what is left of a socket's last connection.
     pub fn clear_remains(&mut self, socket: u32) {
         if let Some(mut remains) = self.remains.remove(&socket) {
-            let bounds = self.send_bounds(socket, NO_PROCESS);
+            let limit = self.most_unacked();
+            let slot = self.slots.get(socket);
+            let writers = slot.map_or(&[][..], |slot| &slot.holders);
+            let bounds = Bounds { limit, writers };
             let segment = &self.shared.segment;
             // What was written since is taken over as well, or it would stay lent out.
             if let Some(record) = segment.socket(socket) {
@@ -430,23 +439,6 @@ impl Stack {
             remains.send.clear(&mut self.pool);
             remains.recv.clear(&mut self.pool);
         }
-    }
-
-    /// A process is gone: what it held is closed as by `exit(2)`.
-    pub fn process_gone(&mut self, process: u32, contexts: &[u32]) {
-        for context in contexts {
-            self.close_context(*context);
-        }
-        let held: Vec<u32> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.holder == process && !matches!(slot.role, Role::Free))
-            .map(|(socket, _)| socket)
-            .collect();
-        for socket in held {
-            self.close_socket(socket, false);
-        }
-        self.pool.revoke(process);
     }
 
     /// The connections that still have something to tell their peers, a line each.

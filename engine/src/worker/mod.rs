@@ -12,6 +12,7 @@ mod fast_open;
 mod frame;
 mod grants;
 mod half_open;
+mod holders;
 mod info;
 mod input;
 mod ipv6;
@@ -453,6 +454,16 @@ impl Stack {
                 self.process_gone(process, &contexts);
                 let _ = done.send(());
             }
+            Message::Share {
+                from,
+                contexts,
+                to,
+                names,
+                done,
+            } => {
+                let _ = done.send(self.share(from, to, &contexts, &names));
+            }
+            Message::LeaseGone(lease, name) => self.lease_gone(lease, name),
             Message::Sync { done } => {
                 self.take_commands();
                 let _ = done.send(());

@@ -38,21 +38,21 @@ impl Stack {
         }
         self.awaiting = None;
         let opening = |(socket, slot): (u32, &Slot)| match slot.role {
-            Role::Opening => Some((socket, slot.holder)),
+            Role::Opening => Some(socket),
             _ => None,
         };
         let sockets: Vec<_> = self.slots.iter().filter_map(opening).collect();
-        for (socket, holder) in sockets {
+        for socket in sockets {
             if let Some(slot) = self.slots.get(socket) {
                 slot.role = Role::Open;
             }
             self.open_actively(socket);
-            self.catch_up(socket, holder);
+            self.catch_up(socket);
         }
     }
 
     /// Does what was asked for while the connection could not begin.
-    fn catch_up(&mut self, socket: u32, holder: u32) {
+    fn catch_up(&mut self, socket: u32) {
         let shared = self.shared.clone();
         let (Some(slot), Some(record)) = (self.slots.get(socket), shared.segment.socket(socket))
         else {
@@ -62,7 +62,7 @@ impl Stack {
             return;
         };
         if record.app.flags.load(SeqCst) & flag::SHUT_WR != 0 {
-            self.collect_writes(id, holder);
+            self.collect_writes(id);
             if let Some(connection) = self.connections.get(id) {
                 connection.tcb.shutdown_write(self.now);
                 self.after(id, tcp::Events::SEND);
@@ -136,7 +136,7 @@ impl Stack {
             .names
             .set(flow.local_name(), Some(flow.remote_name()));
         self.set_send_limit(id);
-        self.plan_fast_open(id, socket, record);
+        self.plan_fast_open(id, record);
         self.count(Counter::connects);
         self.after(id, tcp::Events::SEND);
         Ok(())

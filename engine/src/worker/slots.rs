@@ -2,7 +2,11 @@
 
 use crate::shared::{Listener, NO_PROCESS, Watches};
 use context::Segment;
+use smallvec::SmallVec;
 use std::sync::Arc;
+
+/// Numbers of the processes and leases that hold a socket; none while it waits to be accepted.
+pub type Holders = SmallVec<[u32; 2]>;
 
 /// What a socket record is used for.
 #[derive(Clone)]
@@ -24,8 +28,8 @@ pub enum Role {
 pub struct Slot {
     /// The record's generation in this life.
     pub generation: u32,
-    /// The process that holds it; [`NO_PROCESS`] while it waits to be accepted.
-    pub holder: u32,
+    /// Who holds it.
+    pub holders: Holders,
     /// Listener in whose queue it waits.
     pub waits_for: Option<u32>,
     /// What it is.
@@ -56,14 +60,14 @@ impl Slots {
         }
     }
 
-    /// Makes a record fresh and gives it to `holder`. `None` if all are in use.
+    /// Makes a record fresh and gives it to `holder`, which may be [`NO_PROCESS`]. `None` if all are in use.
     pub fn allocate(&mut self, segment: &Segment, holder: u32) -> Option<u32> {
         let local = match self.free.pop() {
             Some(local) => local,
             None if (self.slots.len() as u32) < self.limit => {
                 self.slots.push(Slot {
                     generation: 0,
-                    holder: NO_PROCESS,
+                    holders: Holders::new(),
                     waits_for: None,
                     role: Role::Free,
                     watches: Watches::new(),
@@ -76,7 +80,8 @@ impl Slots {
         let socket = self.first + local;
         let slot = &mut self.slots[local as usize];
         slot.generation = segment.socket(socket)?.reset();
-        slot.holder = holder;
+        slot.holders
+            .extend((holder != NO_PROCESS).then_some(holder));
         slot.role = Role::Open;
         Some(socket)
     }
@@ -93,7 +98,7 @@ impl Slots {
         );
         if !matches!(slot.role, Role::Free) {
             slot.role = Role::Free;
-            slot.holder = NO_PROCESS;
+            slot.holders = Holders::new();
             slot.waits_for = None;
             slot.watches = Watches::new();
             self.free.push(local);

@@ -60,12 +60,11 @@ impl Chain {
 
 /// What an application may do to a send stream.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct Bounds<'a> {
     /// Bytes that may stand unacknowledged.
     pub limit: u64,
-    /// Processes that the stream's chunks may be lent to: who holds the socket, and who has just
-    /// written (a child of the holder has memory of its own).
-    pub writers: [u32; 2],
+    /// Processes that the stream's chunks may be lent to: the holders of the socket.
+    pub writers: &'a [u32],
 }
 
 /// No chunk can be had, or the application's words make no sense.
@@ -264,7 +263,7 @@ impl SendChain {
         segment: &Segment,
         socket: &Socket,
         pool: &mut ChunkPool,
-        bounds: Bounds,
+        bounds: Bounds<'_>,
     ) -> Result<u64, Nonsense> {
         // Not to be done before the pending flag was cleared.
         let tail = socket.app.tx_tail.load(SeqCst);
@@ -376,7 +375,7 @@ impl SendChain {
         segment: &Segment,
         socket: &Socket,
         pool: &mut ChunkPool,
-        bounds: Bounds,
+        bounds: Bounds<'_>,
     ) -> Result<(), Nonsense> {
         let tail = self.collect(segment, socket, pool, bounds)?;
         self.release(tail, pool);
@@ -396,9 +395,9 @@ mod tests {
     use context::layout::Plan;
     use context::stream::{Reader, Writer};
 
-    const BOUNDS: Bounds = Bounds {
+    const BOUNDS: Bounds<'_> = Bounds {
         limit: 300_000,
-        writers: [1, 1],
+        writers: &[1],
     };
 
     fn setup() -> (Segment, ChunkPool) {

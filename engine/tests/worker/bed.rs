@@ -4,6 +4,7 @@
 use crate::app::App;
 use crate::frames::{IP, TCP, TcpFrame};
 use context::Segment;
+use context::control::Name;
 use context::layout::Plan;
 use engine::binds::Bind;
 use engine::net::ipv6::Ipv6Config;
@@ -353,6 +354,33 @@ impl Bed {
             contexts,
             done,
         });
+    }
+
+    /// What process `from` holds of `sockets`, `to` holds as well from now on. Returns how many those
+    /// are.
+    pub fn share(&mut self, from: (u32, &[u32]), to: u32, sockets: &[u32]) -> usize {
+        let names = sockets.iter().map(|socket| self.name(*socket)).collect();
+        self.ask(|done| Message::Share {
+            from: from.0,
+            contexts: from.1.into(),
+            to,
+            names,
+            done,
+        })
+    }
+
+    /// The last copy of a lease of `socket` is gone.
+    pub fn lease_gone(&mut self, lease: u32, socket: u32) {
+        let name = self.name(socket);
+        self.shared.inboxes[self.index].send(Message::LeaseGone(lease, name));
+        self.settle();
+    }
+
+    fn name(&self, socket: u32) -> Name {
+        let record = self.shared.segment.socket(socket).unwrap();
+        let generation = &record.engine.generation;
+        let generation = generation.load(std::sync::atomic::Ordering::SeqCst) as u16;
+        Name { socket, generation }
     }
 
     /// A ready set changes hands. Generations are odd while a set is in use.

@@ -15,6 +15,7 @@ mod connecting;
 mod events;
 mod fast_open;
 mod floods;
+mod holders;
 mod info;
 mod ipv6;
 mod link;

@@ -1,0 +1,122 @@
+//! bind(2) and listen(2).
+
+use super::Control;
+use crate::binds::Bind;
+use crate::shared::{Listener, Message, lock};
+use crate::sys;
+use context::socket::{AcceptRing, option, state};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// Ports below this are for root (`ip_unprivileged_port_start`).
+const PRIVILEGED: u16 = 1024;
+
+impl Control {
+    pub(super) fn bind(&self, uid: u32, socket: u32, to: SocketAddr) -> Result<(), i32> {
+        let record = self.shared.segment.socket(socket).ok_or(libc::EBADF)?;
+        if record.engine.state.load(SeqCst) & state::BOUND != 0 {
+            return Err(libc::EINVAL);
+        }
+        let address = to.ip();
+        let bits = record.options.bits.load(Relaxed);
+        let config = &self.shared.config;
+        let ours = match address {
+            any if any.is_unspecified() => true,
+            IpAddr::V4(v4) => {
+                config.addresses.iter().any(|a| a.address == v4)
+                    || config.local.iter().any(|network| network.contains(v4))
+                    || (config.loopback && v4.is_loopback())
+            }
+            IpAddr::V6(v6) => {
+                let local = config.ipv6.as_ref().map_or(&[][..], |ipv6| &ipv6.local);
+                lock(&self.shared.addresses6).contains(&v6)
+                    || local.iter().any(|network| network.contains(v6))
+                    || (config.loopback && v6.is_loopback())
+            }
+        };
+        if !ours && bits & option::FREEBIND == 0 {
+            return Err(libc::EADDRNOTAVAIL);
+        }
+        if (1..PRIVILEGED).contains(&to.port()) && uid != 0 {
+            return Err(libc::EACCES);
+        }
+        let bind = Bind {
+            socket,
+            address,
+            only_v6: bits & option::V6ONLY != 0,
+            reuse_address: bits & option::REUSEADDR != 0,
+            reuse_port: bits & option::REUSEPORT != 0,
+            listens: false,
+        };
+        let claim = || {
+            let seed = u16::from_ne_bytes(sys::random());
+            lock(&self.shared.binds).bind(to.port(), bind, seed)
+        };
+        // Whoever has the port may have closed it, by a command that is still on its way.
+        let port = claim()
+            .or_else(|| {
+                self.ask(|done| Message::Sync { done }).ok()?;
+                claim()
+            })
+            .ok_or(libc::EADDRINUSE)?;
+        record.names.set((address, port).into(), None);
+        record.engine.state.fetch_or(state::BOUND, SeqCst);
+        Ok(())
+    }
+
+    pub(super) fn listen(&self, socket: u32, backlog: u32) -> Result<(), i32> {
+        let record = self.shared.segment.socket(socket).ok_or(libc::EBADF)?;
+        let backlog = backlog
+            .min(self.shared.config.somaxconn)
+            .min(AcceptRing::CAPACITY - 1);
+        match record.tcp_state() {
+            state::CLOSE => {}
+            state::LISTEN => {
+                return self.set_backlog(socket, backlog);
+            }
+            _ => return Err(libc::EINVAL),
+        }
+        if record.engine.state.load(SeqCst) & state::BOUND == 0 {
+            self.bind(0, socket, (Ipv4Addr::UNSPECIFIED, 0).into())?;
+        }
+        let only_v6 = record.options.bits.load(Relaxed) & option::V6ONLY != 0;
+        let (address, port) = {
+            let mut binds = lock(&self.shared.binds);
+            let claim = binds.claim(socket).ok_or(libc::EINVAL)?;
+            if !binds.listen(socket) {
+                return Err(libc::EADDRINUSE);
+            }
+            claim
+        };
+        let listener = Arc::new(Listener {
+            socket,
+            address,
+            only_v6,
+            port,
+            backlog: backlog.into(),
+            watches: Default::default(),
+        });
+        let added = self.ask(|done| Message::Listen {
+            listener: listener.clone(),
+            done,
+        })?;
+        if !added.into_iter().all(|ok| ok) {
+            for inbox in &self.shared.inboxes {
+                inbox.send(Message::Unlisten(socket));
+            }
+            return Err(libc::ENOBUFS);
+        }
+        tracing::debug!(%address, port, backlog, "listening");
+        Ok(())
+    }
+
+    fn set_backlog(&self, socket: u32, backlog: u32) -> Result<(), i32> {
+        self.ask(|done| Message::SetBacklog {
+            socket,
+            backlog,
+            done,
+        })?;
+        Ok(())
+    }
+}
