@@ -256,6 +256,16 @@ impl Testbed {
         })
     }
 
+    /// Programs on our stack that have nobody to talk to but each other: every program that a host
+    /// starts, with all that this starts in turn, has a stack of its own.
+    pub fn loopback() -> Testbed {
+        Testbed::new(|directory| {
+            let options = ["--device", "none", "--loopback", "stack"];
+            let host = Host::stack(Arc::new(Namespace::new()), directory, &options);
+            (host.clone(), host, Ipv4Addr::LOCALHOST)
+        })
+    }
+
     /// The same testbed with the server on one core and the client on another.
     #[must_use]
     pub fn on_cores(mut self, server: usize, client: usize) -> Testbed {
