@@ -88,6 +88,10 @@ pub mod flag {
 /// can carry on links of any usual MTU.
 const EARLY_LIMIT: u64 = 16_384;
 
+/// A write that begins below `TCP_NOTSENT_LOWAT` may go beyond it by less than this, as in Linux, which
+/// looks at the mark before it begins a new super-segment.
+const WRITE_UNIT: u64 = 65_536;
+
 /// Words that only the engine writes.
 #[repr(C, align(64))]
 #[derive(Default)]
@@ -112,6 +116,9 @@ pub struct EngineHalf {
     pub error: AtomicI32,
     /// Futex word of threads that block on this socket; changes with each edge.
     pub wake: AtomicU32,
+    /// Bytes sent at least once, from the start of the connection; followed only while
+    /// [`Options::notsent_low`] is set.
+    pub tx_next: AtomicU64,
 }
 
 /// Words that the application writes.
@@ -194,7 +201,7 @@ pub struct Options {
     pub fin_wait2: AtomicU32,
     /// `TCP_WINDOW_CLAMP`, bytes; 0: none.
     pub window_clamp: AtomicU32,
-    /// `TCP_NOTSENT_LOWAT`, bytes; 0: none.
+    /// `TCP_NOTSENT_LOWAT`, bytes: how many may be written and not sent; 0: any number.
     pub notsent_low: AtomicU32,
     /// `TCP_FASTOPEN`: connections that may wait for the end of their handshake while their data is
     /// served; 0: Fast Open is off.
@@ -386,6 +393,7 @@ impl Socket {
         for word in [
             &e.rx_tail,
             &e.tx_head,
+            &e.tx_next,
             &e.rx_seek_pos,
             &e.rx_notify_at,
             &a.rx_head,
@@ -495,9 +503,22 @@ impl Socket {
         tail.saturating_sub(self.app.rx_head.load(Ordering::Relaxed))
     }
 
-    /// Bytes that can be written now, and the limit.
+    /// Bytes that can be written now.
     #[inline]
-    pub fn writable(&self) -> (u64, u64) {
+    pub fn writable(&self) -> u64 {
+        let free = self.free().0;
+        match u64::from(self.options.notsent_low.load(Ordering::Relaxed)) {
+            0 => free,
+            low => {
+                let below = low.saturating_sub(self.unsent());
+                free.min(below.next_multiple_of(WRITE_UNIT))
+            }
+        }
+    }
+
+    /// Bytes that the limit leaves, and the limit.
+    #[inline]
+    fn free(&self) -> (u64, u64) {
         let limit = match self.engine.tx_limit.load(Ordering::Relaxed) {
             0 if self.app.flags.load(Ordering::Relaxed) & flag::FASTOPEN != 0 => EARLY_LIMIT,
             limit => limit.into(),
@@ -526,11 +547,20 @@ impl Socket {
         tail.saturating_sub(head)
     }
 
-    /// Whether a writer may be told so: a third of the limit is free (as `sk_stream_is_writeable`).
+    /// Bytes written and not sent even once, while [`Options::notsent_low`] is set.
+    fn unsent(&self) -> u64 {
+        let next = self.engine.tx_next.load(Ordering::Acquire);
+        let tail = self.app.tx_tail.load(Ordering::Relaxed);
+        tail.saturating_sub(next).min(self.unacked())
+    }
+
+    /// Whether a writer may be told so: a third of the limit is free (as `sk_stream_is_writeable`), and
+    /// less than half of what `TCP_NOTSENT_LOWAT` allows is unsent (as `tcp_stream_memory_free`).
     #[inline]
     pub fn has_room(&self) -> bool {
-        let (free, limit) = self.writable();
-        limit > 0 && free >= (limit - free) / 2 && free > 0
+        let (free, limit) = self.free();
+        let low = u64::from(self.options.notsent_low.load(Ordering::Relaxed));
+        limit > 0 && free >= (limit - free) / 2 && free > 0 && (low == 0 || self.unsent() * 2 < low)
     }
 
     /// Application, before it looks at the state one last time and sleeps: announces a sleeper and
@@ -627,6 +657,31 @@ mod tests {
         assert!(!socket.has_room());
         socket.engine.tx_head.store(1, Ordering::Relaxed);
         assert!(socket.has_room());
+    }
+
+    #[test]
+    fn what_is_unsent_holds_a_writer_back_that_asked_for_it() {
+        let socket = record();
+        socket.reset();
+        socket.engine.tx_limit.store(1 << 20, Ordering::Relaxed);
+        socket.options.notsent_low.store(1000, Ordering::Relaxed);
+        assert_eq!(socket.writable(), WRITE_UNIT);
+        socket.app.tx_tail.store(10_999, Ordering::Relaxed);
+        assert_eq!(socket.writable(), 0);
+        for (sent, writable, told) in [
+            (9_999, 0, false),
+            (10_000, WRITE_UNIT, false),
+            (10_499, WRITE_UNIT, false),
+            (10_500, WRITE_UNIT, true),
+        ] {
+            socket.engine.tx_next.store(sent, Ordering::Relaxed);
+            assert_eq!((socket.writable(), socket.has_room()), (writable, told));
+        }
+        socket.engine.tx_next.store(0, Ordering::Relaxed);
+        socket.engine.tx_head.store(10_999, Ordering::Relaxed);
+        assert!(socket.has_room(), "what was acknowledged was sent");
+        socket.options.notsent_low.store(0, Ordering::Relaxed);
+        assert_eq!(socket.writable(), 1 << 20);
     }
 
     #[test]

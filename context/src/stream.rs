@@ -110,7 +110,7 @@ impl<'a> Writer<'a> {
 
     /// Bytes that can be written now.
     pub fn room(&self) -> u64 {
-        self.socket.writable().0
+        self.socket.writable()
     }
 
     /// Appends up to `len` bytes, no more than there is room for: `source` fills each piece and

@@ -165,7 +165,7 @@ impl Tcb {
             pacing_rate: self.pacing_rate(),
             unsent: self.unsent(),
             bytes_acked: self.acked(),
-            bytes_sent: self.snd.nxt.clamp(1, self.snd.end) - 1 + u64::from(self.bytes_resent),
+            bytes_sent: self.sent_once() + u64::from(self.bytes_resent),
             bytes_resent: self.bytes_resent.into(),
             bytes_received: self.received(),
             recv_rtt: self.rcv.rate.rtt(),

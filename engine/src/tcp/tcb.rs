@@ -539,6 +539,11 @@ impl Tcb {
         self.snd.flight()
     }
 
+    /// Bytes of the stream sent at least once.
+    pub fn sent_once(&self) -> u64 {
+        self.snd.nxt.clamp(1, self.snd.end) - 1
+    }
+
     /// Bytes written and not yet sent.
     pub fn unsent(&self) -> u64 {
         self.snd.end.saturating_sub(self.snd.nxt.max(1))

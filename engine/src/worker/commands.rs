@@ -163,6 +163,7 @@ impl Stack {
                     connection.tos_ttl = tos_ttl;
                 }
                 self.set_send_limit(id);
+                self.tell_writer(command.socket);
                 self.mark(id);
             }
             (Op::Connect, None) => self.open_actively(command.socket),

@@ -104,13 +104,7 @@ impl Stack {
         let (socket, holes) = (connection.socket, connection.tcb.has_holes());
         if events.contains(Events::WRITABLE) {
             self.set_send_limit(id);
-            if let Some(record) = record
-                && record.app.flags.load(SeqCst) & flag::NOSPACE != 0
-                && record.has_room()
-            {
-                record.app.flags.fetch_and(!flag::NOSPACE, SeqCst);
-                edge = true;
-            }
+            edge |= record.is_some_and(takes_room);
             // Threads that wait for their data to be acknowledged (SO_LINGER) look again, too.
             edge |= record.is_some_and(|r| r.app.waiters.load(Relaxed) != 0);
         }
@@ -124,6 +118,13 @@ impl Stack {
             self.sweep_later(id, false);
         }
         self.mark(id);
+    }
+
+    /// Raises an edge for a writer that waits for room, if there is some.
+    pub fn tell_writer(&mut self, socket: u32) {
+        if self.shared.segment.socket(socket).is_some_and(takes_room) {
+            self.raise(socket);
+        }
     }
 
     /// After a connection has sent what it had: arms its timer, or ends it.
@@ -141,12 +142,18 @@ impl Stack {
         }
         let shared = self.shared.clone();
         if let Some(connection) = self.connections.get(id)
-            && let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s))
+            && let Some(socket) = connection.socket
+            && let Some(record) = shared.segment.socket(socket)
         {
             // FIN-WAIT-1 and the like come from sending, not from an event.
             let new = shown_state(connection);
             if record.engine.state.load(Relaxed) != new {
                 record.engine.state.store(new, SeqCst);
+            }
+            if record.options.notsent_low.load(Relaxed) != 0 {
+                let next = connection.tcb.sent_once();
+                record.engine.tx_next.store(next, SeqCst);
+                self.tell_writer(socket);
             }
         }
         self.rearm(id);
@@ -525,4 +532,13 @@ fn errno(error: Error) -> i32 {
         Error::ProtocolUnreachable => libc::ENOPROTOOPT,
         Error::Prohibited => libc::EACCES,
     }
+}
+
+/// Whether a writer waits for room and there is some: it is to be told so, once.
+fn takes_room(record: &Socket) -> bool {
+    let waits = record.app.flags.load(SeqCst) & flag::NOSPACE != 0 && record.has_room();
+    if waits {
+        record.app.flags.fetch_and(!flag::NOSPACE, SeqCst);
+    }
+    waits
 }

@@ -5,7 +5,6 @@ use super::Stack;
 use super::commands::BUFFER_BOUNDS;
 use crate::stats::Counter;
 use crate::tcp::Duration;
-use context::socket::flag;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Bytes that any connection may have unacknowledged, however scarce memory is (Linux's
@@ -74,7 +73,6 @@ impl Stack {
 
     /// Raises edges for as many waiting writers as there is memory for.
     pub fn serve_writers(&mut self) {
-        let shared = self.shared.clone();
         let mut left = self.pool.left_to_writers();
         while left >= u64::from(LEAST_SEND)
             && let Some(token) = self.starved.pop_front()
@@ -84,15 +82,8 @@ impl Stack {
             };
             connection.starved = false;
             left -= u64::from(LEAST_SEND);
-            let Some(socket) = connection.socket else {
-                continue;
-            };
-            if let Some(record) = shared.segment.socket(socket)
-                && record.app.flags.load(SeqCst) & flag::NOSPACE != 0
-                && record.has_room()
-            {
-                record.app.flags.fetch_and(!flag::NOSPACE, SeqCst);
-                self.raise(socket);
+            if let Some(socket) = connection.socket {
+                self.tell_writer(socket);
             }
         }
     }

@@ -258,7 +258,7 @@ impl App {
 
     /// Bytes that may be written.
     pub fn writable(&self, socket: u32) -> u64 {
-        self.segment().socket(socket).unwrap().writable().0
+        self.segment().socket(socket).unwrap().writable()
     }
 
     /// The accept ring's chunk of a listener; 0 if there is none.

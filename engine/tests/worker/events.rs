@@ -269,3 +269,46 @@ fn threads_that_block_on_a_socket_are_woken_by_its_edges() {
     a.settle();
     assert_eq!(wait(&a, seen), Wait::Woken);
 }
+
+#[test]
+fn a_writer_held_back_by_what_is_unsent_is_told_once_it_was_sent() {
+    let (mut a, mut b, mut talk, mut head) = watched();
+    let shared = a.shared.clone();
+    let socket = talk.client.socket;
+    let record = shared.segment.socket(socket).unwrap();
+    record.options.notsent_low.store(2000, SeqCst);
+    talk.client.app.command(Op::Options, socket, 0);
+    a.settle();
+    cookies(&talk.client.app, &mut head);
+    // Two segments more than the first window.
+    assert_eq!(talk.client.app.send(socket, &[7; 12 * 1448]), 12 * 1448);
+    a.settle();
+    assert_eq!(talk.client.app.send(socket, b"x"), 0, "too much is unsent");
+    a.settle();
+    assert_eq!(cookies(&talk.client.app, &mut head), []);
+    let mut answers = 0;
+    exchange(&mut a, &mut b, |from_a, _| {
+        answers += u32::from(!from_a);
+        from_a || answers == 1
+    });
+    assert!(record.unacked() > 0, "one ACK has come");
+    assert_eq!(cookies(&talk.client.app, &mut head), [7]);
+    assert_eq!(talk.client.app.send(socket, b"x"), 1);
+}
+
+#[test]
+fn a_writer_is_told_that_any_number_of_bytes_may_be_unsent_again() {
+    let (mut a, _b, mut talk, mut head) = watched();
+    let shared = a.shared.clone();
+    let socket = talk.client.socket;
+    let record = shared.segment.socket(socket).unwrap();
+    for (low, told) in [(2000, vec![]), (0, vec![7])] {
+        record.options.notsent_low.store(low, SeqCst);
+        talk.client.app.command(Op::Options, socket, 0);
+        a.settle();
+        assert_eq!(cookies(&talk.client.app, &mut head), told);
+        talk.client.app.send(socket, &[7; 12 * 1448]);
+        talk.client.app.send(socket, b"x");
+        a.settle();
+    }
+}

@@ -135,6 +135,7 @@ fn has_room(socket: &Socket, interest: u32) -> bool {
 pub struct Seen {
     rx_tail: u64,
     tx_head: u64,
+    tx_next: u64,
     tx_limit: u32,
     starved: u32,
     state: u32,
@@ -148,6 +149,7 @@ impl Seen {
             state: socket.engine.state.load(Ordering::Acquire) | shut << 16,
             rx_tail: socket.engine.rx_tail.load(Ordering::Acquire),
             tx_head: socket.engine.tx_head.load(Ordering::Acquire),
+            tx_next: socket.engine.tx_next.load(Ordering::Acquire),
             tx_limit: socket.engine.tx_limit.load(Ordering::Acquire),
             starved: socket.app.starved.load(Ordering::Acquire),
         }
@@ -166,7 +168,7 @@ impl Seen {
         if self.rx_tail != now.rx_tail {
             edge |= bit::READ;
         }
-        let writing = |seen: &Seen| (seen.tx_head, seen.tx_limit, seen.starved);
+        let writing = |seen: &Seen| (seen.tx_head, seen.tx_next, seen.tx_limit, seen.starved);
         if writing(self) != writing(now) {
             edge |= bit::WRITE;
         }
@@ -278,6 +280,20 @@ mod tests {
         assert_eq!(socket.app.flags.load(SeqCst) & flag::NOSPACE, 0);
         assert_eq!(level(engine.segment(), socket, bit::OUT), 0);
         assert_ne!(socket.app.flags.load(SeqCst) & flag::NOSPACE, 0);
+    }
+
+    #[test]
+    fn unsent_bytes_are_not_writable_beyond_the_mark_and_ask_for_an_edge() {
+        let engine = Engine::new();
+        let socket = engine.established(0);
+        socket.options.notsent_low.store(100, SeqCst);
+        socket.app.tx_tail.store(50, SeqCst);
+        assert_eq!(level(engine.segment(), socket, bit::OUT), 0);
+        assert_ne!(socket.app.flags.load(SeqCst) & flag::NOSPACE, 0);
+        let seen = Seen::now(socket);
+        socket.engine.tx_next.store(1, SeqCst);
+        assert_eq!(seen.edge(&Seen::now(socket), socket), bit::WRITE);
+        assert_eq!(level(engine.segment(), socket, bit::OUT), WRITABLE);
     }
 
     #[test]

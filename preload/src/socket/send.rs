@@ -87,7 +87,7 @@ fn send_all(
             may_wait_for_chunks = true;
         }
         let is_nonblocking = socket.is_nonblocking(flags);
-        if socket.record().writable().0 > 0 {
+        if socket.record().writable() > 0 {
             // There is room, but no chunk.
             if may_wait_for_chunks && wait_for_chunks(socket)? {
                 may_wait_for_chunks = n > 0;

@@ -258,7 +258,7 @@ rows! {
         word: |o| &o.notsent_low,
         range: i32::MIN..=i32::MAX,
         default: |_| 0,
-    }, "kept, without effect";
+    }, "with so many bytes unsent writing waits; half of them, and poll says so";
     TCP TCP_FASTOPEN: Kind::Own {
         read: tcp::fastopen_queue,
         write: tcp::set_fastopen_queue,

@@ -302,7 +302,7 @@ impl Sockets {
             let n = self.app.send(handle.record, &data[done..]);
             done += n;
             bed.settle();
-            if n == 0 && self.record(handle).writable().0 == 0 {
+            if n == 0 && self.record(handle).writable() == 0 {
                 break;
             }
         }
