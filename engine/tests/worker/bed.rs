@@ -7,7 +7,7 @@ use context::Segment;
 use context::control::Name;
 use context::layout::Plan;
 use engine::binds::Bind;
-use engine::net::ipv6::Ipv6Config;
+use engine::net::ipv6::{Ipv6Config, Prefix6};
 use engine::net::{InterfaceAddress, Prefix};
 use engine::shared::{Listener, Message, Shared, lock};
 use engine::stats::Counter;
@@ -16,7 +16,7 @@ use engine::worker::Worker;
 use engine::{EngineConfig, TimeWaitReuse, tcp};
 use psio::pair::{PairConfig, pair};
 use psio::{ChecksumOffload, Device, Gso, GsoKind, MacAddr, Queue, RxChecksum, RxMeta, TxMeta};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
@@ -25,6 +25,8 @@ pub struct Setup {
     pub config: EngineConfig,
     pub plan: Plan,
     pub pair: PairConfig,
+    /// What the network speaks.
+    pub family: Family,
 }
 
 impl Setup {
@@ -63,7 +65,24 @@ impl Setup {
                 memory: 64 << 20,
             },
             pair: PairConfig::plain(),
+            family: Family::V4,
         }
+    }
+
+    /// A stack at the address of `host` that the family has, and which knows its neighbours.
+    pub fn over(family: Family, host: u8) -> Setup {
+        let mut setup = Setup::host(host);
+        setup.family = family;
+        if family == Family::V6 {
+            let known = |n| (Prefix6::new(address6(n), 128).unwrap(), mac(n));
+            setup.config.ipv6 = Some(Ipv6Config {
+                addresses: vec![(address6(host), 64)],
+                neighbors: (1..9).map(known).collect(),
+                silent: true,
+                ..Ipv6Config::default()
+            });
+        }
+        setup
     }
 
     /// The same at fd00::`host` as well, where it has to find out its neighbours' stations.
@@ -94,10 +113,65 @@ impl Setup {
             // Beyond whatever the clock of the machine says.
             now: 1 << 50,
             host,
+            family: self.family,
             index: 0,
             offloads: self.pair.capabilities.rx_coalescing,
             next_context: 0,
         }
+    }
+}
+
+/// The version of IP that a test runs over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// The address of a host of the test network.
+    pub fn address(self, host: u8) -> IpAddr {
+        match self {
+            Family::V4 => address(host).into(),
+            Family::V6 => address6(host).into(),
+        }
+    }
+
+    /// The address of the `n`th host elsewhere, where no route leads.
+    pub fn stranger(self, n: u32) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::from_bits(0xc000_0000 + n).into(),
+            Family::V6 => Ipv6Addr::from_bits((0xfd01 << 112) + u128::from(n)).into(),
+        }
+    }
+
+    /// The any-address.
+    pub fn any(self) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// The loopback address.
+    pub fn loopback(self) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::LOCALHOST.into(),
+            Family::V6 => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// Bytes of the IP header.
+    pub fn header(self) -> usize {
+        match self {
+            Family::V4 => 20,
+            Family::V6 => 40,
+        }
+    }
+
+    /// The segment size on an Ethernet.
+    pub fn mss(self) -> u16 {
+        1500 - 20 - self.header() as u16
     }
 }
 
@@ -123,6 +197,7 @@ pub struct Bed {
     pub wire: Box<dyn Queue>,
     /// Microseconds.
     pub now: u64,
+    pub family: Family,
     host: u8,
     index: usize,
     offloads: bool,
@@ -142,6 +217,7 @@ impl Bed {
             wire,
             now: self.now,
             host: self.host,
+            family: self.family,
             index,
             offloads: false,
             next_context: self.next_context,
@@ -227,8 +303,8 @@ impl Bed {
         TcpFrame {
             dst_mac: mac(self.host),
             src_mac: mac(host),
-            src: (address(host), ports.0),
-            dst: (address(self.host), ports.1),
+            src: (self.family.address(host), ports.0),
+            dst: (self.family.address(self.host), ports.1),
             seq: 1000,
             ack: 0,
             flags,
@@ -281,7 +357,7 @@ impl Bed {
 
     /// `bind(2)` to the any-address.
     pub fn bind(&mut self, socket: u32, port: u16) -> bool {
-        self.bind_to(socket, (Ipv4Addr::UNSPECIFIED.into(), port), false)
+        self.bind_to(socket, (self.family.any(), port), false)
     }
 
     /// `bind(2)` to an address of either family.
@@ -314,7 +390,7 @@ impl Bed {
 
     /// `listen(2)` on a bound socket.
     pub fn listen_bound(&mut self, socket: u32, port: u16, backlog: u32) -> bool {
-        let any = Ipv4Addr::UNSPECIFIED.into();
+        let any = self.family.any();
         self.listen_bound_to(socket, (any, port), false, backlog)
     }
 
@@ -342,8 +418,8 @@ impl Bed {
     }
 
     /// The address of a port of this stack.
-    pub fn at(&self, port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(address(self.host), port)
+    pub fn at(&self, port: u16) -> SocketAddr {
+        (self.family.address(self.host), port).into()
     }
 
     /// A process dies, as the control thread notices it.

@@ -1,7 +1,7 @@
 //! Ending connections, and the death of those who hold them.
 
 use crate::app::App;
-use crate::bed::{Bed, Setup, exchange, pass_together};
+use crate::bed::{Bed, Family, Setup, exchange, pass_together};
 use crate::conversation::Conversation;
 use crate::dice::Dice;
 use crate::frames::TcpFrame;
@@ -11,11 +11,29 @@ use engine::shared::Message;
 use engine::stats::Counter;
 use engine::tcp::Flags;
 
+over_both_families! {
+    what_was_written_before_close_arrives,
+    closing_with_unread_data_resets,
+    data_that_comes_after_close_resets,
+    a_half_closed_connection_still_receives,
+    a_dead_process_leaves_fin_or_rst,
+    a_dead_process_has_its_last_bytes_sent,
+    a_dead_process_takes_nothing_from_others,
+    what_was_received_can_be_read_after_a_reset,
+    time_wait_is_bounded_and_ends,
+    a_port_in_time_wait_may_connect_anew_where_that_is_allowed,
+    a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time,
+    stopping_resets_what_is_left,
+}
+
 /// Time in which the peer's stack acknowledges a FIN in any case, in microseconds.
 const DELAYED_ACK: u64 = 60_000;
 
-fn talking() -> (Bed, Bed, Conversation) {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn talking(family: Family) -> (Bed, Bed, Conversation) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     (a, b, talk)
 }
@@ -32,9 +50,8 @@ fn flags_from_client(a: &mut Bed, b: &mut Bed) -> Vec<Flags> {
     seen
 }
 
-#[test]
-fn what_was_written_before_close_arrives() {
-    let (mut a, mut b, mut talk) = talking();
+fn what_was_written_before_close_arrives(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
     let data = vec![7; 60_000];
     let mut sent = 0;
     while sent < 200_000 {
@@ -60,9 +77,8 @@ fn what_was_written_before_close_arrives() {
     assert_eq!(talk.server.app.take_error(talk.server.socket), 0);
 }
 
-#[test]
-fn closing_with_unread_data_resets() {
-    let (mut a, mut b, mut talk) = talking();
+fn closing_with_unread_data_resets(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
     talk.server.app.send(talk.server.socket, b"never read");
     exchange(&mut a, &mut b, |_, _| true);
     talk.client.app.close(talk.client.socket);
@@ -74,9 +90,8 @@ fn closing_with_unread_data_resets() {
     );
 }
 
-#[test]
-fn data_that_comes_after_close_resets() {
-    let (mut a, mut b, mut talk) = talking();
+fn data_that_comes_after_close_resets(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
     talk.client.app.close(talk.client.socket);
     exchange(&mut a, &mut b, |_, _| true);
     assert!(talk.server.app.is_at_end(talk.server.socket));
@@ -86,9 +101,8 @@ fn data_that_comes_after_close_resets() {
     assert_eq!(a.count(Counter::connections), 0);
 }
 
-#[test]
-fn a_half_closed_connection_still_receives() {
-    let (mut a, mut b, mut talk) = talking();
+fn a_half_closed_connection_still_receives(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
     talk.client.app.shutdown_write(talk.client.socket);
     exchange(&mut a, &mut b, |_, _| true);
     pass_together(&mut a, &mut b, DELAYED_ACK);
@@ -99,10 +113,9 @@ fn a_half_closed_connection_still_receives() {
     assert_eq!(talk.client.app.recv(talk.client.socket, 99), b"still here");
 }
 
-#[test]
-fn a_dead_process_leaves_fin_or_rst() {
+fn a_dead_process_leaves_fin_or_rst(family: Family) {
     for unread in [false, true] {
-        let (mut a, mut b, mut talk) = talking();
+        let (mut a, mut b, mut talk) = talking(family);
         talk.client.app.send(talk.client.socket, b"last words");
         if unread {
             talk.server.app.send(talk.server.socket, b"never read");
@@ -124,9 +137,8 @@ fn a_dead_process_leaves_fin_or_rst() {
 }
 
 /// Bytes that were written but never announced by a command are sent all the same.
-#[test]
-fn a_dead_process_has_its_last_bytes_sent() {
-    let (mut a, mut b, mut talk) = talking();
+fn a_dead_process_has_its_last_bytes_sent(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
     let lane = a.shared.segment.lane(talk.client.app.context, 0).unwrap();
     let before = lane.commands.tail();
     talk.client.app.send(talk.client.socket, b"last words");
@@ -138,9 +150,8 @@ fn a_dead_process_has_its_last_bytes_sent() {
     assert_eq!(words, b"last words");
 }
 
-#[test]
-fn a_dead_process_takes_nothing_from_others() {
-    let (mut a, mut b, mut talk) = talking();
+fn a_dead_process_takes_nothing_from_others(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
     let mut dying = Conversation::start(&mut a, &mut b, (2, 2), 81);
     let mut dice = Dice::seeded(4);
     dying.go_on(&mut dice);
@@ -153,7 +164,7 @@ fn a_dead_process_takes_nothing_from_others() {
 
 #[test]
 fn another_process_cannot_close_a_socket() {
-    let (mut a, mut b, mut talk) = talking();
+    let (mut a, mut b, mut talk) = talking(Family::V4);
     let mut other = a.app(2);
     let generation = other.generation(talk.client.socket);
     for arg in [0, 1] {
@@ -171,7 +182,7 @@ fn another_process_cannot_close_a_socket() {
 
 #[test]
 fn a_command_for_an_earlier_life_of_a_record_is_ignored() {
-    let (mut a, mut b, mut talk) = talking();
+    let (mut a, mut b, mut talk) = talking(Family::V4);
     let app = &mut talk.client.app;
     let generation = app.generation(talk.client.socket).wrapping_sub(1);
     for op in [Op::Close, Op::Shutdown, Op::Send] {
@@ -187,9 +198,8 @@ fn a_command_for_an_earlier_life_of_a_record_is_ignored() {
     talk.finish(&mut a, &mut b);
 }
 
-#[test]
-fn what_was_received_can_be_read_after_a_reset() {
-    let (mut a, mut b, mut talk) = talking();
+fn what_was_received_can_be_read_after_a_reset(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
     talk.server.app.send(talk.server.socket, b"read me");
     exchange(&mut a, &mut b, |_, _| true);
     talk.server.app.reset(talk.server.socket);
@@ -200,11 +210,10 @@ fn what_was_received_can_be_read_after_a_reset() {
     assert_eq!(a.memory(), 0);
 }
 
-#[test]
-fn time_wait_is_bounded_and_ends() {
-    let mut setup = Setup::host(1);
+fn time_wait_is_bounded_and_ends(family: Family) {
+    let mut setup = Setup::over(family, 1);
     setup.config.max_time_wait = 5;
-    let (mut a, mut b) = (setup.build(), Setup::host(2).build());
+    let (mut a, mut b) = (setup.build(), Setup::over(family, 2).build());
     let (mut client, mut server) = (a.app(1), b.app(1));
     let listener = server.socket().unwrap();
     assert!(b.listen(listener, 80, 100));
@@ -245,14 +254,13 @@ fn in_time_wait(a: &mut Bed, b: &mut Bed) -> (App, App, u32, u16) {
     (client, server, listener, port)
 }
 
-#[test]
-fn a_port_in_time_wait_may_connect_anew_where_that_is_allowed() {
+fn a_port_in_time_wait_may_connect_anew_where_that_is_allowed(family: Family) {
     use engine::TimeWaitReuse;
     for (reuse, allowed) in [(TimeWaitReuse::Loopback, false), (TimeWaitReuse::On, true)] {
-        let mut setup = Setup::host(1);
+        let mut setup = Setup::over(family, 1);
         setup.config.time_wait_reuse = reuse;
         setup.config.tcp.time_wait = engine::tcp::Duration::from_secs(60);
-        let (mut a, mut b) = (setup.build(), Setup::host(2).build());
+        let (mut a, mut b) = (setup.build(), Setup::over(family, 2).build());
         let (mut client, mut server, listener, port) = in_time_wait(&mut a, &mut b);
         pass_together(&mut a, &mut b, 1_200_000);
         let socket = client.socket().unwrap();
@@ -265,9 +273,8 @@ fn a_port_in_time_wait_may_connect_anew_where_that_is_allowed() {
     }
 }
 
-#[test]
-fn a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time() {
-    let (mut a, mut b, mut talk) = talking();
+fn a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
     talk.client.app.close(talk.client.socket);
     exchange(&mut a, &mut b, |_, _| true);
     pass_together(&mut a, &mut b, DELAYED_ACK);
@@ -280,9 +287,8 @@ fn a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time() {
     assert_eq!(error, libc::EPIPE);
 }
 
-#[test]
-fn stopping_resets_what_is_left() {
-    let (mut a, mut b, talk) = talking();
+fn stopping_resets_what_is_left(family: Family) {
+    let (mut a, mut b, talk) = talking(family);
     assert_eq!(a.ask(Message::ListBusy).len(), 1);
     a.shared.inboxes[0].send(Message::Stop);
     let flags = flags_from_client(&mut a, &mut b);

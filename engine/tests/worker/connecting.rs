@@ -1,6 +1,6 @@
 //! Opening connections actively.
 
-use crate::bed::{Bed, Setup, address, exchange, mac, pass_together};
+use crate::bed::{Bed, Family, Setup, address, exchange, mac, pass_together};
 use crate::conversation::Conversation;
 use crate::dice::Dice;
 use context::socket::{option, state};
@@ -11,12 +11,24 @@ use psio::pair::PairConfig;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::Ordering::SeqCst;
 
-#[test]
-fn two_stacks_carry_a_connection() {
+over_both_families! {
+    two_stacks_carry_a_connection,
+    two_stacks_carry_a_connection_over_a_network_that_loses,
+    a_refused_connection_says_so_and_may_be_tried_again,
+    loopback_connects_two_sockets_of_one_stack,
+    a_socket_may_connect_to_itself,
+    a_bound_socket_connects_from_its_port,
+    a_source_address_is_not_taken_from_shared_memory,
+    options_set_before_connect_count,
+    both_ends_may_connect_at_once,
+    a_reset_ends_an_established_connection_with_econnreset,
+}
+
+fn two_stacks_carry_a_connection(family: Family) {
     for pair in [PairConfig::plain(), PairConfig::default()] {
         let setup = |host| Setup {
             pair,
-            ..Setup::host(host)
+            ..Setup::over(family, host)
         };
         let (mut a, mut b) = (setup(1).build(), setup(2).build());
         let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
@@ -30,9 +42,11 @@ fn two_stacks_carry_a_connection() {
     }
 }
 
-#[test]
-fn two_stacks_carry_a_connection_over_a_network_that_loses() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn two_stacks_carry_a_connection_over_a_network_that_loses(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     let (mut dice, mut loss) = (Dice::seeded(2), Dice::seeded(3));
     for _ in 0..200 {
@@ -138,9 +152,11 @@ fn a_destination_without_a_route_fails_connect_with_enetunreach() {
     }
 }
 
-#[test]
-fn a_refused_connection_says_so_and_may_be_tried_again() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn a_refused_connection_says_so_and_may_be_tried_again(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let (mut client, mut server) = (a.app(1), b.app(1));
     let socket = client.socket().unwrap();
     client.connect(socket, b.at(80));
@@ -153,22 +169,21 @@ fn a_refused_connection_says_so_and_may_be_tried_again() {
     assert!(client.is_connected(socket));
 }
 
-#[test]
-fn loopback_connects_two_sockets_of_one_stack() {
+fn loopback_connects_two_sockets_of_one_stack(family: Family) {
     for (pair, to) in [
-        (PairConfig::plain(), Ipv4Addr::LOCALHOST),
-        (PairConfig::default(), address(1)),
+        (PairConfig::plain(), family.loopback()),
+        (PairConfig::default(), family.address(1)),
     ] {
         let mut bed = Setup {
             pair,
-            ..Setup::host(1)
+            ..Setup::over(family, 1)
         }
         .build();
         let (mut client, mut server) = (bed.app(1), bed.app(2));
         let listener = server.socket().unwrap();
         assert!(bed.listen(listener, 80, 10));
         let socket = client.socket().unwrap();
-        client.connect(socket, SocketAddrV4::new(to, 80));
+        client.connect(socket, (to, 80));
         bed.settle();
         let accepted = server.accept(listener).unwrap();
         let data: Vec<u8> = (0..300_000u32).map(|i| (i ^ i >> 8) as u8).collect();
@@ -191,9 +206,8 @@ fn loopback_connects_two_sockets_of_one_stack() {
     }
 }
 
-#[test]
-fn a_socket_may_connect_to_itself() {
-    let mut bed = Setup::host(1).build();
+fn a_socket_may_connect_to_itself(family: Family) {
+    let mut bed = Setup::over(family, 1).build();
     let mut app = bed.app(1);
     let socket = app.socket().unwrap();
     assert!(bed.bind(socket, 5000));
@@ -209,23 +223,21 @@ fn a_socket_may_connect_to_itself() {
     assert_eq!(bed.memory(), 0);
 }
 
-#[test]
-fn a_bound_socket_connects_from_its_port() {
-    let mut bed = Setup::host(1).build();
+fn a_bound_socket_connects_from_its_port(family: Family) {
+    let mut bed = Setup::over(family, 1).build();
     let mut app = bed.app(1);
     let socket = app.socket().unwrap();
     assert!(bed.bind(socket, 5000));
-    app.connect(socket, SocketAddrV4::new(address(2), 80));
+    app.connect(socket, (family.address(2), 80));
     bed.settle();
     let syn = &bed.sent_segments()[0];
-    assert_eq!(syn.src, (address(1), 5000));
+    assert_eq!(syn.src, (family.address(1), 5000));
     assert_eq!(syn.dst_mac, mac(2));
 }
 
 /// What a record says of its own address is the application's word.
-#[test]
-fn a_source_address_is_not_taken_from_shared_memory() {
-    let mut bed = Setup::host(1).build();
+fn a_source_address_is_not_taken_from_shared_memory(family: Family) {
+    let mut bed = Setup::over(family, 1).build();
     let mut app = bed.app(1);
     let socket = app.socket().unwrap();
     let record = bed.shared.segment.socket(socket).unwrap();
@@ -236,27 +248,30 @@ fn a_source_address_is_not_taken_from_shared_memory() {
         .engine
         .state
         .store(state::CLOSE | state::BOUND, SeqCst);
-    app.connect(socket, SocketAddrV4::new(address(2), 80));
+    app.connect(socket, (family.address(2), 80));
     bed.settle();
     for syn in bed.sent_segments() {
-        assert_eq!(syn.src.0, address(1));
+        assert_eq!(syn.src.0, family.address(1));
         assert_ne!(syn.src.1, 22);
     }
 }
 
-#[test]
-fn options_set_before_connect_count() {
-    let mut bed = Setup::host(1).build();
+fn options_set_before_connect_count(family: Family) {
+    let mut bed = Setup::over(family, 1).build();
     let mut app = bed.app(1);
     let socket = app.socket().unwrap();
     let record = bed.shared.segment.socket(socket).unwrap();
     record.options.max_segment.store(700, SeqCst);
     record.options.bits.store(option::NODELAY, SeqCst);
     record.options.tos_ttl.store(7 << 8 | 0x10, SeqCst);
-    app.connect(socket, SocketAddrV4::new(address(2), 80));
+    app.connect(socket, (family.address(2), 80));
     bed.settle();
     let frame = bed.sent().remove(0);
-    assert_eq!((frame[15], frame[22]), (0x10, 7), "IP_TOS and IP_TTL");
+    let sent = match family {
+        Family::V4 => (frame[15], frame[22]),
+        Family::V6 => (frame[14] << 4 | frame[15] >> 4, frame[21]),
+    };
+    assert_eq!(sent, (0x10, 7), "traffic class and hop limit");
     let syn = crate::frames::TcpFrame::parse(&frame).unwrap();
     assert_eq!(
         syn.options[..4],
@@ -265,9 +280,11 @@ fn options_set_before_connect_count() {
 }
 
 /// RFC 9293 section 3.5: both ends send a SYN at once.
-#[test]
-fn both_ends_may_connect_at_once() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn both_ends_may_connect_at_once(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let (mut x, mut y) = (a.app(1), b.app(1));
     let (s, t) = (x.socket().unwrap(), y.socket().unwrap());
     assert!(a.bind(s, 7000) && b.bind(t, 7000));
@@ -280,9 +297,11 @@ fn both_ends_may_connect_at_once() {
     assert_eq!(y.recv(t, 10), b"hello");
 }
 
-#[test]
-fn a_reset_ends_an_established_connection_with_econnreset() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn a_reset_ends_an_established_connection_with_econnreset(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     let (mut client, mut server) = (talk.client, talk.server);
     server.app.reset(server.socket);

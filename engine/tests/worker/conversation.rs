@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::bed::{Bed, exchange};
 use crate::dice::Dice;
 use context::socket::state;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 /// One end of a connection.
 pub struct End {
@@ -32,8 +32,7 @@ fn byte(client: bool, at: u64) -> u8 {
 impl Conversation {
     /// Connects a new process of `a` to a new process of `b`, which listens on `port`.
     pub fn start(a: &mut Bed, b: &mut Bed, processes: (u32, u32), port: u16) -> Conversation {
-        let any = Ipv4Addr::UNSPECIFIED.into();
-        let to = b.at(port).into();
+        let (any, to) = (b.family.any(), b.at(port));
         Conversation::start_at(a, b, processes, any, to)
     }
 

@@ -1,7 +1,7 @@
 //! TCP Fast Open (RFC 7413): as a server, as a client, and between two stacks.
 
 use crate::app::App;
-use crate::bed::{Bed, Setup, exchange};
+use crate::bed::{Bed, Family, Setup, exchange};
 use crate::frames::TcpFrame;
 use context::command::Op;
 use context::socket::flag;
@@ -10,11 +10,22 @@ use engine::tcp::{Cookie, Flags, Options, Segment};
 use std::net::SocketAddrV4;
 use std::sync::atomic::Ordering::SeqCst;
 
+over_both_families! {
+    data_in_a_syn_with_a_good_cookie_is_served_before_the_handshake_ends,
+    what_was_sent_early_is_sent_again_when_the_handshake_is_complete,
+    a_repeated_syn_with_data_is_delivered_once,
+    a_wrong_cookie_gets_a_good_one_and_an_ordinary_handshake,
+    pending_early_connections_are_bounded_and_resets_do_not_make_room_at_once,
+    a_listener_that_did_not_ask_ignores_the_option,
+    the_second_connection_of_a_client_carries_its_data_in_the_syn,
+    a_syn_with_data_that_is_lost_is_followed_by_a_plain_one,
+}
+
 const BOTH: u32 = 3;
 
 /// A stack with a listener on port 80 that lets `queue` connections open early.
-fn serving(queue: u32) -> (Bed, App, u32) {
-    let mut setup = Setup::host(1);
+fn serving(family: Family, queue: u32) -> (Bed, App, u32) {
+    let mut setup = Setup::over(family, 1);
     setup.config.tcp.fast_open = BOTH;
     let mut bed = setup.build();
     let mut app = bed.app(1);
@@ -26,7 +37,7 @@ fn serving(queue: u32) -> (Bed, App, u32) {
 }
 
 fn decode(frame: &TcpFrame) -> Options {
-    Segment::parse(&frame.bytes()[34..]).unwrap().options
+    Segment::parse(&frame.segment()).unwrap().options
 }
 
 /// A SYN with a cookie (empty: asks for one) and data.
@@ -67,9 +78,8 @@ fn ack(bed: &Bed, reply: &TcpFrame, sent: u32, data: u32) -> TcpFrame {
     ack
 }
 
-#[test]
-fn data_in_a_syn_with_a_good_cookie_is_served_before_the_handshake_ends() {
-    let (mut bed, mut app, listener) = serving(5);
+fn data_in_a_syn_with_a_good_cookie_is_served_before_the_handshake_ends(family: Family) {
+    let (mut bed, mut app, listener) = serving(family, 5);
     let cookie = cookie(&mut bed, 4000);
     let reply = bed.answer(&syn(&bed, 4001, Some(cookie), b"GET /"))[0].clone();
     assert!(reply.has(Flags::SYN | Flags::ACK));
@@ -98,9 +108,8 @@ fn data_in_a_syn_with_a_good_cookie_is_served_before_the_handshake_ends() {
     );
 }
 
-#[test]
-fn what_was_sent_early_is_sent_again_when_the_handshake_is_complete() {
-    let (mut bed, mut app, listener) = serving(5);
+fn what_was_sent_early_is_sent_again_when_the_handshake_is_complete(family: Family) {
+    let (mut bed, mut app, listener) = serving(family, 5);
     let cookie = cookie(&mut bed, 4000);
     let reply = bed.answer(&syn(&bed, 4001, Some(cookie), b"GET /"))[0].clone();
     let socket = app.accept(listener).unwrap();
@@ -119,9 +128,8 @@ fn what_was_sent_early_is_sent_again_when_the_handshake_is_complete() {
     assert!(bed.sent_segments().iter().any(|s| s.payload == b"lost"));
 }
 
-#[test]
-fn a_repeated_syn_with_data_is_delivered_once() {
-    let (mut bed, mut app, listener) = serving(5);
+fn a_repeated_syn_with_data_is_delivered_once(family: Family) {
+    let (mut bed, mut app, listener) = serving(family, 5);
     let cookie = cookie(&mut bed, 4000);
     let syn = syn(&bed, 4001, Some(cookie), b"once");
     let first = bed.answer(&syn)[0].clone();
@@ -134,9 +142,8 @@ fn a_repeated_syn_with_data_is_delivered_once() {
     assert_eq!(app.accept(listener), None);
 }
 
-#[test]
-fn a_wrong_cookie_gets_a_good_one_and_an_ordinary_handshake() {
-    let (mut bed, mut app, listener) = serving(5);
+fn a_wrong_cookie_gets_a_good_one_and_an_ordinary_handshake(family: Family) {
+    let (mut bed, mut app, listener) = serving(family, 5);
     let wrong = Cookie::new(b"guessed!");
     let reply = bed.answer(&syn(&bed, 4001, wrong, b"data"))[0].clone();
     assert_eq!(reply.ack, 1001, "the data is not taken");
@@ -150,9 +157,8 @@ fn a_wrong_cookie_gets_a_good_one_and_an_ordinary_handshake() {
     assert_eq!(app.recv(socket, 10), b"data");
 }
 
-#[test]
-fn pending_early_connections_are_bounded_and_resets_do_not_make_room_at_once() {
-    let (mut bed, mut app, listener) = serving(2);
+fn pending_early_connections_are_bounded_and_resets_do_not_make_room_at_once(family: Family) {
+    let (mut bed, mut app, listener) = serving(family, 2);
     let cookie = cookie(&mut bed, 4000);
     let replies: Vec<TcpFrame> = (0..3)
         .map(|n| bed.answer(&syn(&bed, 4001 + n, Some(cookie), b"x"))[0].clone())
@@ -177,9 +183,8 @@ fn pending_early_connections_are_bounded_and_resets_do_not_make_room_at_once() {
     assert!(app.accept(listener).is_some());
 }
 
-#[test]
-fn a_listener_that_did_not_ask_ignores_the_option() {
-    let (mut bed, mut app, listener) = serving(0);
+fn a_listener_that_did_not_ask_ignores_the_option(family: Family) {
+    let (mut bed, mut app, listener) = serving(family, 0);
     let reply = bed.answer(&syn(&bed, 4001, Cookie::new(&[]), b"data"))[0].clone();
     assert_eq!((reply.ack, decode(&reply).fast_open), (1001, None));
     assert_eq!(app.accept(listener), None);
@@ -196,10 +201,9 @@ fn connect_fast(client: &mut App, bed: &mut Bed, to: &Bed, data: &[u8]) -> u32 {
     socket
 }
 
-#[test]
-fn the_second_connection_of_a_client_carries_its_data_in_the_syn() {
-    let (mut server_bed, mut server, listener) = serving(5);
-    let mut setup = Setup::host(2);
+fn the_second_connection_of_a_client_carries_its_data_in_the_syn(family: Family) {
+    let (mut server_bed, mut server, listener) = serving(family, 5);
+    let mut setup = Setup::over(family, 2);
     setup.config.tcp.fast_open = BOTH;
     let mut bed = setup.build();
     let mut client = bed.app(1);
@@ -228,10 +232,9 @@ fn the_second_connection_of_a_client_carries_its_data_in_the_syn() {
     assert_eq!(server_bed.count(Counter::fast_open_accepts), 1);
 }
 
-#[test]
-fn a_syn_with_data_that_is_lost_is_followed_by_a_plain_one() {
-    let (mut server_bed, mut server, listener) = serving(5);
-    let mut bed = Setup::host(2).build();
+fn a_syn_with_data_that_is_lost_is_followed_by_a_plain_one(family: Family) {
+    let (mut server_bed, mut server, listener) = serving(family, 5);
+    let mut bed = Setup::over(family, 2).build();
     let mut client = bed.app(1);
     let first = connect_fast(&mut client, &mut bed, &server_bed, b"first");
     exchange(&mut bed, &mut server_bed, |_, _| true);

@@ -1,15 +1,28 @@
 //! Strangers who send many SYNs, ACKs or RSTs under false names, and the client who comes in between.
 
 use crate::app::App;
-use crate::bed::{Bed, Setup, address};
+use crate::bed::{Bed, Family, Setup};
 use crate::frames::TcpFrame;
 use engine::stats::Counter;
 use engine::tcp::{Flags, Options, Segment};
-use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::SeqCst;
 
-fn listening(backlog: u32) -> (Bed, App, u32) {
-    let mut bed = Setup::host(1).build();
+over_both_families! {
+    a_client_connects_with_all_its_options_in_the_middle_of_a_syn_flood,
+    no_cookie_is_believed_while_none_was_sent,
+    forged_cookies_are_refused_and_counted,
+    a_cookie_replayed_after_its_time_is_refused,
+    cookies_do_not_overfill_the_accept_queue,
+    a_handshake_that_finds_the_accept_queue_full_waits_for_room,
+    old_handshakes_leave_sooner_when_they_take_the_room_of_young_ones,
+    deferred_accept_delivers_a_connection_with_its_first_data,
+    deferred_accept_takes_a_silent_peer_when_its_time_is_over,
+    resets_of_closed_ports_are_limited,
+    a_blind_attacker_neither_ends_nor_fills_a_connection_nor_learns_of_others,
+}
+
+fn listening(family: Family, backlog: u32) -> (Bed, App, u32) {
+    let mut bed = Setup::over(family, 1).build();
     let mut app = bed.app(1);
     let listener = app.socket().unwrap();
     assert!(bed.listen(listener, 80, backlog));
@@ -24,7 +37,7 @@ fn encode(options: &Options) -> Vec<u8> {
 }
 
 fn decode(frame: &TcpFrame) -> Options {
-    Segment::parse(&frame.bytes()[34..]).unwrap().options
+    Segment::parse(&frame.segment()).unwrap().options
 }
 
 /// The SYN of a client with all options.
@@ -55,7 +68,7 @@ fn ack(bed: &Bed, reply: &TcpFrame) -> TcpFrame {
 fn flood(bed: &mut Bed, count: u32) {
     for n in 0..count {
         let mut syn = syn(bed, 1024 + (n % 60_000) as u16);
-        syn.src.0 = Ipv4Addr::from(0x0a00_0100 | (n / 60_000) | 0x8000);
+        syn.src.0 = bed.family.stranger(n / 60_000);
         syn.src_mac = crate::bed::mac(3);
         syn.seq = n.wrapping_mul(0x9e37_79b1);
         bed.inject(&syn.bytes());
@@ -74,9 +87,8 @@ fn connect_later(bed: &mut Bed, port: u16) {
     bed.answer(&ack(bed, &reply));
 }
 
-#[test]
-fn a_client_connects_with_all_its_options_in_the_middle_of_a_syn_flood() {
-    let (mut bed, mut app, listener) = listening(128);
+fn a_client_connects_with_all_its_options_in_the_middle_of_a_syn_flood(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 128);
     flood(&mut bed, 100_000);
     assert_eq!(bed.count(Counter::connections), 129, "the backlog and one");
     assert_eq!(bed.count(Counter::cookies_sent), 100_000 - 129);
@@ -100,9 +112,8 @@ fn a_client_connects_with_all_its_options_in_the_middle_of_a_syn_flood() {
     assert_eq!(bed.count(Counter::connections), 1, "the flood is forgotten");
 }
 
-#[test]
-fn no_cookie_is_believed_while_none_was_sent() {
-    let (mut bed, mut app, listener) = listening(4);
+fn no_cookie_is_believed_while_none_was_sent(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 4);
     let mut forged = bed.segment_from(2, (4000, 80), Flags::ACK);
     (forged.seq, forged.ack) = (1001, 5000);
     assert!(bed.answer(&forged)[0].has(Flags::RST));
@@ -114,9 +125,8 @@ fn no_cookie_is_believed_while_none_was_sent() {
     assert_eq!(app.accept(listener), None);
 }
 
-#[test]
-fn forged_cookies_are_refused_and_counted() {
-    let (mut bed, mut app, listener) = listening(4);
+fn forged_cookies_are_refused_and_counted(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 4);
     flood(&mut bed, 100);
     for n in 0..1000u32 {
         let mut forged = bed.segment_from(2, (4000, 80), Flags::ACK);
@@ -128,9 +138,8 @@ fn forged_cookies_are_refused_and_counted() {
     assert_eq!(app.accept(listener), None);
 }
 
-#[test]
-fn a_cookie_replayed_after_its_time_is_refused() {
-    let (mut bed, mut app, listener) = listening(4);
+fn a_cookie_replayed_after_its_time_is_refused(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 4);
     flood(&mut bed, 100);
     let reply = bed.answer(&syn(&bed, 4000))[0].clone();
     let ack = ack(&bed, &reply);
@@ -148,9 +157,8 @@ fn a_cookie_replayed_after_its_time_is_refused() {
     assert_eq!(app.accept(listener), None);
 }
 
-#[test]
-fn cookies_do_not_overfill_the_accept_queue() {
-    let (mut bed, mut app, listener) = listening(1);
+fn cookies_do_not_overfill_the_accept_queue(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 1);
     flood(&mut bed, 10);
     let replies: Vec<TcpFrame> = (4000..4005)
         .map(|port| bed.answer(&syn(&bed, port))[0].clone())
@@ -170,9 +178,8 @@ fn cookies_do_not_overfill_the_accept_queue() {
     assert_eq!(bed.count(Counter::cookies_received), 3);
 }
 
-#[test]
-fn a_handshake_that_finds_the_accept_queue_full_waits_for_room() {
-    let (mut bed, mut app, listener) = listening(1);
+fn a_handshake_that_finds_the_accept_queue_full_waits_for_room(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 1);
     connect_later(&mut bed, 4000);
     let [second, third] = [4001, 4002].map(|port| bed.answer(&syn(&bed, port))[0].clone());
     assert!(bed.answer(&ack(&bed, &second)).is_empty());
@@ -191,9 +198,8 @@ fn a_handshake_that_finds_the_accept_queue_full_waits_for_room() {
     assert!(app.accept(listener).is_some());
 }
 
-#[test]
-fn old_handshakes_leave_sooner_when_they_take_the_room_of_young_ones() {
-    let (mut bed, _app, _) = listening(20);
+fn old_handshakes_leave_sooner_when_they_take_the_room_of_young_ones(family: Family) {
+    let (mut bed, _app, _) = listening(family, 20);
     flood(&mut bed, 21);
     bed.pass(8_000_000);
     assert_eq!(
@@ -201,15 +207,14 @@ fn old_handshakes_leave_sooner_when_they_take_the_room_of_young_ones() {
         10,
         "after two reminders, not five, until half of the room is free"
     );
-    let (mut bed, _app, _) = listening(20);
+    let (mut bed, _app, _) = listening(family, 20);
     flood(&mut bed, 4);
     bed.pass(8_000_000);
     assert_eq!(bed.count(Counter::connections), 4, "there is room for all");
 }
 
-#[test]
-fn deferred_accept_delivers_a_connection_with_its_first_data() {
-    let (mut bed, mut app, listener) = listening(10);
+fn deferred_accept_delivers_a_connection_with_its_first_data(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 10);
     let options = &bed.shared.segment.socket(listener).unwrap().options;
     options.defer_accept.store(3, SeqCst);
     let reply = bed.answer(&syn(&bed, 4000))[0].clone();
@@ -222,9 +227,8 @@ fn deferred_accept_delivers_a_connection_with_its_first_data() {
     assert_eq!(app.recv(socket, 10), b"GET");
 }
 
-#[test]
-fn deferred_accept_takes_a_silent_peer_when_its_time_is_over() {
-    let (mut bed, mut app, listener) = listening(10);
+fn deferred_accept_takes_a_silent_peer_when_its_time_is_over(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 10);
     let options = &bed.shared.segment.socket(listener).unwrap().options;
     options.defer_accept.store(3, SeqCst);
     let reply = bed.answer(&syn(&bed, 4000))[0].clone();
@@ -240,13 +244,12 @@ fn deferred_accept_takes_a_silent_peer_when_its_time_is_over() {
     assert!(app.accept(listener).is_some());
 }
 
-#[test]
-fn resets_of_closed_ports_are_limited() {
-    let mut bed = Setup::host(1).build();
+fn resets_of_closed_ports_are_limited(family: Family) {
+    let mut bed = Setup::over(family, 1).build();
     let mut sent = 0;
     for port in 0..5000 {
         let mut syn = bed.segment_from(2, (1000, 1 + port), Flags::SYN);
-        syn.dst.0 = address(1);
+        syn.dst.0 = family.address(1);
         sent += bed.answer(&syn).len() as u64;
     }
     assert!((700..1400).contains(&sent), "{sent} at once");
@@ -258,9 +261,8 @@ fn resets_of_closed_ports_are_limited() {
 }
 
 /// Somebody off the path, who knows addresses and ports but not the numbers.
-#[test]
-fn a_blind_attacker_neither_ends_nor_fills_a_connection_nor_learns_of_others() {
-    let (mut bed, mut app, listener) = listening(10);
+fn a_blind_attacker_neither_ends_nor_fills_a_connection_nor_learns_of_others(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 10);
     for port in [4000, 4001] {
         connect_later(&mut bed, port);
     }

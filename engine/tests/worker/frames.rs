@@ -3,11 +3,14 @@
 use engine::tcp::{Flags, Options, SackBlocks, SeqNum};
 use engine::wire::{checksum, protocol};
 use psio::MacAddr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Offset of the IP header.
 pub const IP: usize = 14;
-/// Offset of the TCP header behind an IP header without options.
+/// Ethernet's numbers for both versions of IP.
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+/// Offset of the TCP header behind an IPv4 header without options.
 pub const TCP: usize = IP + 20;
 
 /// A TCP segment in an Ethernet frame.
@@ -15,8 +18,8 @@ pub const TCP: usize = IP + 20;
 pub struct TcpFrame {
     pub dst_mac: MacAddr,
     pub src_mac: MacAddr,
-    pub src: (Ipv4Addr, u16),
-    pub dst: (Ipv4Addr, u16),
+    pub src: (IpAddr, u16),
+    pub dst: (IpAddr, u16),
     pub seq: u32,
     pub ack: u32,
     pub flags: Flags,
@@ -41,35 +44,52 @@ impl TcpFrame {
         tcp.extend([0; 4]);
         tcp.extend(&options);
         tcp.extend(&self.payload);
-        let datagram = ipv4(self.src.0, self.dst.0, protocol::TCP, &tcp);
-        let mut frame = ethernet(self.dst_mac, self.src_mac, 0x0800, &datagram);
+        let (kind, datagram) = match (self.src.0, self.dst.0) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => (IPV4, ipv4(src, dst, protocol::TCP, &tcp)),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => (IPV6, ipv6(src, dst, protocol::TCP, &tcp)),
+            ends => panic!("no packet goes from one family to the other: {ends:?}"),
+        };
+        let mut frame = ethernet(self.dst_mac, self.src_mac, kind, &datagram);
         fix_checksums(&mut frame);
         frame
     }
 
-    /// Reads a frame; `None` if it is no TCP segment in plain IPv4.
+    /// Reads a frame; `None` if it is no TCP segment in plain IPv4 or IPv6.
     pub fn parse(frame: &[u8]) -> Option<TcpFrame> {
-        if frame.len() < TCP + 20 || frame[12..15] != [8, 0, 0x45] || frame[IP + 9] != protocol::TCP
-        {
-            return None;
-        }
-        let total = usize::from(be16(frame, IP + 2)) + IP;
-        let data = TCP + usize::from(frame[TCP + 12] >> 4) * 4;
-        let (options, payload) = (frame.get(TCP + 20..data)?, frame.get(data..total)?);
-        let ip = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
+        let (src, dst, tcp) = match be16(frame.get(..IP)?, 12) {
+            IPV4 if frame.get(IP) == Some(&0x45) && frame.get(IP + 9) == Some(&protocol::TCP) => {
+                let end = IP + usize::from(be16(frame, IP + 2));
+                let (src, dst) = (v4(frame, IP + 12), v4(frame, IP + 16));
+                (src.into(), dst.into(), frame.get(IP + 20..end)?)
+            }
+            IPV6 if frame.len() >= IP + 40 && frame[IP + 6] == protocol::TCP => {
+                let end = IP + 40 + usize::from(be16(frame, IP + 4));
+                let (src, dst) = (v6(frame, IP + 8), v6(frame, IP + 24));
+                (src.into(), dst.into(), frame.get(IP + 40..end)?)
+            }
+            _ => return None,
+        };
+        let data = usize::from(tcp.get(12)? >> 4) * 4;
+        let (options, payload) = (tcp.get(20..data)?, tcp.get(data..)?);
         let mac = |at: usize| MacAddr(frame[at..at + 6].try_into().unwrap());
         Some(TcpFrame {
             dst_mac: mac(0),
             src_mac: mac(6),
-            src: (ip(IP + 12), be16(frame, TCP)),
-            dst: (ip(IP + 16), be16(frame, TCP + 2)),
-            seq: be32(frame, TCP + 4),
-            ack: be32(frame, TCP + 8),
-            flags: Flags(frame[TCP + 13]),
-            window: be16(frame, TCP + 14),
+            src: (src, be16(tcp, 0)),
+            dst: (dst, be16(tcp, 2)),
+            seq: be32(tcp, 4),
+            ack: be32(tcp, 8),
+            flags: Flags(tcp[13]),
+            window: be16(tcp, 14),
             options: options.to_vec(),
             payload: payload.to_vec(),
         })
+    }
+
+    /// The segment without Ethernet and IP headers, its checksum correct.
+    pub fn segment(&self) -> Vec<u8> {
+        let header = if self.src.0.is_ipv4() { 20 } else { 40 };
+        self.bytes().split_off(IP + header)
     }
 
     /// Whether all of `flags` are set.
@@ -120,40 +140,77 @@ pub fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u
     datagram
 }
 
-/// Makes the checksums of an IPv4 frame right, of TCP and ICMP too, as far as its lengths allow: so
+/// An IPv6 packet without extension headers.
+pub fn ipv6(src: Ipv6Addr, dst: Ipv6Addr, next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend((payload.len() as u16).to_be_bytes());
+    packet.extend([next_header, 64]);
+    packet.extend(src.octets());
+    packet.extend(dst.octets());
+    packet.extend(payload);
+    packet
+}
+
+/// Makes the checksums of an IP frame right, of TCP and ICMP too, as far as its lengths allow: so
 /// that what was changed in it is looked at by the layer that it is meant for.
 pub fn fix_checksums(frame: &mut [u8]) {
-    if frame.len() < TCP || frame[12..14] != [8, 0] {
+    let Some((start, end, kind)) = transport(frame) else {
         return;
+    };
+    if frame[12..14] == IPV4.to_be_bytes() {
+        frame[IP + 10..IP + 12].fill(0);
+        let sum = checksum::sum(&frame[IP..start]).checksum();
+        frame[IP + 10..IP + 12].copy_from_slice(&sum.to_be_bytes());
     }
-    let header = usize::from(frame[IP] & 0xf) * 4;
-    let end = (usize::from(be16(frame, IP + 2)) + IP).min(frame.len());
-    if header < 20 || IP + header > end {
-        return;
-    }
-    frame[IP + 10..IP + 12].fill(0);
-    let sum = checksum::sum(&frame[IP..IP + header]).checksum();
-    frame[IP + 10..IP + 12].copy_from_slice(&sum.to_be_bytes());
-    let ip =
-        |frame: &[u8], at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
-    let (start, kind) = (IP + header, frame[IP + 9]);
-    let (at, pseudo) = match kind {
-        protocol::TCP => {
-            let length = (end - start) as u16;
-            let (src, dst) = (ip(frame, IP + 12), ip(frame, IP + 16));
-            let sum = checksum::pseudo_header_v4(src, dst, kind, length);
-            (start + 16, Some(sum))
-        }
-        protocol::ICMP => (start + 2, None),
+    let at = match kind {
+        protocol::TCP => start + 16,
+        protocol::ICMP | protocol::ICMPV6 => start + 2,
         _ => return,
     };
     if at + 2 > end {
         return;
     }
     frame[at..at + 2].fill(0);
+    let len = end - start;
+    let pseudo = match be16(frame, 12) {
+        IPV4 if kind == protocol::ICMP => None,
+        IPV4 => {
+            let (src, dst) = (v4(frame, IP + 12), v4(frame, IP + 16));
+            Some(checksum::pseudo_header_v4(src, dst, kind, len as u16))
+        }
+        _ => {
+            let (src, dst) = (v6(frame, IP + 8), v6(frame, IP + 24));
+            Some(checksum::pseudo_header_v6(src, dst, kind, len as u32))
+        }
+    };
     let sum = checksum::sum(&frame[start..end]);
     let sum = pseudo.map_or(sum, |pseudo| pseudo.plus(sum));
     frame[at..at + 2].copy_from_slice(&sum.checksum().to_be_bytes());
+}
+
+/// Where what an IP packet carries begins and ends in a frame, and its protocol.
+fn transport(frame: &[u8]) -> Option<(usize, usize, u8)> {
+    let (header, total, kind) = match be16(frame.get(..TCP)?, 12) {
+        IPV4 => (
+            usize::from(frame[IP] & 0xf) * 4,
+            be16(frame, IP + 2),
+            frame[IP + 9],
+        ),
+        IPV6 if frame.len() >= IP + 40 => {
+            (40, be16(frame, IP + 4).saturating_add(40), frame[IP + 6])
+        }
+        _ => return None,
+    };
+    let end = (usize::from(total) + IP).min(frame.len());
+    (header >= 20 && IP + header <= end).then_some((IP + header, end, kind))
+}
+
+fn v4(frame: &[u8], at: usize) -> Ipv4Addr {
+    <[u8; 4]>::try_from(&frame[at..at + 4]).unwrap().into()
+}
+
+fn v6(frame: &[u8], at: usize) -> Ipv6Addr {
+    <[u8; 16]>::try_from(&frame[at..at + 16]).unwrap().into()
 }
 
 fn be16(bytes: &[u8], at: usize) -> u16 {

@@ -8,7 +8,7 @@ use crate::dice::Dice;
 use context::command::{Command, Op};
 use context::socket::Socket;
 use engine::shared::Message;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -42,12 +42,12 @@ pub struct Hostile {
     /// Ready sets of its own.
     sets: [u32; 2],
     /// Where it may connect to.
-    targets: Vec<SocketAddrV4>,
+    targets: Vec<SocketAddr>,
 }
 
 impl Hostile {
     /// A process that does not touch the sockets in `spared`.
-    pub fn start(bed: &mut Bed, process: u32, spared: &[u32], targets: &[SocketAddrV4]) -> Self {
+    pub fn start(bed: &mut Bed, process: u32, spared: &[u32], targets: &[SocketAddr]) -> Self {
         let (honest, liar) = (bed.app(process), bed.app(process));
         let sets = [1, 2];
         for set in sets {

@@ -148,8 +148,8 @@ impl Network {
         TcpFrame {
             dst_mac: mac(self.target),
             src_mac: mac(HOST),
-            src: (address(HOST), from),
-            dst: (address(self.target), to),
+            src: (address(HOST).into(), from),
+            dst: (address(self.target).into(), to),
             seq: 0,
             ack: 0,
             flags: Flags::ACK,
@@ -216,7 +216,7 @@ impl Network {
                 std::mem::swap(&mut segment.seq, &mut segment.ack);
             } else {
                 // Somebody else's connection: it must not be ours to end.
-                segment.src.0 = address(HOST);
+                segment.src.0 = address(HOST).into();
                 segment.dst.1 = PORT;
             }
             (segment.src_mac, segment.dst_mac) = (mac(HOST), mac(self.target));

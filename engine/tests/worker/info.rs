@@ -1,11 +1,16 @@
 //! `TCP_INFO`, as an application gets it from the worker.
 
 use crate::app::App;
-use crate::bed::{Bed, Setup, exchange};
+use crate::bed::{Bed, Family, Setup, exchange};
 use crate::conversation::Conversation;
 use context::command::Op;
 use context::socket::state;
 use std::sync::atomic::Ordering::SeqCst;
+
+over_both_families! {
+    both_ends_tell_of_the_same_transfer,
+    a_listener_tells_of_its_queue_and_a_dead_connection_of_its_end,
+}
 
 /// `struct tcp_info` as bytes.
 struct Info(Vec<u8>);
@@ -31,9 +36,17 @@ impl Info {
     }
 }
 
-#[test]
-fn both_ends_tell_of_the_same_transfer() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+/// The segment size with timestamps.
+fn timestamped(family: Family) -> u32 {
+    u32::from(family.mss()) - 12
+}
+
+fn both_ends_tell_of_the_same_transfer(family: Family) {
+    let mss = timestamped(family);
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     let sent = talk.client.app.send(talk.client.socket, &[7; 10_000]);
     assert_eq!(sent, 10_000);
@@ -44,16 +57,16 @@ fn both_ends_tell_of_the_same_transfer() {
         assert_eq!(u32::from(info.0[0]), state::ESTABLISHED);
         assert_eq!(info.0[5] & 7, 7, "timestamps, SACK, window scale");
         assert_eq!(info.u32(60), 1500, "pmtu");
-        assert_eq!(info.u32(84), 1448, "advmss");
+        assert_eq!(info.u32(84), mss, "advmss");
         assert_eq!(info.u32(100), 0, "total_retrans");
     }
     assert_eq!(client.u64(120), 10_000, "bytes_acked");
     assert_eq!(server.u64(128), 10_000, "bytes_received");
     assert_eq!(client.u64(200), 10_000, "bytes_sent");
-    let segments = 10_000u32.div_ceil(1448);
+    let segments = 10_000u32.div_ceil(mss);
     assert_eq!(client.u32(156), segments, "data_segs_out");
     assert_eq!(server.u32(152), segments, "data_segs_in");
-    assert_eq!(server.u32(20), 1448, "rcv_mss");
+    assert_eq!(server.u32(20), mss, "rcv_mss");
     assert_eq!(
         client.u32(136),
         server.u32(140) + 1,
@@ -62,9 +75,11 @@ fn both_ends_tell_of_the_same_transfer() {
     assert!(client.u32(80) >= 10, "snd_cwnd");
 }
 
-#[test]
-fn a_listener_tells_of_its_queue_and_a_dead_connection_of_its_end() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn a_listener_tells_of_its_queue_and_a_dead_connection_of_its_end(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     let other = talk.client.app.socket().unwrap();
     talk.client.app.connect(other, b.at(80));
@@ -76,5 +91,5 @@ fn a_listener_tells_of_its_queue_and_a_dead_connection_of_its_end() {
     exchange(&mut a, &mut b, |_, _| true);
     let info = Info::of(&mut a, &mut talk.client.app, talk.client.socket);
     assert_eq!(u32::from(info.0[0]), state::CLOSE);
-    assert_eq!(info.u32(16), 1448, "tcpi_snd_mss, as it was");
+    assert_eq!(info.u32(16), timestamped(family), "tcpi_snd_mss, as it was");
 }

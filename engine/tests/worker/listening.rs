@@ -1,7 +1,7 @@
 //! Listening sockets and their queues.
 
 use crate::app::App;
-use crate::bed::{Bed, Setup, address, exchange};
+use crate::bed::{Bed, Family, Setup, exchange};
 use crate::frames::{TcpFrame, options};
 use context::command::Op;
 use context::socket::state;
@@ -10,13 +10,27 @@ use engine::stats::Counter;
 use engine::tcp::{Flags, SynCookieUse};
 use std::sync::atomic::Ordering::SeqCst;
 
-/// A stack with a listener on port 80.
-fn listening(backlog: u32) -> (Bed, App, u32) {
-    listening_with(backlog, SynCookieUse::WhenFull)
+over_both_families! {
+    connections_wait_in_the_order_they_came,
+    a_listener_whose_accept_queue_is_full_drops_syns_and_counts_them,
+    half_open_connections_count_and_are_forgotten_in_time,
+    a_larger_backlog_counts_at_once,
+    closing_a_listener_resets_connections_that_wait,
+    a_listener_that_is_shut_down_may_listen_again,
+    accepted_sockets_inherit_options,
+    data_that_comes_with_the_handshake_is_there_after_accept,
+    a_connection_reset_before_accept_is_still_delivered,
+    a_socket_in_use_cannot_listen,
+    an_accepted_connection_belongs_to_the_process_that_took_it,
 }
 
-fn listening_with(backlog: u32, syn_cookies: SynCookieUse) -> (Bed, App, u32) {
-    let mut setup = Setup::host(1);
+/// A stack with a listener on port 80.
+fn listening(family: Family, backlog: u32) -> (Bed, App, u32) {
+    listening_with(family, backlog, SynCookieUse::WhenFull)
+}
+
+fn listening_with(family: Family, backlog: u32, syn_cookies: SynCookieUse) -> (Bed, App, u32) {
+    let mut setup = Setup::over(family, 1);
     setup.config.tcp.syn_cookies = syn_cookies;
     let mut bed = setup.build();
     let mut app = bed.app(1);
@@ -41,25 +55,23 @@ fn open(bed: &mut Bed, port: u16) -> bool {
     true
 }
 
-#[test]
-fn connections_wait_in_the_order_they_came() {
-    let (mut bed, mut app, listener) = listening(10);
+fn connections_wait_in_the_order_they_came(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 10);
     for port in 1000..1005 {
         assert!(open(&mut bed, port));
     }
     for port in 1000..1005 {
         let socket = app.accept(listener).unwrap();
         let names = &bed.shared.segment.socket(socket).unwrap().names;
-        assert_eq!(names.remote(), (address(2), port).into());
-        assert_eq!(names.local(), (address(1), 80).into());
+        assert_eq!(names.remote(), (family.address(2), port).into());
+        assert_eq!(names.local(), (family.address(1), 80).into());
     }
     assert_eq!(app.accept(listener), None);
     assert_eq!(bed.count(Counter::accepts), 5);
 }
 
-#[test]
-fn a_listener_whose_accept_queue_is_full_drops_syns_and_counts_them() {
-    let (mut bed, mut app, listener) = listening(3);
+fn a_listener_whose_accept_queue_is_full_drops_syns_and_counts_them(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 3);
     let opened = (1000..1010).filter(|port| open(&mut bed, *port)).count();
     assert_eq!(opened, 4, "as Linux: one more than the backlog");
     assert_eq!(bed.count(Counter::accept_queue_full), 6);
@@ -68,9 +80,8 @@ fn a_listener_whose_accept_queue_is_full_drops_syns_and_counts_them() {
     assert!(!open(&mut bed, 1011));
 }
 
-#[test]
-fn half_open_connections_count_and_are_forgotten_in_time() {
-    let (mut bed, _app, _) = listening_with(3, SynCookieUse::Never);
+fn half_open_connections_count_and_are_forgotten_in_time(family: Family) {
+    let (mut bed, _app, _) = listening_with(family, 3, SynCookieUse::Never);
     for port in 1000..1010 {
         bed.inject(&bed.segment_from(2, (port, 80), Flags::SYN).bytes());
     }
@@ -84,9 +95,8 @@ fn half_open_connections_count_and_are_forgotten_in_time() {
     assert!(open(&mut bed, 2001));
 }
 
-#[test]
-fn a_larger_backlog_counts_at_once() {
-    let (mut bed, _app, listener) = listening(0);
+fn a_larger_backlog_counts_at_once(family: Family) {
+    let (mut bed, _app, listener) = listening(family, 0);
     assert!(open(&mut bed, 1000));
     assert!(!open(&mut bed, 1001));
     bed.ask(|done| Message::SetBacklog {
@@ -97,9 +107,8 @@ fn a_larger_backlog_counts_at_once() {
     assert!(open(&mut bed, 1001));
 }
 
-#[test]
-fn closing_a_listener_resets_connections_that_wait() {
-    let (mut bed, mut app, listener) = listening(10);
+fn closing_a_listener_resets_connections_that_wait(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 10);
     assert!(open(&mut bed, 1000) && open(&mut bed, 1001));
     let reply = bed.answer(&bed.segment_from(2, (1002, 80), Flags::SYN))[0].clone();
     let taken = app.accept(listener).unwrap();
@@ -125,9 +134,8 @@ fn closing_a_listener_resets_connections_that_wait() {
     assert_eq!((bed.memory(), bed.count(Counter::connections)), (0, 0));
 }
 
-#[test]
-fn a_listener_that_is_shut_down_may_listen_again() {
-    let (mut bed, mut app, listener) = listening(10);
+fn a_listener_that_is_shut_down_may_listen_again(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 10);
     app.command(Op::Shutdown, listener, libc::SHUT_RDWR as u64);
     bed.settle();
     assert_eq!(app.state(listener), state::CLOSE);
@@ -144,9 +152,8 @@ fn a_listener_that_is_shut_down_may_listen_again() {
     assert!(bed.listen(other, 80, 10), "the port is free");
 }
 
-#[test]
-fn accepted_sockets_inherit_options() {
-    let (mut bed, mut app, listener) = listening(10);
+fn accepted_sockets_inherit_options(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 10);
     let options = &bed.shared.segment.socket(listener).unwrap().options;
     options.keep_idle.store(77, SeqCst);
     options.receive_timeout.store(5, SeqCst);
@@ -157,9 +164,8 @@ fn accepted_sockets_inherit_options() {
     assert_eq!(options.receive_timeout.load(SeqCst), 5);
 }
 
-#[test]
-fn data_that_comes_with_the_handshake_is_there_after_accept() {
-    let (mut bed, mut app, listener) = listening(10);
+fn data_that_comes_with_the_handshake_is_there_after_accept(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 10);
     let syn = bed.segment_from(2, (1000, 80), Flags::SYN);
     let reply = bed.answer(&syn).remove(0);
     // Out of order first, then with the ACK of the handshake.
@@ -173,9 +179,8 @@ fn data_that_comes_with_the_handshake_is_there_after_accept() {
     assert_eq!(app.recv(socket, 100), b"helloworld");
 }
 
-#[test]
-fn a_connection_reset_before_accept_is_still_delivered() {
-    let (mut bed, mut app, listener) = listening(10);
+fn a_connection_reset_before_accept_is_still_delivered(family: Family) {
+    let (mut bed, mut app, listener) = listening(family, 10);
     let syn = bed.segment_from(2, (1000, 80), Flags::SYN);
     let reply = bed.answer(&syn).remove(0);
     let mut ack = bed.segment_from(2, (1000, 80), Flags::ACK);
@@ -196,9 +201,11 @@ fn a_connection_reset_before_accept_is_still_delivered() {
 }
 
 /// Two listeners of one address cannot be, whatever the shared record says.
-#[test]
-fn a_socket_in_use_cannot_listen() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn a_socket_in_use_cannot_listen(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = crate::conversation::Conversation::start(&mut a, &mut b, (1, 1), 80);
     let socket = talk.client.socket;
     assert!(!a.listen_bound(socket, 90, 10), "it is connected");
@@ -216,9 +223,8 @@ fn a_socket_in_use_cannot_listen() {
 }
 
 /// A second process takes connections from a listener that it has inherited.
-#[test]
-fn an_accepted_connection_belongs_to_the_process_that_took_it() {
-    let (mut bed, app, listener) = listening(10);
+fn an_accepted_connection_belongs_to_the_process_that_took_it(family: Family) {
+    let (mut bed, app, listener) = listening(family, 10);
     let mut other = bed.app(2);
     assert!(open(&mut bed, 1000));
     let socket = other.accept(listener).unwrap();

@@ -1,6 +1,6 @@
 //! Stream memory and socket records: lent, used, and given back.
 
-use crate::bed::{Bed, Setup, exchange, pass_together};
+use crate::bed::{Bed, Family, Setup, exchange, pass_together};
 use crate::conversation::Conversation;
 use crate::dice::Dice;
 use context::chunk::SIZES;
@@ -8,9 +8,18 @@ use context::command::{Command, Op};
 use engine::shared::Message;
 use engine::stats::Counter;
 
+over_both_families! {
+    an_idle_connection_gives_its_chunks_back,
+    unread_data_stays_within_the_receive_buffer,
+    without_memory_data_waits_and_goes_on_later,
+}
+
 /// A connection over which a lot has gone in both directions.
-fn busy() -> (Bed, Bed, Conversation, Dice<'static>) {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn busy(family: Family) -> (Bed, Bed, Conversation, Dice<'static>) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     let mut dice = Dice::seeded(9);
     for _ in 0..100 {
@@ -20,9 +29,8 @@ fn busy() -> (Bed, Bed, Conversation, Dice<'static>) {
     (a, b, talk, dice)
 }
 
-#[test]
-fn an_idle_connection_gives_its_chunks_back() {
-    let (mut a, mut b, mut talk, mut dice) = busy();
+fn an_idle_connection_gives_its_chunks_back(family: Family) {
+    let (mut a, mut b, mut talk, mut dice) = busy(family);
     talk.finish(&mut a, &mut b);
     pass_together(&mut a, &mut b, 2_000_000);
     // What is left is lent to the thread, as it was before there was any connection.
@@ -52,9 +60,11 @@ fn an_idle_connection_gives_its_chunks_back() {
     talk.finish(&mut a, &mut b);
 }
 
-#[test]
-fn unread_data_stays_within_the_receive_buffer() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn unread_data_stays_within_the_receive_buffer(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     let before = b.memory();
     for _ in 0..300 {
@@ -66,12 +76,11 @@ fn unread_data_stays_within_the_receive_buffer() {
     assert!(b.memory() - before <= buffer + SIZES[2] as u64);
 }
 
-#[test]
-fn without_memory_data_waits_and_goes_on_later() {
-    let mut setup = Setup::host(2);
+fn without_memory_data_waits_and_goes_on_later(family: Family) {
+    let mut setup = Setup::over(family, 2);
     setup.config.memory = 1 << 20;
     setup.config.tcp.recv_buffer = 1 << 20;
-    let (mut a, mut b) = (Setup::host(1).build(), setup.build());
+    let (mut a, mut b) = (Setup::over(family, 1).build(), setup.build());
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     // Another process holds all that it can have; what is left is for receivers.
     let mut hoarder = b.app(2);

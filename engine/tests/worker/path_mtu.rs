@@ -1,22 +1,47 @@
 //! A router on the way that takes smaller packets than the links beside it, and says so or not.
 
-use crate::bed::{Bed, Setup, address, exchange, mac, pass_together};
+use crate::bed::{Bed, Family, Setup, address, address6, exchange, mac, pass_together};
 use crate::conversation::Conversation;
-use crate::frames::{IP, TcpFrame, ethernet, fix_checksums, ipv4};
+use crate::frames::{IP, TcpFrame, ethernet, fix_checksums, ipv4, ipv6};
 use engine::tcp::MtuProbing;
 use engine::wire::protocol;
+use std::net::IpAddr;
+
+over_both_families! {
+    what_a_router_says_counts_for_the_connection_and_for_new_ones,
+    an_error_about_what_is_not_in_flight_is_not_believed,
+    a_router_that_says_nothing_is_found_out,
+}
 
 /// Largest IP packet that the router passes on.
-const MTU: usize = 1000;
+fn mtu(family: Family) -> u16 {
+    match family {
+        Family::V4 => 1000,
+        // Every link of IPv6 takes 1,280 bytes.
+        Family::V6 => 1300,
+    }
+}
 
 /// The error about a frame that is too big, from the router to who sent it.
 pub fn too_big(frame: &[u8], mtu: u16) -> Vec<u8> {
     let sender = TcpFrame::parse(frame).unwrap();
-    let mut message = vec![3, 4, 0, 0, 0, 0];
-    message.extend(mtu.to_be_bytes());
-    message.extend(&frame[IP..IP + 28]);
-    let datagram = ipv4(address(7), sender.src.0, protocol::ICMP, &message);
-    let mut error = ethernet(sender.src_mac, mac(7), 0x0800, &datagram);
+    let (to, station) = (sender.src.0, sender.src_mac);
+    let mut error = match to {
+        IpAddr::V4(to) => {
+            let mut message = vec![3, 4, 0, 0, 0, 0];
+            message.extend(mtu.to_be_bytes());
+            message.extend(&frame[IP..IP + 28]);
+            let datagram = ipv4(address(7), to, protocol::ICMP, &message);
+            ethernet(station, mac(7), 0x0800, &datagram)
+        }
+        IpAddr::V6(to) => {
+            let mut message = vec![2, 0, 0, 0, 0, 0];
+            message.extend(mtu.to_be_bytes());
+            message.extend(&frame[IP..frame.len().min(IP + 1232)]);
+            let packet = ipv6(address6(7), to, protocol::ICMPV6, &message);
+            ethernet(station, mac(7), 0x86dd, &packet)
+        }
+    };
     fix_checksums(&mut error);
     error
 }
@@ -24,13 +49,13 @@ pub fn too_big(frame: &[u8], mtu: u16) -> Vec<u8> {
 /// Lets frames through that are small enough, and others back as errors; returns how many were too
 /// big.
 fn route(a: &mut Bed, b: &mut Bed) -> usize {
-    let mut refused = 0;
+    let (mut refused, mtu) = (0, mtu(a.family));
     for _ in 0..1000 {
         let mut errors = Vec::new();
         exchange(a, b, |from_a, frame| {
-            let passes = frame.len() - IP <= MTU;
+            let passes = frame.len() - IP <= usize::from(mtu);
             if !passes {
-                errors.push((from_a, too_big(frame, MTU as u16)));
+                errors.push((from_a, too_big(frame, mtu)));
             }
             passes
         });
@@ -47,9 +72,11 @@ fn route(a: &mut Bed, b: &mut Bed) -> usize {
     panic!("the path is never found");
 }
 
-#[test]
-fn what_a_router_says_counts_for_the_connection_and_for_new_ones() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn what_a_router_says_counts_for_the_connection_and_for_new_ones(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     talk.client.app.send(talk.client.socket, &[1; 20_000]);
     assert!(route(&mut a, &mut b) > 0);
@@ -66,9 +93,11 @@ fn what_a_router_says_counts_for_the_connection_and_for_new_ones() {
     assert_eq!(talk.server.app.readable(talk.server.socket), 10_000);
 }
 
-#[test]
-fn an_error_about_what_is_not_in_flight_is_not_believed() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn an_error_about_what_is_not_in_flight_is_not_believed(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     talk.client.app.send(talk.client.socket, &[1; 3000]);
     let mut frames = Vec::new();
@@ -79,7 +108,7 @@ fn an_error_about_what_is_not_in_flight_is_not_believed() {
         true
     });
     for frame in &frames {
-        a.inject(&too_big(frame, MTU as u16));
+        a.inject(&too_big(frame, mtu(family)));
         a.settle();
     }
     talk.client.app.send(talk.client.socket, &[1; 5000]);
@@ -89,16 +118,16 @@ fn an_error_about_what_is_not_in_flight_is_not_believed() {
     );
 }
 
-#[test]
-fn a_router_that_says_nothing_is_found_out() {
-    let mut setup = Setup::host(1);
+fn a_router_that_says_nothing_is_found_out(family: Family) {
+    let mut setup = Setup::over(family, 1);
     setup.config.tcp.mtu_probing = MtuProbing::BlackHole;
-    let (mut a, mut b) = (setup.build(), Setup::host(2).build());
+    let (mut a, mut b) = (setup.build(), Setup::over(family, 2).build());
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     talk.client.app.send(talk.client.socket, &[1; 20_000]);
     let end = a.now + 60_000_000;
     while a.now < end && talk.server.app.readable(talk.server.socket) < 20_000 {
-        exchange(&mut a, &mut b, |_, frame| frame.len() - IP <= 1100);
+        let passes = usize::from(mtu(family)) + 100;
+        exchange(&mut a, &mut b, |_, frame| frame.len() - IP <= passes);
         a.now += 10_000;
         b.now = a.now;
     }

@@ -2,10 +2,16 @@
 //! the others, and what nobody uses goes back.
 
 use crate::app::App;
-use crate::bed::{Bed, Setup, exchange, mac, pass_together};
+use crate::bed::{Bed, Family, Setup, exchange, mac, pass_together};
 use crate::conversation::Conversation;
 use engine::stats::Counter;
 use engine::tcp::Flags;
+
+over_both_families! {
+    memory_that_nobody_uses_goes_back_to_the_system,
+    a_byte_far_ahead_of_a_hole_is_given_up_after_a_while,
+    many_tiny_holes_hold_no_more_than_a_window_and_are_answered_each,
+}
 
 const MEMORY: u64 = 16 << 20;
 /// Connections whose reader has gone to sleep.
@@ -134,9 +140,11 @@ fn streams_that_nobody_reads_leave_memory_to_others() {
     }
 }
 
-#[test]
-fn memory_that_nobody_uses_goes_back_to_the_system() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn memory_that_nobody_uses_goes_back_to_the_system(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     for _ in 0..300 {
         talk.client.app.send(talk.client.socket, &[1; 60_000]);
@@ -173,9 +181,8 @@ fn peer(bed: &mut Bed, server: &mut App) -> (crate::frames::TcpFrame, u32) {
     (segment, server.accept(listener).unwrap())
 }
 
-#[test]
-fn a_byte_far_ahead_of_a_hole_is_given_up_after_a_while() {
-    let mut bed = Setup::host(2).build();
+fn a_byte_far_ahead_of_a_hole_is_given_up_after_a_while(family: Family) {
+    let mut bed = Setup::over(family, 2).build();
     let mut server = bed.app(1);
     let (mut segment, socket) = peer(&mut bed, &mut server);
     bed.pass(1_000_000);
@@ -202,9 +209,8 @@ fn a_byte_far_ahead_of_a_hole_is_given_up_after_a_while() {
     assert_eq!(server.recv(socket, 60_001)[60_000], 9);
 }
 
-#[test]
-fn many_tiny_holes_hold_no_more_than_a_window_and_are_answered_each() {
-    let mut bed = Setup::host(2).build();
+fn many_tiny_holes_hold_no_more_than_a_window_and_are_answered_each(family: Family) {
+    let mut bed = Setup::over(family, 2).build();
     let mut server = bed.app(1);
     let (mut segment, socket) = peer(&mut bed, &mut server);
     let before = bed.memory();

@@ -91,7 +91,8 @@ impl Adapter {
             let networks = ipv6.addresses.iter();
             ipv6.local
                 .extend(networks.filter_map(|(address, len)| Prefix6::new(*address, *len)));
-            ipv6.station = Some(PEER);
+            ipv6.neighbors = vec![(Prefix6::ALL, PEER)];
+            ipv6.silent = true;
             ipv6.dad_probes = 0;
         }
         let plan = Plan {

@@ -38,9 +38,10 @@ pub struct Ipv6Config {
     pub dad_probes: u8,
     /// Networks all of whose addresses are the stack's own, for tests that make up addresses.
     pub local: Vec<Prefix6>,
-    /// The station of every neighbour, where there is but one: then nobody is solicited, and no
-    /// groups are reported.
-    pub station: Option<MacAddr>,
+    /// Stations that are not asked for, each of the addresses of a prefix; the longest one decides.
+    pub neighbors: Vec<(Prefix6, MacAddr)>,
+    /// Nothing is sent unasked: no probes, reports, or solicitations of routers.
+    pub silent: bool,
 }
 
 /// A packet to be sent, and the station or group that it goes to.
@@ -105,7 +106,8 @@ pub struct Host<T> {
     asked: bool,
     /// Whether this host speaks for itself, or another with the same addresses does.
     speaks: bool,
-    station: Option<MacAddr>,
+    /// Configured stations, the longest prefix first.
+    fixed: Vec<(Prefix6, MacAddr)>,
 }
 
 impl<T> Host<T> {
@@ -133,9 +135,11 @@ impl<T> Host<T> {
             device_mtu: mtu,
             reported: (Vec::new(), 0),
             asked: false,
-            speaks: speaks && config.station.is_none(),
-            station: config.station,
+            speaks: speaks && !config.silent,
+            fixed: config.neighbors.clone(),
         };
+        host.fixed
+            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let link_local = Prefix6::LINK_LOCAL.with_identifier_of(mac);
         let start = now + autoconf::jitter(mac, config.dad_probes);
         let forever = Lifetime::FOREVER;
@@ -235,10 +239,11 @@ impl<T> Host<T> {
         self.addresses.version() + self.solicitor.version()
     }
 
-    /// The station of a neighbour; see [`NeighborCache::lookup`].
+    /// The station of a neighbour: the configured one, else see [`NeighborCache::lookup`].
     pub fn lookup(&mut self, now: u64, neighbor: Ipv6Addr) -> Lookup {
-        match self.station {
-            Some(station) => Lookup::Resolved(station),
+        let fixed = self.fixed.iter().find(|fixed| fixed.0.contains(neighbor));
+        match fixed {
+            Some((_, station)) => Lookup::Resolved(*station),
             None => self.neighbors.lookup(now, neighbor),
         }
     }
