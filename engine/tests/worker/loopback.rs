@@ -145,8 +145,8 @@ fn a_loopback_address_from_a_device_is_dropped() {
         (address(1), address(1), "ipv4_source_ours"),
     ] {
         let syn = TcpFrame {
-            src: (src, 1000),
-            dst: (dst, 80),
+            src: (src.into(), 1000),
+            dst: (dst.into(), 80),
             ..bed.segment_from(2, (1000, 80), Flags::SYN)
         };
         bed.inject(&syn.bytes());
