@@ -2,34 +2,16 @@
 
 use super::Stack;
 use super::commands::state_number;
+use super::connection::{Connection, Flow, Place};
 use super::info;
+use super::remains::Remains;
 use super::slots::Role;
+use super::streams::Bounds;
 use crate::shared::lock;
 use crate::stats::Counter;
 use crate::tcp::{Error, Events, Instant, SeqNum, State};
 use context::socket::{Socket, flag, state};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-
-use super::connection::{Connection, Flow, Place};
-use super::streams::{Bounds, RecvChain, SendChain};
-
-/// How long after its last data a connection gives back half-filled chunks, microseconds; and how
-/// long after each time that some remained.
-const IDLE: [u64; 2] = [10_000, 200_000];
-
-/// What is left of a connection until its socket is closed.
-#[derive(Default)]
-pub struct Remains {
-    /// Received bytes, which can still be read.
-    recv: RecvChain,
-    /// A thread may be writing at the moment when the connection ends: its chunk must not be used
-    /// for anything else.
-    send: SendChain,
-    /// Whether it was established at some time.
-    was_connected: bool,
-    /// What TCP_INFO goes on to tell.
-    info: Vec<u64>,
-}
 
 impl Stack {
     /// Puts a connection into the list of those that may have something to send.
@@ -230,44 +212,6 @@ impl Stack {
         any
     }
 
-    /// Has a connection's memory looked at in a while; `again` if that was done just now.
-    fn sweep_later(&mut self, id: u32, again: bool) {
-        let again = usize::from(again);
-        let due = self.now.as_micros() + IDLE[again];
-        if let Some(connection) = self.connections.get(id)
-            && !connection.swept
-        {
-            connection.swept = true;
-            let token = (id, connection.stamp);
-            self.idle[again].push_back((due, token));
-        }
-    }
-
-    /// Gives back the memory of a connection that has gone idle.
-    fn sweep(&mut self, token: (u32, u32)) {
-        let shared = self.shared.clone();
-        self.collect_reads(token.0);
-        let Some(connection) = self.connections.get_stamped(token) else {
-            return;
-        };
-        connection.swept = false;
-        let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
-            return;
-        };
-        let beyond = connection.tcb.has_holes();
-        if beyond {
-            self.prune(token.0);
-        }
-        let Some(connection) = self.connections.get_stamped(token) else {
-            return;
-        };
-        let mut remains = connection.recv.reclaim(record, &mut self.pool, beyond);
-        remains |= connection.send.reclaim(record, &mut self.pool);
-        if remains {
-            self.sweep_later(token.0, !self.pressed);
-        }
-    }
-
     /// The last reference to a socket is gone. `reset`: `SO_LINGER` with a time of 0.
     pub fn close_socket(&mut self, socket: u32, reset: bool) {
         let shared = self.shared.clone();
@@ -402,50 +346,6 @@ impl Stack {
         }
         self.count(Counter::closed);
         self.show_connections();
-    }
-
-    /// A socket that was written to before its `Connect` got no connection: what it holds is given back
-    /// when it is closed, as a thread may be writing still.
-    pub fn keep_early(&mut self, socket: u32, record: &Socket) {
-        if record.app.tx_tail.load(SeqCst) != 0 {
-            self.remains.insert(socket, Remains::default());
-        }
-    }
-
-    /// Whether a socket's streams have been used for a connection that is gone: there cannot be
-    /// another one then.
-    pub fn is_used_up(&self, socket: u32) -> bool {
-        let written = |record: &Socket| record.app.tx_tail.load(SeqCst) != 0;
-        self.remains.get(&socket).is_some_and(|r| {
-            r.was_connected
-                || !r.send.is_empty()
-                || self.shared.segment.socket(socket).is_some_and(written)
-        })
-    }
-
-    /// TCP_INFO of a socket's last connection, as it was at the end.
-    pub fn last_info(&self, socket: u32) -> Vec<u64> {
-        let remains = self.remains.get(&socket);
-        remains.map_or(Vec::new(), |remains| remains.info.clone())
-    }
-
-    /// Gives back what is left of a socket's last connection.
-    pub fn clear_remains(&mut self, socket: u32) {
-        if let Some(mut remains) = self.remains.remove(&socket) {
-            let limit = self.most_unacked();
-            let slot = self.slots.get(socket);
-            let writers = slot.map_or(&[][..], |slot| &slot.holders);
-            let bounds = Bounds { limit, writers };
-            let segment = &self.shared.segment;
-            // What was written since is taken over as well, or it would stay lent out.
-            if let Some(record) = segment.socket(socket) {
-                let _ = remains
-                    .send
-                    .collect(segment, record, &mut self.pool, bounds);
-            }
-            remains.send.clear(&mut self.pool);
-            remains.recv.clear(&mut self.pool);
-        }
     }
 
     /// The connections that still have something to tell their peers, a line each.
