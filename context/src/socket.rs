@@ -8,7 +8,16 @@ use crate::lock::Lock;
 use crate::ring::Ring;
 use crate::sync::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
 use crate::{MAX_WORKERS, NONE};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+
+// The paths are for crate `interleavings`, which takes this file from here.
+#[path = "socket/names.rs"]
+mod names;
+#[cfg(test)]
+#[path = "socket/tests.rs"]
+mod tests;
+
+pub use names::Names;
 
 /// TCP states by Linux's numbers (`include/net/tcp_states.h`), as in `tcp_info.tcpi_state`.
 pub mod state {
@@ -275,17 +284,6 @@ pub mod option {
     pub const INQ: u32 = 1 << 12;
 }
 
-/// Addresses: written by the engine, except the request.
-#[repr(C, align(64))]
-#[derive(Default)]
-pub struct Names {
-    local: [AtomicU64; 2],
-    remote: [AtomicU64; 2],
-    ports: AtomicU32,
-    request_port: AtomicU32,
-    request: [AtomicU64; 2],
-}
-
 /// One socket.
 #[repr(C)]
 #[derive(Default)]
@@ -307,59 +305,6 @@ pub struct Socket {
 
 /// Connections that wait to be accepted: one word each, the socket's number.
 pub type AcceptRing = Ring<1, 4096>;
-
-impl Names {
-    /// Engine: sets both addresses.
-    pub fn set(&self, local: SocketAddr, remote: Option<SocketAddr>) {
-        store(&self.local, local.ip());
-        let mut ports = u32::from(local.port()) << 16;
-        if let Some(remote) = remote {
-            store(&self.remote, remote.ip());
-            ports |= u32::from(remote.port());
-        }
-        self.ports.store(ports, Ordering::Release);
-    }
-
-    /// The local address, IPv4 never mapped.
-    pub fn local(&self) -> SocketAddr {
-        let port = (self.ports.load(Ordering::Acquire) >> 16) as u16;
-        SocketAddr::new(load(&self.local), port)
-    }
-
-    /// The peer's address, IPv4 never mapped.
-    pub fn remote(&self) -> SocketAddr {
-        let port = self.ports.load(Ordering::Acquire) as u16;
-        SocketAddr::new(load(&self.remote), port)
-    }
-
-    /// Application: where to connect to.
-    pub fn request(&self, to: SocketAddr) {
-        store(&self.request, to.ip());
-        self.request_port
-            .store(u32::from(to.port()), Ordering::Release);
-    }
-
-    /// Engine: where the application wants to connect to.
-    pub fn requested(&self) -> SocketAddr {
-        let port = self.request_port.load(Ordering::Acquire) as u16;
-        SocketAddr::new(load(&self.request), port)
-    }
-}
-
-fn store(to: &[AtomicU64; 2], ip: IpAddr) {
-    let bits = match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    }
-    .to_bits();
-    to[0].store((bits >> 64) as u64, Ordering::Relaxed);
-    to[1].store(bits as u64, Ordering::Relaxed);
-}
-
-fn load(from: &[AtomicU64; 2]) -> IpAddr {
-    let high = u128::from(from[0].load(Ordering::Relaxed)) << 64;
-    Ipv6Addr::from_bits(high | u128::from(from[1].load(Ordering::Relaxed))).to_canonical()
-}
 
 impl Socket {
     /// How many bytes from the next one to be read to the urgent byte; `None` if the peer has marked
@@ -447,7 +392,7 @@ impl Socket {
         e.error.store(0, Ordering::Relaxed);
         a.rx_lock.reset();
         a.tx_lock.reset();
-        let any = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+        let any = SocketAddr::from(([0; 4], 0));
         self.names.set(any, Some(any));
         self.names.request(any);
         for ring in &self.accept_rings {
@@ -586,114 +531,5 @@ impl Socket {
         self.engine.wake.fetch_add(1, Ordering::SeqCst);
         crate::futex::wake(&self.engine.wake, i32::MAX);
         true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record() -> Box<Socket> {
-        Box::default()
-    }
-
-    #[test]
-    fn addresses_survive_both_families() {
-        let socket = record();
-        let local = "10.77.0.2:80".parse().unwrap();
-        let remote = "[2001:db8::1]:40000".parse().unwrap();
-        socket.names.set(local, Some(remote));
-        assert_eq!(socket.names.local(), local);
-        assert_eq!(socket.names.remote(), remote);
-        socket.names.request(remote);
-        assert_eq!(socket.names.requested(), remote);
-    }
-
-    #[test]
-    fn a_record_that_changes_hands_is_fresh() {
-        let socket = record();
-        let first = socket.reset();
-        socket.app.tx_tail.store(9, Ordering::Relaxed);
-        socket.engine.rx_tail.store(9, Ordering::Relaxed);
-        socket.app.flags.store(flag::CLOSED, Ordering::Relaxed);
-        socket.options.linger.store(3, Ordering::Relaxed);
-        socket.options.pacing_limit.store(3, Ordering::Relaxed);
-        socket.options.fastopen_keys[1][1].store(3, Ordering::Relaxed);
-        socket.urgent.received.store(3, Ordering::Relaxed);
-        assert_ne!(socket.reset(), first);
-        assert_eq!(socket.readable(), 0);
-        assert_eq!(socket.unacked(), 0);
-        assert_eq!(socket.app.flags.load(Ordering::Relaxed), 0);
-        assert_eq!(socket.options.linger.load(Ordering::Relaxed), 0);
-        assert_eq!(socket.options.pacing_limit.load(Ordering::Relaxed), 0);
-        let key = &socket.options.fastopen_keys[1][1];
-        assert_eq!(key.load(Ordering::Relaxed), 0);
-        assert_eq!(socket.urgent.received.load(Ordering::Relaxed), 0);
-        assert_eq!(socket.tcp_state(), state::CLOSE);
-    }
-
-    #[test]
-    fn congestion_controls_are_numbered_and_named_alike() {
-        for (number, name) in (1..).zip(["reno", "cubic", "bbr", "dctcp"]) {
-            assert_eq!(congestion::number(name.as_bytes()), Some(number));
-            assert_eq!(congestion::name(number), Some(name));
-        }
-        assert_eq!(congestion::number(b""), None);
-        assert_eq!(congestion::name(0), None);
-        assert_eq!(congestion::name(u32::MAX), None);
-    }
-
-    #[test]
-    fn a_record_takes_whole_cache_lines() {
-        assert_eq!(size_of::<Socket>(), 512);
-    }
-
-    #[test]
-    fn a_writer_is_told_once_a_third_is_free() {
-        let socket = record();
-        socket.reset();
-        socket.engine.tx_limit.store(900, Ordering::Relaxed);
-        socket.app.tx_tail.store(601, Ordering::Relaxed);
-        assert!(!socket.has_room());
-        socket.engine.tx_head.store(1, Ordering::Relaxed);
-        assert!(socket.has_room());
-    }
-
-    #[test]
-    fn what_is_unsent_holds_a_writer_back_that_asked_for_it() {
-        let socket = record();
-        socket.reset();
-        socket.engine.tx_limit.store(1 << 20, Ordering::Relaxed);
-        socket.options.notsent_low.store(1000, Ordering::Relaxed);
-        assert_eq!(socket.writable(), WRITE_UNIT);
-        socket.app.tx_tail.store(10_999, Ordering::Relaxed);
-        assert_eq!(socket.writable(), 0);
-        for (sent, writable, told) in [
-            (9_999, 0, false),
-            (10_000, WRITE_UNIT, false),
-            (10_499, WRITE_UNIT, false),
-            (10_500, WRITE_UNIT, true),
-        ] {
-            socket.engine.tx_next.store(sent, Ordering::Relaxed);
-            assert_eq!((socket.writable(), socket.has_room()), (writable, told));
-        }
-        socket.engine.tx_next.store(0, Ordering::Relaxed);
-        socket.engine.tx_head.store(10_999, Ordering::Relaxed);
-        assert!(socket.has_room(), "what was acknowledged was sent");
-        socket.options.notsent_low.store(0, Ordering::Relaxed);
-        assert_eq!(socket.writable(), 1 << 20);
-    }
-
-    #[test]
-    fn a_sleeper_announced_before_an_edge_is_woken() {
-        let socket = record();
-        assert!(!socket.wake_waiters());
-        let seen = socket.announce_waiter();
-        assert!(socket.wake_waiters());
-        assert_eq!(
-            crate::futex::wait(&socket.engine.wake, seen, None),
-            crate::futex::Wait::Woken
-        );
-        socket.retract_waiter();
     }
 }
