@@ -123,6 +123,9 @@ impl Tcb {
         window_changed: bool,
     ) -> Events {
         self.more = false;
+        if self.is_orderly(segment, acknowledged) {
+            return self.take_orderly_ack(now, segment, acknowledged);
+        }
         let before = Before {
             una: self.snd.una,
             flight: self.snd.flight(),
@@ -171,7 +174,7 @@ impl Tcb {
         ack: &Ack,
         news: &News,
     ) {
-        let rtt = self.measure_round_trip(now, segment, ack, news);
+        let rtt = self.measure_round_trip(now, segment, ack.advanced, news);
         self.rate.on_delivered(now, news.delivered, news.segments);
         if let Some(latest) = news.latest {
             self.rack.advance(now, latest, news.last);
@@ -214,11 +217,11 @@ impl Tcb {
             phase,
         };
         if news.delivered > 0 {
-            self.cc.get_mut().on_ack(&sample, mss);
+            self.cc.on_ack(&sample, mss);
         }
         self.answer_echo(now, segment);
         self.reduce_window(arrived, ack.advanced && lost == 0);
-        self.rearm_after_ack(now, ack);
+        self.rearm_after_ack(now, ack.advanced);
     }
 
     /// Bytes that arrived as far as the window is concerned: a duplicate ACK of a peer without SACK
@@ -261,7 +264,7 @@ impl Tcb {
     }
 
     /// SND.UNA advances.
-    fn advance(&mut self, now: Instant, ack: u64, news: &mut News) -> Events {
+    pub(super) fn advance(&mut self, now: Instant, ack: u64, news: &mut News) -> Events {
         let data_before = self.acked();
         self.snd.una = ack;
         self.sent.acknowledge(ack, news);
@@ -280,12 +283,12 @@ impl Tcb {
         events
     }
 
-    fn rearm_after_ack(&mut self, now: Instant, ack: &Ack) {
+    pub(super) fn rearm_after_ack(&mut self, now: Instant, advanced: bool) {
         if self.snd.flight() == 0 {
-            if ack.advanced {
+            if advanced {
                 self.timers.retransmit = Instant::NEVER;
             }
-        } else if ack.advanced && !self.recovery.waits {
+        } else if advanced && !self.recovery.waits {
             if self.sent.first().is_some_and(|first| first.sacked) {
                 self.arm_for_reneging(now);
             } else if !self.watch_for_tail_loss(now, true) {
@@ -296,11 +299,11 @@ impl Tcb {
 
     /// The round-trip time that the ACK tells; an echoed timestamp does where no segment sent once
     /// gives a finer one.
-    fn measure_round_trip(
+    pub(super) fn measure_round_trip(
         &mut self,
         now: Instant,
         segment: &Segment<'_>,
-        ack: &Ack,
+        advanced: bool,
         news: &News,
     ) -> Option<Duration> {
         if let Some((first, last)) = news.round_trips() {
@@ -308,7 +311,7 @@ impl Tcb {
             self.rtt.note_min(last);
             return Some(last);
         }
-        if ack.advanced {
+        if advanced {
             return self.sample_echo(now, segment);
         }
         None

@@ -102,6 +102,11 @@ impl Ecn {
         self.by_mark && una < self.reduced_at
     }
 
+    /// ACKs are owed to changes of the mark.
+    pub(super) fn owes_acks(&self) -> bool {
+        self.owed.as_ref().is_some_and(|owed| !owed.acks.is_empty())
+    }
+
     /// Only a single segment may carry CWR.
     pub(super) fn cwr_due(&self) -> bool {
         self.cwr_due

@@ -48,6 +48,13 @@ impl Events {
         self.0 == 0
     }
 
+    /// Whether all that happened is that data came or was acknowledged.
+    pub const fn is_routine(self) -> bool {
+        let routine = Events::READABLE.0 | Events::WRITABLE.0 | Events::SEND.0;
+        let refused = Events::NO_ROOM.0 | Events::TOO_MANY_HOLES.0;
+        self.0 & !(routine | refused) == 0
+    }
+
     /// Why the payload of a segment that otherwise counted was refused.
     pub const fn payload_drop(self) -> Option<Drop> {
         if self.contains(Events::NO_ROOM) {

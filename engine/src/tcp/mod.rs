@@ -26,6 +26,7 @@ mod isn;
 mod keyed;
 mod news;
 mod options;
+mod orderly;
 mod output;
 mod pacing;
 mod pmtu;

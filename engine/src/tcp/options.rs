@@ -82,6 +82,13 @@ impl Options {
     /// A length that is 0 or 1 or reaches past the header.
     pub fn parse(bytes: &[u8]) -> Result<Options, ParseError> {
         let mut options = Options::default();
+        // What most segments carry, as RFC 7323 appendix A has it.
+        if let [NOP, NOP, TIMESTAMPS, 10, stamps @ ..] = bytes
+            && stamps.len() == 8
+        {
+            options.read(TIMESTAMPS, stamps);
+            return Ok(options);
+        }
         let mut rest = bytes;
         while let [kind, after_kind @ ..] = rest {
             match *kind {
@@ -129,7 +136,14 @@ impl Options {
     }
 
     /// Bytes that [`emit`](Self::emit) writes, a multiple of four and at most 40.
+    #[inline]
     pub fn len(&self) -> usize {
+        let len = self.len_beside_sack();
+        len + self.sack_len(len)
+    }
+
+    #[inline]
+    fn len_beside_sack(&self) -> usize {
         let mut len = 0;
         if self.mss.is_some() {
             len += 4;
@@ -145,7 +159,7 @@ impl Options {
         if let Some(cookie) = &self.fast_open {
             len += (2 + cookie.as_slice().len()).next_multiple_of(4);
         }
-        len + self.sack_len(len)
+        len
     }
 
     /// Whether no option is set.
@@ -160,7 +174,11 @@ impl Options {
         &blocks[..blocks.len().min(room)]
     }
 
+    #[inline]
     fn sack_len(&self, before: usize) -> usize {
+        if self.sack.is_empty() {
+            return 0;
+        }
         match self.sack_fitting(before).len() {
             0 => 0,
             blocks => 4 + 8 * blocks,
@@ -184,10 +202,10 @@ impl Options {
         }
         let sack_permitted = self.sack_permitted.then_some([SACK_PERMITTED, 2]);
         if let Some((value, echo)) = self.timestamps {
-            put(&sack_permitted.unwrap_or([NOP, NOP]));
-            put(&[TIMESTAMPS, 10]);
-            put(&value.to_be_bytes());
-            put(&echo.to_be_bytes());
+            let [first, second] = sack_permitted.unwrap_or([NOP, NOP]);
+            let [a, b, c, d] = value.to_be_bytes();
+            let [e, f, g, h] = echo.to_be_bytes();
+            put(&[first, second, TIMESTAMPS, 10, a, b, c, d, e, f, g, h]);
         } else if let Some(option) = sack_permitted {
             put(&[NOP, NOP]);
             put(&option);
@@ -204,12 +222,7 @@ impl Options {
                 put(&[NOP, NOP]);
             }
         }
-        let before = Options {
-            sack: SackBlocks::default(),
-            ..*self
-        }
-        .len();
-        let blocks = self.sack_fitting(before);
+        let blocks = self.sack_fitting(self.len_beside_sack());
         if !blocks.is_empty() {
             put(&[NOP, NOP, SACK, 2 + 8 * blocks.len() as u8]);
             for (left, right) in blocks {

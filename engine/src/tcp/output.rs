@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::acknowledge::clamp_u32;
 use super::ecn::Codepoint;
 use super::event::Events;
-use super::options::{MAX_SACK_BLOCKS, Options, TIMESTAMPS_LEN};
+use super::options::{MAX_SACK_BLOCKS, Options, SackBlocks, TIMESTAMPS_LEN};
 use super::recovery::Watch;
 use super::segment::{Flags, Outgoing};
 use super::seq::SeqNum;
@@ -16,12 +16,23 @@ use super::time::Instant;
 /// SACK blocks that fit beside timestamps.
 const BLOCKS_BESIDE_TIMESTAMPS: usize = 3;
 
+/// What leaves next: positions, the last of which may be that of the FIN, in segments of `cut` bytes.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) range: Range<u64>,
+    pub(super) cut: u64,
+}
+
 impl Tcb {
     /// The next segment to send, or `None`. `max_payload` is the biggest payload that the caller can
     /// take in one piece, at least [`mss`](Self::mss); above it, it asks for super-segments. A probe
     /// of the path may be as large as [`largest_segment`](Self::largest_segment) in any case. What is
     /// handed out counts as sent.
     pub fn poll_transmit(&mut self, now: Instant, max_payload: usize) -> Option<Outgoing> {
+        if self.is_at_rest() {
+            self.rest(now);
+            return None;
+        }
         if let Some(seq) = self.reset_seq.take() {
             return Some(self.bare_reset(seq));
         }
@@ -51,6 +62,34 @@ impl Tcb {
         segment
     }
 
+    /// An open connection that owes the peer nothing, neither data nor an answer.
+    fn is_at_rest(&self) -> bool {
+        let open = !matches!(
+            self.state,
+            State::SynSent | State::SynReceived | State::Closed
+        );
+        open && !self.ack.due
+            && !self.probe_due
+            && !self.has_data()
+            && !self.ecn.owes_acks()
+            && self.reset_seq.is_none()
+    }
+
+    /// There is nothing to send: notes what that means.
+    fn rest(&mut self, now: Instant) {
+        self.forget_path(now);
+        self.recovery.paced = false;
+        self.note_application_limit();
+        self.note_limit(now);
+    }
+
+    /// A path limit that has been told long ago is tried anew.
+    fn forget_path(&mut self, now: Instant) {
+        if self.path.forget(now) {
+            self.update_mss();
+        }
+    }
+
     /// A RST that answers an ACK which no SYN of ours explains.
     fn bare_reset(&self, seq: SeqNum) -> Outgoing {
         Outgoing {
@@ -70,12 +109,10 @@ impl Tcb {
         if !core::mem::take(&mut self.rst_due) {
             return None;
         }
-        let options = Options {
-            timestamps: self.ts.option(now),
-            ..Options::default()
-        };
         self.urgent = None;
-        Some(self.segment(self.snd.nxt, Flags::RST | Flags::ACK, options))
+        let mut reset = self.segment(now, self.snd.nxt, Flags::RST | Flags::ACK);
+        reset.options.sack = SackBlocks::default();
+        Some(reset)
     }
 
     fn next_syn(&mut self, now: Instant) -> Option<Outgoing> {
@@ -124,30 +161,23 @@ impl Tcb {
     }
 
     fn next_segment(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {
-        if self.path.forget(now) {
-            self.update_mss();
-        }
-        let data = if self.has_data() {
-            self.next_segment_with_data(now, max_payload)
-        } else {
+        self.forget_path(now);
+        if !self.has_data() {
             self.recovery.paced = false;
-            None
-        };
-        if data.is_some() {
-            return data;
+        } else if let Some(piece) = self.next_piece(now, max_payload) {
+            return Some(self.data_segment(now, &piece));
         }
         self.note_application_limit();
         let probe = core::mem::take(&mut self.probe_due);
         if !probe && !self.ack.due {
             return None;
         }
-        let options = self.segment_options(now);
         let at = if probe {
             self.snd.una - 1
         } else {
             self.snd.nxt
         };
-        Some(self.segment(at, Flags::ACK, options))
+        Some(self.segment(now, at, Flags::ACK))
     }
 
     /// Whether there is anything to look for: new, lost, or for a tail loss probe.
@@ -158,40 +188,33 @@ impl Tcb {
             || self.recovery.tail_probe_due
     }
 
-    fn next_segment_with_data(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {
-        let options = self.segment_options(now);
+    fn next_piece(&mut self, now: Instant, max_payload: u64) -> Option<Piece> {
         // Blocks beside data take their room from it.
-        let blocks = options.len() as u32 - if self.ts.on { TIMESTAMPS_LEN as u32 } else { 0 };
-        let cut = u64::from(self.send_mss()).min(u64::from(self.mss) - u64::from(blocks));
+        let room = u64::from(self.mss) - self.blocks_len(now) as u64;
+        let cut = u64::from(self.send_mss()).min(room);
         let cut = cut.min(max_payload).max(1);
         // The urgent pointer is right for one segment only, and who takes no super-segments takes no
         // more than the blocks leave.
         let one = self.is_urgent() || max_payload <= self.mss.into();
         let max_payload = if one { cut } else { max_payload };
         if self.recovery.tail_probe_due
-            && let Some(segment) = self.next_tail_probe(now, cut, options)
+            && let Some(probe) = self.next_tail_probe(now, cut)
         {
-            return Some(segment);
+            return Some(probe);
         }
-        self.next_data(now, cut, max_payload, options)
+        self.next_data(now, cut, max_payload)
     }
 
     /// Data, lost or new, if its time has come.
-    fn next_data(
-        &mut self,
-        now: Instant,
-        cut: u64,
-        max_payload: u64,
-        options: Options,
-    ) -> Option<Outgoing> {
+    fn next_data(&mut self, now: Instant, cut: u64, max_payload: u64) -> Option<Piece> {
         let max_payload = self.paced_burst(now, max_payload, cut);
         self.recovery.paced = max_payload.is_none() && self.has_data_to_send();
         let max_payload = max_payload?;
-        if let Some(segment) = self.next_retransmission(now, cut, max_payload, options) {
-            return Some(segment);
+        if let Some(lost) = self.next_retransmission(now, cut, max_payload) {
+            return Some(lost);
         }
-        if let Some(segment) = self.next_new_data(now, cut, max_payload, options) {
-            return Some(segment);
+        if let Some(new) = self.next_new_data(now, cut, max_payload) {
+            return Some(new);
         }
         if !self.recovery.new_data_first || self.snd.nxt > self.recovery.point {
             return None;
@@ -199,7 +222,7 @@ impl Tcb {
         // No new data can go to find out about the timeout (RFC 5682 section 2.1 step 2b).
         self.recovery.new_data_first = false;
         self.recovery.frto = false;
-        self.next_retransmission(now, cut, max_payload, options)
+        self.next_retransmission(now, cut, max_payload)
     }
 
     /// Whether data could leave but for pacing.
@@ -209,12 +232,26 @@ impl Tcb {
         (room && (new || self.sent.next_lost().is_some())) || (self.fin_due() && !new)
     }
 
+    /// Whether segments carry SACK blocks now.
+    fn reports(&self) -> bool {
+        self.recovery.sack && (self.duplicate.is_some() || !self.assembler.is_empty())
+    }
+
+    /// Bytes that SACK blocks take in a segment.
+    pub(super) fn blocks_len(&self, now: Instant) -> usize {
+        if !self.reports() {
+            return 0;
+        }
+        let stamps = if self.ts.on { TIMESTAMPS_LEN } else { 0 };
+        self.segment_options(now).len() - stamps
+    }
+
     fn segment_options(&self, now: Instant) -> Options {
         let mut options = Options {
             timestamps: self.ts.option(now),
             ..Options::default()
         };
-        if self.recovery.sack && (self.duplicate.is_some() || !self.assembler.is_empty()) {
+        if self.reports() {
             let most = if self.ts.on {
                 BLOCKS_BESIDE_TIMESTAMPS
             } else {
@@ -235,20 +272,20 @@ impl Tcb {
     }
 
     /// Builds a segment without payload and notes that it carries the current ACK and window.
-    fn segment(&mut self, at: u64, flags: Flags, options: Options) -> Outgoing {
+    fn segment(&mut self, now: Instant, at: u64, flags: Flags) -> Outgoing {
+        let segment = self.bare_segment(now, at, flags);
         self.ack.on_sent(self.rcv.nxt);
         self.duplicate = None;
         self.timers.delayed_ack = Instant::NEVER;
-        self.bare_segment(at, flags, options)
+        segment
     }
 
     /// An ACK that leaves those that are due for later.
     pub(super) fn plain_ack(&mut self, now: Instant) -> Outgoing {
-        let options = self.segment_options(now);
-        self.bare_segment(self.snd.nxt, Flags::ACK, options)
+        self.bare_segment(now, self.snd.nxt, Flags::ACK)
     }
 
-    fn bare_segment(&mut self, at: u64, flags: Flags, options: Options) -> Outgoing {
+    fn bare_segment(&mut self, now: Instant, at: u64, flags: Flags) -> Outgoing {
         let window = self.rcv.advertise(self.set.own_mss.into());
         let mut segment = Outgoing {
             seq: self.iss.at(at),
@@ -257,7 +294,7 @@ impl Tcb {
             window,
             urgent: 0,
             ecn: Codepoint::NotEct,
-            options,
+            options: self.segment_options(now),
             payload: 0..0,
             mss: self.mss,
         };
@@ -265,14 +302,8 @@ impl Tcb {
         segment
     }
 
-    /// Builds a segment of `range`, whose last position may be that of the FIN.
-    pub(super) fn data_segment(
-        &mut self,
-        now: Instant,
-        range: Range<u64>,
-        cut: u64,
-        options: Options,
-    ) -> Outgoing {
+    /// Builds the segment that a piece leaves in.
+    fn data_segment(&mut self, now: Instant, Piece { range, cut }: &Piece) -> Outgoing {
         let data_end = range.end.min(self.snd.end);
         let mut flags = Flags::ACK;
         if range.end > self.snd.end {
@@ -280,16 +311,16 @@ impl Tcb {
         }
         // As Linux does, a super-segment is pushed.
         let ends = data_end == self.snd.end && data_end > range.start;
-        if ends || data_end.saturating_sub(range.start) > cut {
+        if ends || data_end.saturating_sub(range.start) > *cut {
             flags |= Flags::PSH;
         }
         if data_end > range.start {
             self.ack.on_data_sent(now, self.set.delayed_ack.get());
             self.sent_at = now;
         }
-        let mut segment = self.segment(range.start, flags, options);
+        let mut segment = self.segment(now, range.start, flags);
         segment.payload = range.start - 1..data_end.max(range.start) - 1;
-        segment.mss = cut as u16;
+        segment.mss = *cut as u16;
         segment
     }
 
@@ -309,13 +340,7 @@ impl Tcb {
         }
     }
 
-    fn next_new_data(
-        &mut self,
-        now: Instant,
-        cut: u64,
-        max_payload: u64,
-        options: Options,
-    ) -> Option<Outgoing> {
+    fn next_new_data(&mut self, now: Instant, cut: u64, max_payload: u64) -> Option<Piece> {
         if self.fin_sent {
             return None;
         }
@@ -327,12 +352,12 @@ impl Tcb {
         if self.snd.flight() == 0 {
             self.restart_after_idle(now);
         }
-        if let Some(probe) = self.next_probe(now, options) {
+        if let Some(probe) = self.next_probe(now) {
             return Some(probe);
         }
         let usable = self.snd.usable();
         if waiting == 0 {
-            return (usable > 0).then(|| self.send_new(now, nxt..end + 1, cut, options));
+            return (usable > 0).then(|| self.send_new(now, nxt..end + 1, cut));
         }
         let room = usable.min(self.congestion_room());
         if waiting > room && usable > room {
@@ -353,7 +378,7 @@ impl Tcb {
         }
         let fin = self.fin_wanted && len == waiting && usable > len;
         let to = nxt + len + u64::from(fin);
-        Some(self.send_new(now, nxt..to, cut, options))
+        Some(self.send_new(now, nxt..to, cut))
     }
 
     /// RFC 5681 section 4.1: after a silence, the window has to be tried anew.
@@ -383,21 +408,14 @@ impl Tcb {
         self.set.nodelay || self.snd.small <= self.snd.una
     }
 
-    pub(super) fn send_new(
-        &mut self,
-        now: Instant,
-        range: Range<u64>,
-        cut: u64,
-        options: Options,
-    ) -> Outgoing {
+    pub(super) fn send_new(&mut self, now: Instant, range: Range<u64>, cut: u64) -> Piece {
         let idle = self.snd.flight() == 0;
         if idle {
             self.progress_at = now;
         }
         let stamp = self.stamp(now, range.end - range.start);
         let segments = self.segments_in(&range, cut);
-        let segment = self.data_segment(now, range.clone(), cut, options);
-        let len = segment.payload_len() as u64;
+        let len = range.end.min(self.snd.end) - range.start.min(self.snd.end);
         if range.end > self.snd.end {
             self.fin_sent = true;
         }
@@ -410,10 +428,10 @@ impl Tcb {
         }
         self.recovery.prr.on_sent(range.end - range.start);
         self.pace(now, len);
-        self.sent.push(range, segments, cut as u16, stamp);
+        self.sent.push(range.clone(), segments, cut as u16, stamp);
         self.note_usage(self.congestion_room() < u64::from(self.send_mss()));
         self.watch_flight(now, idle);
-        segment
+        Piece { range, cut }
     }
 
     /// Notes how much of the congestion window is in use.

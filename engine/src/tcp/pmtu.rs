@@ -4,8 +4,8 @@
 //! Sizes are those of an MSS option: a packet less the IP header and a TCP header without options.
 
 use super::event::Events;
-use super::options::{Options, TIMESTAMPS_LEN};
-use super::segment::Outgoing;
+use super::options::TIMESTAMPS_LEN;
+use super::output::Piece;
 use super::tcb::{State, Tcb};
 use super::time::{Duration, Instant};
 
@@ -268,10 +268,10 @@ impl Tcb {
     }
 
     /// A probe of the path, made of the next data to send, if now is the time for one.
-    pub(super) fn next_probe(&mut self, now: Instant, options: Options) -> Option<Outgoing> {
+    pub(super) fn next_probe(&mut self, now: Instant) -> Option<Piece> {
         self.path.largest_probe()?;
         let stamps = if self.ts.on { TIMESTAMPS_LEN } else { 0 };
-        let quiet = self.is_quiet() && options.len() == stamps;
+        let quiet = self.is_quiet() && self.blocks_len(now) == 0;
         let mss = u64::from(self.mss);
         if !quiet || self.cc.cwnd() < LEAST_WINDOW * u32::from(self.mss) {
             return None;
@@ -286,7 +286,7 @@ impl Tcb {
             return None;
         }
         self.path.probe_sent(nxt, nxt + payload, size);
-        Some(self.send_new(now, nxt..nxt + payload, payload, options))
+        Some(self.send_new(now, nxt..nxt + payload, payload))
     }
 }
 

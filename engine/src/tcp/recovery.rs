@@ -94,8 +94,11 @@ impl Tcb {
 
     /// Bytes in flight: sent, neither acknowledged nor reported nor lost, plus what was sent again.
     pub(super) fn pipe(&self) -> u64 {
-        let held = u64::from(self.recovery.held) * u64::from(self.send_mss());
-        self.sent.pipe(self.snd.flight()).saturating_sub(held)
+        let pipe = self.sent.pipe(self.snd.flight());
+        match self.recovery.held {
+            0 => pipe,
+            held => pipe.saturating_sub(u64::from(held) * u64::from(self.send_mss())),
+        }
     }
 
     /// Draws the consequences of an ACK for loss recovery.

@@ -3,10 +3,9 @@
 use core::ops::Range;
 
 use super::acknowledge::clamp_u32;
-use super::options::Options;
+use super::output::Piece;
 use super::rate::Stamp;
 use super::recovery::Watch;
-use super::segment::Outgoing;
 use super::tcb::Tcb;
 use super::time::Instant;
 
@@ -16,8 +15,7 @@ impl Tcb {
         now: Instant,
         cut: u64,
         max_payload: u64,
-        options: Options,
-    ) -> Option<Outgoing> {
+    ) -> Option<Piece> {
         if self.recovery.new_data_first {
             return None;
         }
@@ -28,36 +26,31 @@ impl Tcb {
         let least = if unconditional { cut } else { 0 };
         let room = self.congestion_room().max(least);
         let range = self.piece(lost, cut, room.min(max_payload))?;
-        let segment = self.retransmit(now, range, cut, options, false);
+        let piece = self.retransmit(now, range, cut, false);
         if first && self.recovery.watch != Watch::Reordering {
             self.arm_retransmit(now);
         }
-        Some(segment)
+        Some(piece)
     }
 
     /// The tail loss probe: new data, even beyond the congestion window, or else the last segment
     /// (RFC 8985 section 7.3).
-    pub(super) fn next_tail_probe(
-        &mut self,
-        now: Instant,
-        cut: u64,
-        options: Options,
-    ) -> Option<Outgoing> {
+    pub(super) fn next_tail_probe(&mut self, now: Instant, cut: u64) -> Option<Piece> {
         let nxt = self.snd.nxt;
         let len = self.snd.end.saturating_sub(nxt).min(cut);
         let new = len > 0 && self.snd.usable() >= len;
-        let segment = if new {
-            self.send_new(now, nxt..nxt + len, cut, options)
+        let piece = if new {
+            self.send_new(now, nxt..nxt + len, cut)
         } else {
             // It may have left when segments were larger.
             let last = self.sent.last_segment()?;
             let data_end = last.end.min(self.snd.end);
             let start = last.start.max(data_end.saturating_sub(cut));
-            self.retransmit(now, start..last.end, cut, options, true)
+            self.retransmit(now, start..last.end, cut, true)
         };
         self.recovery.begin_probe(self.snd.nxt, !new);
         self.counters.tail_probes = self.counters.tail_probes.saturating_add(1);
-        Some(segment)
+        Some(piece)
     }
 
     /// As much from the start of `range` as `room` takes, cut into full segments unless all fits.
@@ -71,14 +64,7 @@ impl Tcb {
         (whole > 0).then(|| range.start..range.start + whole)
     }
 
-    fn retransmit(
-        &mut self,
-        now: Instant,
-        range: Range<u64>,
-        cut: u64,
-        options: Options,
-        probe: bool,
-    ) -> Outgoing {
+    fn retransmit(&mut self, now: Instant, range: Range<u64>, cut: u64, probe: bool) -> Piece {
         let bytes = range.end - range.start;
         let segments = self.segments_in(&range, cut);
         let stamp = self.stamp(now, if probe { 0 } else { bytes });
@@ -90,7 +76,7 @@ impl Tcb {
         }
         self.counters.retransmits = self.counters.retransmits.saturating_add(segments);
         self.bytes_resent = self.bytes_resent.saturating_add(bytes as u32);
-        self.data_segment(now, range, cut, options)
+        Piece { range, cut }
     }
 
     /// Segments of `cut` bytes that `range` takes; a FIN at its end rides on the last one.
@@ -103,7 +89,7 @@ impl Tcb {
     pub(super) fn stamp(&mut self, now: Instant, bytes: u64) -> Stamp {
         let pipe = self.pipe();
         let limited = self.rate.is_app_limited();
-        self.cc.get_mut().on_sent(now, clamp_u32(pipe), limited);
+        self.cc.on_sent(now, clamp_u32(pipe), limited);
         self.rate.stamp(now, pipe + bytes, self.snd.flight() == 0)
     }
 }

@@ -123,32 +123,37 @@ impl Sent {
         self.records.is_empty()
     }
 
+    /// Nothing that is outstanding was reported, lost or sent again.
+    pub(super) fn is_plain(&self) -> bool {
+        self.board.is_none()
+    }
+
     pub(super) fn first(&self) -> Option<&Record> {
         self.records.front()
     }
 
-    fn board(&self) -> Board {
-        self.board.as_deref().copied().unwrap_or_default()
+    fn told<T: Default>(&self, what: impl FnOnce(&Board) -> T) -> T {
+        self.board.as_deref().map_or_else(T::default, what)
     }
 
     /// Reported by SACK.
     pub(super) fn sacked(&self) -> Tally {
-        self.board().sacked
+        self.told(|board| board.sacked)
     }
 
     /// Believed lost.
     pub(super) fn lost(&self) -> Tally {
-        self.board().lost
+        self.told(|board| board.lost)
     }
 
     /// Sent again and in flight.
     pub(super) fn resent(&self) -> Tally {
-        self.board().resent
+        self.told(|board| board.resent)
     }
 
     /// End of the highest report, 0 while there is none.
     pub(super) fn highest_sacked(&self) -> u64 {
-        self.board().highest_sacked
+        self.told(|board| board.highest_sacked)
     }
 
     fn count(&mut self, record: &Record) {
@@ -230,7 +235,7 @@ impl Sent {
         }
         let (before, record) = (&self.records[index - 1], &self.records[index]);
         let same_time = before.stamp.sent_at == record.stamp.sent_at;
-        if !before.takes(record) || !(same_time || self.is_full()) {
+        if !(same_time || self.is_full()) || !before.takes(record) {
             return;
         }
         note_work(self.records.len().min(self.records.len() - index));
@@ -367,14 +372,14 @@ impl Sent {
 
     /// The first record is acknowledged in part. As in Linux, a segment counts with its last byte.
     fn trim(&mut self, ack: u64, news: &mut News) {
-        let mut gone = self.records[0].clone();
-        self.edit(0, |record| {
-            record.start = ack;
-            let left = record.bytes().div_ceil(record.cut.max(1).into());
-            record.segments = record.segments.min(u32::try_from(left).unwrap_or(u32::MAX));
-        });
+        let record = &mut self.records[0];
+        let mut gone = record.clone();
+        record.start = ack;
+        let left = record.bytes().div_ceil(record.cut.max(1).into());
+        record.segments = record.segments.min(u32::try_from(left).unwrap_or(u32::MAX));
         gone.end = ack;
-        gone.segments -= self.records[0].segments;
+        gone.segments -= record.segments;
+        self.uncount(&gone);
         if !gone.sacked {
             news.deliver_by_ack(&gone);
         }
@@ -462,7 +467,7 @@ impl Sent {
             to_repair,
             repair_from,
             ..
-        } = self.board();
+        } = **self.board.as_ref()?;
         if to_repair == 0 {
             return None;
         }

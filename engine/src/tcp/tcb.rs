@@ -101,16 +101,25 @@ pub struct Counters {
 impl Counters {
     /// A segment with that much payload, in pieces of `piece`, came.
     pub(super) fn on_received(&mut self, payload: usize, piece: usize) {
-        let segments = payload.div_ceil(piece.max(1));
+        let segments = pieces(payload, piece);
         self.segments_in = self.segments_in.wrapping_add(segments.max(1) as u32);
         self.data_segments_in = self.data_segments_in.wrapping_add(segments as u32);
     }
 
     /// A segment with that much payload, to be cut into pieces of `piece`, goes out.
     pub(super) fn on_sent(&mut self, payload: usize, piece: usize) {
-        let segments = payload.div_ceil(piece.max(1));
+        let segments = pieces(payload, piece);
         self.segments_out = self.segments_out.wrapping_add(segments.max(1) as u32);
         self.data_segments_out = self.data_segments_out.wrapping_add(segments as u32);
+    }
+}
+
+/// In how many pieces a payload comes or goes.
+fn pieces(payload: usize, piece: usize) -> usize {
+    if payload <= piece {
+        usize::from(payload > 0)
+    } else {
+        payload.div_ceil(piece.max(1))
     }
 }
 

@@ -205,6 +205,18 @@ pub(super) enum Controller {
     Dctcp(Box<Dctcp>),
 }
 
+/// What every segment asks of the algorithm, it asks without a table of functions.
+macro_rules! with {
+    ($controller:expr, $algorithm:ident => $call:expr) => {
+        match $controller {
+            Controller::NewReno($algorithm) => $call,
+            Controller::Cubic($algorithm) => $call,
+            Controller::Bbr($algorithm) => $call,
+            Controller::Dctcp($algorithm) => $call,
+        }
+    };
+}
+
 impl Controller {
     pub(super) fn new(algorithm: Algorithm, initial_window: u32) -> Self {
         match algorithm {
@@ -233,15 +245,6 @@ impl Controller {
         }
     }
 
-    fn get(&self) -> &dyn CongestionControl {
-        match self {
-            Controller::NewReno(newreno) => newreno,
-            Controller::Cubic(cubic) => cubic,
-            Controller::Bbr(bbr) => &**bbr,
-            Controller::Dctcp(dctcp) => &**dctcp,
-        }
-    }
-
     pub(super) fn get_mut(&mut self) -> &mut dyn CongestionControl {
         match self {
             Controller::NewReno(newreno) => newreno,
@@ -252,19 +255,27 @@ impl Controller {
     }
 
     pub(super) fn cwnd(&self) -> u32 {
-        self.get().cwnd()
-    }
-
-    pub(super) fn pacing_rate(&self) -> Option<u64> {
-        self.get().pacing_rate()
-    }
-
-    pub(super) fn governs_recovery(&self) -> bool {
-        self.get().governs_recovery()
+        with!(self, algorithm => algorithm.cwnd())
     }
 
     pub(super) fn ssthresh(&self) -> u32 {
-        self.get().ssthresh()
+        with!(self, algorithm => algorithm.ssthresh())
+    }
+
+    pub(super) fn pacing_rate(&self) -> Option<u64> {
+        with!(self, algorithm => algorithm.pacing_rate())
+    }
+
+    pub(super) fn governs_recovery(&self) -> bool {
+        with!(self, algorithm => algorithm.governs_recovery())
+    }
+
+    pub(super) fn on_sent(&mut self, now: Instant, in_flight: u32, app_limited: bool) {
+        with!(self, algorithm => algorithm.on_sent(now, in_flight, app_limited));
+    }
+
+    pub(super) fn on_ack(&mut self, sample: &AckSample, mss: u32) {
+        with!(self, algorithm => algorithm.on_ack(sample, mss));
     }
 }
 

@@ -21,6 +21,12 @@ mod undo;
 mod urgent;
 
 use super::*;
+use core::cell::Cell;
+
+thread_local! {
+    /// Whether the common segments take their short cuts.
+    pub(super) static PREDICTS: Cell<bool> = const { Cell::new(true) };
+}
 
 /// Biggest super-segment in these tests.
 const BURST: usize = 64_000;
@@ -92,6 +98,7 @@ struct Host {
     burst: usize,
     /// The smallest segment size so far.
     least: u32,
+    received: u32,
 }
 
 impl Host {
@@ -106,6 +113,7 @@ impl Host {
             edge: 0,
             burst: 1,
             least: u32::MAX,
+            received: 0,
         }
     }
 
@@ -185,6 +193,7 @@ impl Host {
     fn receive(&mut self, now: Instant, packet: &Packet) -> Result<Events, Drop> {
         self.rx.from = self.tcb.received();
         self.rx.limit = self.read + u64::from(self.tcb.recv_buffer());
+        self.check_prediction(now, packet);
         let before = (self.tcb.snd.una, self.tcb.rcv.nxt, self.tcb.rcv.edge);
         let result = self.tcb.on_segment(now, &packet.segment(), &mut self.rx);
         self.check_invariants(before);
@@ -193,6 +202,23 @@ impl Host {
             Err(drop) => self.drops.push(drop),
         }
         result
+    }
+
+    /// The short cuts of the common segments lead where the long way does. Every so often, as it takes
+    /// a while.
+    fn check_prediction(&mut self, now: Instant, packet: &Packet) {
+        self.received += 1;
+        if !self.received.is_multiple_of(13) {
+            return;
+        }
+        let [short, long] = [true, false].map(|predicts| {
+            let mut tcb = self.tcb.clone();
+            PREDICTS.set(predicts);
+            let result = tcb.on_segment(now, &packet.segment(), &mut self.rx);
+            format!("{result:?} {tcb:?}")
+        });
+        PREDICTS.set(true);
+        assert_eq!(short, long);
     }
 
     fn check_invariants(&mut self, (una, nxt, edge): (u64, u64, u64)) {

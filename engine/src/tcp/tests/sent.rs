@@ -41,13 +41,14 @@ impl Sent {
             assert_eq!(record.start, at, "no gap");
             assert!(record.end > record.start && record.segments > 0);
             assert!(!record.sacked || !(record.lost || record.resent));
-            assert!(!record.to_repair() || record.end > self.board().repair_from);
+            assert!(!record.to_repair() || record.end > self.told(|board| board.repair_from));
             at = record.end;
             fresh.count(record);
         }
         assert_eq!(at, nxt, "the records end where the flight does");
         assert_eq!(self.tallies(), fresh.tallies());
-        assert_eq!(self.board().to_repair, fresh.board().to_repair);
+        let to_repair = |sent: &Sent| sent.told(|board| board.to_repair);
+        assert_eq!(to_repair(self), to_repair(&fresh));
     }
 
     fn tallies(&self) -> [Tally; 4] {
