@@ -121,6 +121,16 @@ pub fn sum(bytes: &[u8]) -> Sum {
     lanes.finish(rest)
 }
 
+/// The sum of a header of `N` bytes, a multiple of four.
+#[inline]
+pub fn sum_of_header<const N: usize>(bytes: &[u8; N]) -> Sum {
+    let (words, _) = bytes.as_chunks::<4>();
+    let words = words
+        .iter()
+        .map(|word| u64::from(u32::from_ne_bytes(*word)));
+    fold(words.sum())
+}
+
 /// Copies `from` to `to` and sums it in the same pass.
 ///
 /// # Panics

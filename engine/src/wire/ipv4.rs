@@ -51,7 +51,11 @@ impl<'a> Ipv4Packet<'a> {
             return Err(DropReason::Ipv4BadTotalLength);
         }
         let datagram = bytes.get(..total_len).ok_or(DropReason::Ipv4Truncated)?;
-        if !checksum::sum(&datagram[..header_len]).is_valid() {
+        let sum = match header_len {
+            HEADER_LEN => checksum::sum_of_header(header),
+            _ => checksum::sum(&datagram[..header_len]),
+        };
+        if !sum.is_valid() {
             return Err(DropReason::Ipv4BadChecksum);
         }
         if header_len > HEADER_LEN {
@@ -149,7 +153,7 @@ impl Ipv4Header {
         out[10..12].fill(0);
         out[12..16].copy_from_slice(&self.src.octets());
         out[16..20].copy_from_slice(&self.dst.octets());
-        let checksum = checksum::sum(out).checksum();
+        let checksum = checksum::sum_of_header(out).checksum();
         out[10..12].copy_from_slice(&checksum.to_be_bytes());
     }
 

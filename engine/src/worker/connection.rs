@@ -7,16 +7,16 @@ use super::streams::{RecvChain, SendChain};
 use super::time_wait::Waiting;
 use crate::net::Address;
 use crate::shared::Listener;
-use crate::tcp::{Instant, Tcb};
+use crate::tcp::{Events, Instant, Tcb};
 use psio::MacAddr;
 use siphasher::sip::SipHasher13;
 use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What identifies a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
     /// The stack's address.
     pub local: Address,
@@ -37,6 +37,24 @@ impl Flow {
     /// The peer's address and port.
     pub fn remote_name(&self) -> SocketAddr {
         (self.remote.ip(), self.remote_port).into()
+    }
+}
+
+impl Hash for Flow {
+    /// Two words for IPv4, five for IPv6: the keyed hash takes a round for each.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u64::from(self.local_port) << 16 | u64::from(self.remote_port);
+        match (self.local.v4(), self.remote.v4()) {
+            (Some(local), Some(remote)) => {
+                state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
+            }
+            _ => {
+                self.local.hash(state);
+                self.remote.hash(state);
+            }
+        }
+        state.write_u64(ports);
     }
 }
 
@@ -79,6 +97,8 @@ pub struct Connection {
     pub armed: Instant,
     /// A later entry that the wheel holds, too; `NEVER` if there is none.
     pub armed_later: Instant,
+    /// What a burst of segments told of its streams and nobody has looked at yet.
+    pub news: Events,
     /// Whether it is in the list of those that may have something to send.
     pub queued: bool,
     /// Whether it waits for its neighbour's address.
@@ -129,6 +149,8 @@ impl Place {
 /// All connections of a worker, from the first SYN to the end of TIME-WAIT.
 pub struct Connections {
     flows: HashMap<Flow, Place, FlowHasher>,
+    /// The flow found last: in a burst, many frames are of one.
+    latest: Option<(Flow, Place)>,
     full: Slab<Box<Connection>>,
     half_open: Slab<HalfOpen>,
     time_wait: Slab<Waiting>,
@@ -156,6 +178,7 @@ impl Connections {
     pub fn new(key: [u64; 2]) -> Self {
         Connections {
             flows: HashMap::with_hasher(FlowHasher::new(key)),
+            latest: None,
             full: Slab::default(),
             half_open: Slab::default(),
             time_wait: Slab::default(),
@@ -175,7 +198,28 @@ impl Connections {
     /// What a flow leads to.
     #[inline]
     pub fn place(&self, flow: &Flow) -> Option<Place> {
-        self.flows.get(flow).copied()
+        match self.latest {
+            Some((latest, place)) if latest == *flow => Some(place),
+            _ => self.flows.get(flow).copied(),
+        }
+    }
+
+    /// What the flow of a frame leads to; the next frame is likely of the same.
+    #[inline]
+    pub fn place_of_frame(&mut self, flow: &Flow) -> Option<Place> {
+        let place = self.place(flow)?;
+        self.latest = Some((*flow, place));
+        Some(place)
+    }
+
+    fn put(&mut self, flow: Flow, place: Place) {
+        self.latest = Some((flow, place));
+        self.flows.insert(flow, place);
+    }
+
+    fn forget(&mut self, flow: &Flow) {
+        self.latest = None;
+        self.flows.remove(flow);
     }
 
     /// Whether nothing is known of a flow.
@@ -190,14 +234,14 @@ impl Connections {
             connection.stamp = stamp;
             connection
         });
-        self.flows.insert(flow, Place::Connection(id));
+        self.put(flow, Place::Connection(id));
         id
     }
 
     /// Removes a connection.
     pub fn remove(&mut self, id: u32) -> Option<Box<Connection>> {
         let connection = self.full.remove(id)?;
-        self.flows.remove(&connection.flow);
+        self.forget(&connection.flow);
         Some(connection)
     }
 
@@ -232,14 +276,14 @@ impl Connections {
     pub fn insert_half_open(&mut self, half_open: HalfOpen) -> (u32, u32) {
         let flow = half_open.flow;
         let token = self.half_open.insert(|_| half_open);
-        self.flows.insert(flow, Place::HalfOpen(token.0));
+        self.put(flow, Place::HalfOpen(token.0));
         token
     }
 
     /// Removes a half-open connection.
     pub fn remove_half_open(&mut self, id: u32) -> Option<HalfOpen> {
         let half_open = self.half_open.remove(id)?;
-        self.flows.remove(&half_open.flow);
+        self.forget(&half_open.flow);
         Some(half_open)
     }
 
@@ -247,14 +291,14 @@ impl Connections {
     pub fn insert_time_wait(&mut self, waiting: Waiting) -> (u32, u32) {
         let flow = waiting.flow;
         let token = self.time_wait.insert(|_| waiting);
-        self.flows.insert(flow, Place::TimeWait(token.0));
+        self.put(flow, Place::TimeWait(token.0));
         token
     }
 
     /// Removes a connection that has only to wait.
     pub fn remove_time_wait(&mut self, id: u32) -> Option<Waiting> {
         let waiting = self.time_wait.remove(id)?;
-        self.flows.remove(&waiting.flow);
+        self.forget(&waiting.flow);
         Some(waiting)
     }
 

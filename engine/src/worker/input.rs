@@ -55,6 +55,7 @@ impl Stack {
                 let packet = Ipv4Packet::parse(frame.payload)?;
                 let to = self.addresses.accept(&packet, link)?;
                 if packet.protocol == protocol::TCP
+                    && self.shared.inboxes.len() > 1
                     && let Some(owner) =
                         self.other_owner(packet.dst.into(), packet.src.into(), packet.payload())
                 {
@@ -254,7 +255,7 @@ impl Stack {
         };
         let hop = if looped { Hop::Loopback } else { Hop::Unknown };
         let mut iss = None;
-        match self.connections.place(&flow) {
+        match self.connections.place_of_frame(&flow) {
             Some(Place::Connection(id)) if !self.reopens(id, &segment) => {
                 return self.on_segment(id, &segment);
             }
@@ -280,16 +281,15 @@ impl Stack {
 
     /// Hands a segment to its connection.
     pub fn on_segment(&mut self, id: u32, segment: &TcpSegment<'_>) {
-        let shared = self.shared.clone();
+        let shared = &self.shared;
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let record = connection.socket.and_then(|s| shared.segment.socket(s));
         let mut sink = Sink {
             segment: &shared.segment,
             pool: &mut self.pool,
             chain: &mut connection.recv,
-            record,
+            record: connection.socket.and_then(|s| shared.segment.socket(s)),
         };
         connection.tcb.set_scarce(self.pressed);
         match connection.tcb.on_segment(self.now, segment, &mut sink) {
@@ -298,13 +298,46 @@ impl Stack {
                     shared.counters[self.index].drop_segment(reason);
                     self.prune(id);
                 }
-                self.after(id, events);
+                self.note(id, events);
             }
             Err(reason) => {
                 shared.counters[self.index].drop_segment(reason);
-                self.after(id, tcp::Events::SEND);
+                self.note(id, tcp::Events::SEND);
             }
         }
+    }
+
+    /// Takes note of what a segment changed. That data came or was acknowledged waits for the end of
+    /// the burst: one look at the streams does for all of its segments.
+    fn note(&mut self, id: u32, events: tcp::Events) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if events.contains(tcp::Events::READABLE) {
+            connection.recv.advance(connection.tcb.received());
+        }
+        if !events.is_routine() {
+            self.after(id, events);
+            return;
+        }
+        if connection.news.is_empty() {
+            let token = (id, connection.stamp);
+            self.changed.push(token);
+        }
+        connection.news |= events | tcp::Events::SEND;
+    }
+
+    /// The burst is over: what its segments changed has its effect.
+    pub fn end_burst(&mut self) {
+        let mut changed = std::mem::take(&mut self.changed);
+        for token in changed.drain(..) {
+            if let Some(connection) = self.connections.get_stamped(token)
+                && !connection.news.is_empty()
+            {
+                self.after(token.0, tcp::Events::NONE);
+            }
+        }
+        self.changed = changed;
     }
 
     /// Whether a SYN may take the place of a connection in TIME-WAIT (RFC 9293 section 3.6.1).

@@ -32,6 +32,7 @@ impl Stack {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
+        let events = events | std::mem::take(&mut connection.news);
         if events.contains(Events::CONNECTED) {
             connection.was_connected = true;
             let early = std::mem::take(&mut connection.early);

@@ -7,7 +7,7 @@ use super::slots::Role;
 use super::streams::{RecvChain, SendChain};
 use crate::shared::{Listener, NO_PROCESS, lock};
 use crate::stats::Counter;
-use crate::tcp::{COOKIE_LIFETIME, Duration, Instant, Tcb};
+use crate::tcp::{COOKIE_LIFETIME, Duration, Events, Instant, Tcb};
 use context::Segment;
 use context::chunk::Class;
 use context::socket::state;
@@ -282,6 +282,7 @@ impl Stack {
             stamp: 0,
             armed: Instant::NEVER,
             armed_later: Instant::NEVER,
+            news: Events::NONE,
             queued: false,
             held: false,
             swept: false,

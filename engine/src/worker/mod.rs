@@ -109,6 +109,8 @@ pub struct Stack {
     contexts: Vec<ContextState>,
     edges: events::Edges,
     wheel: TimerWheel,
+    /// Connections whose streams a burst has changed.
+    changed: Vec<(u32, u32)>,
     /// Connections that may have something to send.
     dirty: VecDeque<(u32, u32)>,
     /// Connections whose memory is looked at later, with the time in microseconds.
@@ -229,6 +231,7 @@ impl Worker {
             contexts: Vec::new(),
             edges: events::Edges::default(),
             wheel: TimerWheel::new(now),
+            changed: Vec::new(),
             dirty: VecDeque::new(),
             idle: Default::default(),
             starved: VecDeque::new(),
@@ -295,12 +298,14 @@ impl Worker {
             .receive(BURST, &mut |frame, meta| stack.on_frame(frame, meta))?;
         let mut worked = received > 0;
         worked |= stack.receive_looped(BURST);
+        stack.end_burst();
         worked |= stack.take_commands();
         if stack.shared.inboxes[stack.index].is_waiting() {
             worked = true;
             while let Some(message) = stack.shared.inboxes[stack.index].take() {
                 self.stopping |= stack.on_message(message);
             }
+            stack.end_burst();
         }
         worked |= stack.run_timers();
         stack.tend_memory();

@@ -67,7 +67,7 @@ impl Stack {
         let Some(hop) = self.next_hop(id) else {
             return (Turn::Held, 0);
         };
-        let shared = self.shared.clone();
+        let shared = &self.shared;
         let Some(connection) = self.connections.get(id) else {
             return (Turn::Done, 0);
         };
@@ -79,32 +79,27 @@ impl Stack {
         let mut sent = 0;
         while sent < TURN {
             // Room is looked for first: what the core has given out counts as sent.
-            match hop {
+            let room = match hop {
                 Hop::Loopback if self.looped.is_full() => return (Turn::Full, sent),
-                Hop::Loopback => {}
+                Hop::Loopback => None,
                 _ => {
-                    let frame = ethernet::HEADER_LEN + MAX_IP_LEN + 60;
-                    if queue
-                        .reserve(frame + max.max(usize::from(connection.tcb.largest_segment())))
-                        .is_none()
-                    {
-                        return (Turn::Full, sent);
+                    let most = max.max(usize::from(connection.tcb.largest_segment()));
+                    match queue.reserve(ethernet::HEADER_LEN + MAX_IP_LEN + 60 + most) {
+                        None => return (Turn::Full, sent),
+                        room => room,
                     }
                 }
-            }
+            };
             let max = max.max(usize::from(connection.tcb.mss()));
             let Some(out) = connection.tcb.poll_transmit(now, max) else {
                 return (Turn::Done, sent);
             };
             sent += 1;
             shared.counters[self.index].count(Counter::frames_out);
-            match hop {
-                Hop::Station(station, _) => {
+            match (hop, room) {
+                (Hop::Station(station, _), Some(room)) => {
                     let offload = self.capabilities.tx_checksum;
                     let len = ethernet::HEADER_LEN + frame::datagram_len(&connection.flow, &out);
-                    let Some(room) = queue.reserve(len) else {
-                        return (Turn::Full, sent);
-                    };
                     EthernetHeader {
                         dst: station,
                         src: self.mac,

@@ -92,6 +92,12 @@ impl RecvChain {
         if pool.is_pressed() && !self.may_hold(pool, socket, pos, end) {
             return false;
         }
+        if let Some(last) = self.chain.0.last()
+            && last.start <= pos
+            && end <= last.end()
+        {
+            return segment.copy_in(last.chunk, (pos - last.start) as usize, data);
+        }
         while self.chain.end().unwrap_or(self.tail) < end {
             if !self.append(segment, pool, socket, end) {
                 return false;
@@ -181,6 +187,11 @@ impl RecvChain {
         if let Some(first) = self.chain.0.first() {
             Self::seek(socket, first.start, first.chunk);
         }
+    }
+
+    /// The in-order end is at `tail` now, which is published later.
+    pub fn advance(&mut self, tail: u64) {
+        self.tail = tail;
     }
 
     /// Publishes the in-order end.
