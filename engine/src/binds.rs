@@ -113,6 +113,9 @@ impl Binds {
 
     /// Drops a socket's claim, if it has one.
     pub fn release(&mut self, socket: u32) {
+        if self.by_socket.is_empty() {
+            return;
+        }
         if let Some(port) = self.by_socket.remove(&socket)
             && let Some(binds) = self.ports.get_mut(&port)
         {

@@ -22,7 +22,10 @@ impl Address {
     /// The IPv4 address, if it is one.
     #[inline]
     pub fn v4(self) -> Option<Ipv4Addr> {
-        self.0.to_ipv4_mapped()
+        // A comparison of words; the standard library's goes byte by byte.
+        const MAPPED: u128 = 0xffff;
+        let bits = self.0.to_bits();
+        (bits >> 32 == MAPPED).then(|| Ipv4Addr::from_bits(bits as u32))
     }
 
     /// The address as IPv6's sixteen bytes, IPv4 mapped.
@@ -60,7 +63,7 @@ impl Hash for Address {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let bits = self.0.to_bits();
-        if self.0.to_ipv4_mapped().is_none() {
+        if self.v4().is_none() {
             state.write_u64((bits >> 64) as u64);
         }
         state.write_u64(bits as u64);

@@ -350,7 +350,10 @@ impl Sent {
         note_work(last - first + self.records.len() - first);
     }
 
-    /// Forgets what lies before `ack`. Memory goes back once nothing is outstanding.
+    /// Memory for a few records is kept from flight to flight; see [`give_back`](Self::give_back).
+    const KEPT: usize = 4;
+
+    /// Forgets what lies before `ack`. Once nothing is outstanding, most memory goes back.
     pub(super) fn acknowledge(&mut self, ack: u64, news: &mut News) {
         while self.first().is_some_and(|first| first.end <= ack)
             && let Some(record) = self.records.pop_front()
@@ -362,11 +365,20 @@ impl Sent {
         }
         match self.records.front() {
             None => {
-                self.records = VecDeque::new();
+                if self.records.capacity() > Self::KEPT {
+                    self.records = VecDeque::new();
+                }
                 self.board = None;
             }
             Some(record) if record.start < ack => self.trim(ack, news),
             Some(_) => {}
+        }
+    }
+
+    /// The connection is idle: all memory goes back if nothing is outstanding.
+    pub(super) fn give_back(&mut self) {
+        if self.records.is_empty() {
+            self.records = VecDeque::new();
         }
     }
 

@@ -388,6 +388,11 @@ impl Tcb {
         forgot.then_some(end)
     }
 
+    /// The connection has gone idle: gives back what memory it has kept for the next flight.
+    pub fn give_back_memory(&mut self) {
+        self.sent.give_back();
+    }
+
     /// When data last came in order.
     pub fn last_in_order(&self) -> Instant {
         self.ack.data_at()

@@ -1,6 +1,6 @@
 //! Ethernet II frames (IEEE 802.3 §3, RFC 894).
 
-use super::{DropReason, MacAddr, be16};
+use super::{DropReason, MacAddr};
 
 /// Bytes of an Ethernet header.
 pub const HEADER_LEN: usize = 14;
@@ -54,14 +54,14 @@ impl<'a> EthernetFrame<'a> {
     /// [`DropReason::FrameTooShort`].
     #[inline]
     pub fn parse(frame: &'a [u8]) -> Result<Self, DropReason> {
-        let (header, payload) = frame
-            .split_first_chunk::<HEADER_LEN>()
-            .ok_or(DropReason::FrameTooShort)?;
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *header;
+        let short = DropReason::FrameTooShort;
+        let (dst, rest) = frame.split_first_chunk::<6>().ok_or(short)?;
+        let (src, rest) = rest.split_first_chunk::<6>().ok_or(short)?;
+        let (ethertype, payload) = rest.split_first_chunk::<2>().ok_or(short)?;
         Ok(Self {
-            dst: MacAddr([d0, d1, d2, d3, d4, d5]),
-            src: MacAddr([s0, s1, s2, s3, s4, s5]),
-            ethertype: be16(header, 12),
+            dst: MacAddr(*dst),
+            src: MacAddr(*src),
+            ethertype: u16::from_be_bytes(*ethertype),
             payload,
         })
     }

@@ -175,10 +175,10 @@ impl Stack {
             syn,
             hop,
             iss,
+            ts_offset,
         } = *opening;
         let shared = self.shared.clone();
         let now = self.now;
-        let (_, ts_offset) = self.isn(&flow);
         let cfg = self.tcp_for(flow.remote);
         let tcb = Tcb::accept(now, &cfg, &terms.options, iss, ts_offset, syn);
         let id = self.adopt_connection(tcb, flow, hop, terms.tos_ttl);

@@ -40,6 +40,8 @@ pub struct Opening<'a> {
     pub hop: Hop,
     /// Our initial sequence number.
     pub iss: SeqNum,
+    /// The offset of our timestamps.
+    pub ts_offset: u32,
 }
 
 /// What a listener's record asks of its connections.
@@ -97,12 +99,13 @@ impl Stack {
         } else if full {
             self.answer_with_cookie(listener, &flow, syn, hop, &terms);
         } else {
-            let iss = iss.unwrap_or_else(|| self.isn(&flow).0);
+            let (fresh, ts_offset) = self.isn(&flow);
             let opening = Opening {
                 flow,
                 syn,
                 hop,
-                iss,
+                iss: iss.unwrap_or(fresh),
+                ts_offset,
             };
             match self.early(listener, &flow, syn) {
                 Early::No => self.begin_handshake(listener, &opening, &terms, None),
@@ -126,8 +129,8 @@ impl Stack {
             syn,
             hop,
             iss,
+            ts_offset,
         } = *opening;
-        let (_, ts_offset) = self.isn(&flow);
         let mut request = Request::new(self.now, iss, ts_offset, syn);
         let cfg = self.tcp_for(flow.remote);
         let Some(mut answer) = request.syn_ack(self.now, &cfg, &terms.options) else {

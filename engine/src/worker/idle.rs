@@ -28,6 +28,7 @@ impl Stack {
             return;
         };
         connection.swept = false;
+        connection.tcb.give_back_memory();
         let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
             return;
         };

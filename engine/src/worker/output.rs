@@ -279,7 +279,8 @@ impl Stack {
 
     /// Sends a frame that belongs to no connection.
     pub fn send_frame(&mut self, to: MacAddr, ethertype: u16, payload: &[u8]) {
-        let mut frame = vec![0; ethernet::HEADER_LEN];
+        let mut frame = Vec::with_capacity(ethernet::HEADER_LEN + payload.len());
+        frame.resize(ethernet::HEADER_LEN, 0);
         EthernetHeader {
             dst: to,
             src: self.mac,

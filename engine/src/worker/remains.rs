@@ -47,6 +47,9 @@ impl Stack {
 
     /// Gives back what is left of a socket's last connection.
     pub fn clear_remains(&mut self, socket: u32) {
+        if self.remains.is_empty() {
+            return;
+        }
         if let Some(mut remains) = self.remains.remove(&socket) {
             let limit = self.most_unacked();
             let slot = self.slots.get(socket);
