@@ -91,6 +91,8 @@ pub mod flag {
     /// `connect(2)` has put the `Connect` off until there is data for the SYN; with `CONNECTING` and
     /// `FASTOPEN`.
     pub const DEFERRED: u32 = 1 << 13;
+    /// Other processes may hold the socket, too: what is closed here ends only this process's hold.
+    pub const SHARED: u32 = 1 << 16;
 }
 
 /// Bytes that may be written before `Connect`, while the engine has set no limit: more than the SYN

@@ -69,9 +69,6 @@ impl Entry {
     }
 }
 
-/// In a count: another process, from which this one was forked, holds the socket.
-const INHERITED: u32 = 1 << 31;
-
 static ENTRIES: [AtomicU64; DESCRIPTORS] = [const { AtomicU64::new(0) }; DESCRIPTORS];
 static REFERENCES: [AtomicU32; SOCKETS] = [const { AtomicU32::new(0) }; SOCKETS];
 /// One more than the highest descriptor that ever had an entry: bounds a walk over the table.
@@ -152,35 +149,23 @@ pub fn begin(index: u32) -> bool {
 /// sockets of that number are not counted.
 pub fn retain(index: u32) -> Option<u32> {
     let count = REFERENCES.get(index as usize)?;
-    Some((count.fetch_add(1, Ordering::AcqRel) & !INHERITED) + 1)
+    Some(count.fetch_add(1, Ordering::AcqRel) + 1)
 }
 
-/// Counts one descriptor of socket `index` less and returns how many remain; of a socket that another
-/// process holds, never 0.
+/// Counts one descriptor of socket `index` less and returns how many remain.
 pub fn release(index: u32) -> u32 {
     let Some(count) = REFERENCES.get(index as usize) else {
         return 0;
     };
-    let less = |n: u32| (n & !INHERITED != 0).then(|| n - 1);
+    let less = |n: u32| n.checked_sub(1);
     let before = count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less);
-    before.map_or_else(|n| n, |n| n - 1)
-}
-
-/// In the child of a fork: all sockets belong to the parent, and outlive the child's descriptors.
-pub fn inherit_all() {
-    for (_, entry) in entries() {
-        if let Entry::Socket { index, .. } = entry
-            && let Some(count) = REFERENCES.get(index as usize)
-        {
-            count.fetch_or(INHERITED, Ordering::Relaxed);
-        }
-    }
+    before.map_or(0, |n| n - 1)
 }
 
 /// Descriptors of socket `index` in this process.
 pub fn references(index: u32) -> u32 {
     let count = REFERENCES.get(index as usize);
-    count.map_or(0, |n| n.load(Ordering::Acquire) & !INHERITED)
+    count.map_or(0, |n| n.load(Ordering::Acquire))
 }
 
 #[cfg(test)]
@@ -230,25 +215,6 @@ mod tests {
         assert!(entries().any(|e| e == (1002, Entry::Epoll { slot: 1 })));
         take(1002);
         assert!(entries().all(|(fd, _)| fd != 1002));
-    }
-
-    #[test]
-    fn a_socket_of_the_parent_outlives_the_childs_descriptors() {
-        begin(6);
-        set(
-            1003,
-            Entry::Socket {
-                index: 6,
-                generation: 0,
-            },
-        );
-        inherit_all();
-        take(1003);
-        assert_eq!(references(6), 1);
-        assert_ne!(release(6), 0);
-        assert_eq!(references(6), 0);
-        begin(6);
-        assert_eq!(release(6), 0, "in its next life it is the child's own");
     }
 
     #[test]

@@ -7,7 +7,6 @@
 pub mod calls;
 pub mod descriptor;
 pub mod errno;
-mod exchange;
 pub mod files;
 pub mod interpose;
 pub mod log;
@@ -15,6 +14,7 @@ pub mod placeholder;
 pub mod process;
 pub mod readiness;
 pub mod real;
+pub mod sharing;
 pub mod socket;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -190,8 +190,7 @@ fn template() -> Result<RawFd> {
     match TEMPLATE.compare_exchange(-1, made, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => Ok(made),
         Err(other) => {
-            fdmap::take(made);
-            real::close(made);
+            process::close_private(made);
             Ok(other)
         }
     }

@@ -103,10 +103,14 @@ impl Control {
         names: Arc<[Name]>,
     ) -> Result<(), i32> {
         let is_its = |other: &Process| other.parent == process.number;
-        if !self.processes.get(&child).is_some_and(is_its) {
-            return Err(libc::ECHILD);
+        if self.processes.get(&child).is_some_and(is_its) {
+            return self.share(process, child, names).map(drop);
         }
-        self.share(process, child, names).map(drop)
+        // The child itself asks for what it has inherited at the last moment.
+        match self.processes.get(&process.parent) {
+            Some(parent) if child == process.number => self.share(parent, child, names).map(drop),
+            _ => Err(libc::ECHILD),
+        }
     }
 
     /// What `process` holds of `names`, `to` holds as well from now on. Returns how many those are.

@@ -254,7 +254,8 @@ impl Stack {
             }
         }
         lock(&shared.binds).release(socket);
-        // Threads that still wait on it find it closed.
+        // Threads that still wait on it find it closed, in whatever process they are.
+        record.app.flags.fetch_or(flag::CLOSED, SeqCst);
         record.wake_waiters();
         self.slots.release(socket);
     }

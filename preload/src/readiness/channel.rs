@@ -4,7 +4,7 @@
 use super::kernel;
 use super::stack::{SocketId, Stack};
 use crate::errno::{Errno, Result};
-use crate::real;
+use crate::process;
 use context::command::{Command, Op};
 use context::futex;
 use context::ready::{COALESCED, Event, ReadySet};
@@ -47,8 +47,7 @@ impl Channel {
 
     /// Drops what the child of a fork has inherited of its parent's set.
     pub fn abandon(self) {
-        fdmap::take(self.eventfd);
-        real::close(self.eventfd);
+        process::close_private(self.eventfd);
     }
 
     /// Whether it was opened by this process, and not by one that has forked since.

@@ -68,16 +68,19 @@ impl<T> Guarded<T> {
     /// Takes the lock for the time of a fork, unless this thread holds it already.
     pub fn lock_for_fork(&self, tid: u32) {
         if let Some(held) = self.lock(tid) {
-            std::mem::forget(held);
-            self.over_fork.store(true, Ordering::Relaxed);
+            held.keep_over_fork();
         }
     }
 
     /// Frees the lock that was taken for a fork, in the parent or in the child.
     pub fn unlock_after_fork(&self) {
-        if self.over_fork.swap(false, Ordering::Relaxed) {
-            self.free();
-        }
+        drop(self.regain(0));
+    }
+
+    /// The lock that was taken for a fork, in the parent or in the child, whose thread is `tid`.
+    pub fn regain(&self, tid: u32) -> Option<Held<'_, T>> {
+        let kept = self.over_fork.swap(false, Ordering::Relaxed);
+        kept.then(|| self.held(tid))
     }
 
     fn free(&self) {
@@ -103,6 +106,14 @@ impl<T> Guarded<T> {
     fn held(&self, tid: u32) -> Held<'_, T> {
         self.holder.store(tid, Ordering::Relaxed);
         Held(self)
+    }
+}
+
+impl<T> Held<'_, T> {
+    /// Keeps the lock until [`Guarded::unlock_after_fork`].
+    pub fn keep_over_fork(self) {
+        self.0.over_fork.store(true, Ordering::Relaxed);
+        std::mem::forget(self);
     }
 }
 

@@ -105,8 +105,7 @@ impl Stack for Process {
         match self.control(Request::NewReadySet, &[eventfd]) {
             Ok(set) => Ok((set, eventfd)),
             Err(error) => {
-                fdmap::take(eventfd);
-                real::close(eventfd);
+                process::close_private(eventfd);
                 Err(error)
             }
         }
@@ -115,8 +114,7 @@ impl Stack for Process {
     fn close_set(&self, set: u32, eventfd: RawFd) {
         // An engine that is gone has no sets.
         let _ = self.control(Request::FreeReadySet(set), &[]);
-        fdmap::take(eventfd);
-        real::close(eventfd);
+        process::close_private(eventfd);
     }
 
     fn poll_sets(&self) -> &PollSets {

@@ -48,7 +48,7 @@ pub fn release(socket: SocketRef) {
 /// Ends a socket whose last descriptor in this process is gone, as `SO_LINGER` says.
 fn last(socket: SocketRef) {
     let linger = socket.record().options.linger.load(Ordering::Relaxed);
-    if linger > 1 && has_data_to_send(socket) {
+    if linger > 1 && !is_shared(socket) && has_data_to_send(socket) {
         let flags = &socket.record().app.flags;
         flags.fetch_or(flag::SHUT_WR, Ordering::SeqCst);
         let time = Duration::from_secs(u64::from(linger) - 1);
@@ -60,6 +60,10 @@ fn last(socket: SocketRef) {
     }
     // What cannot be given back has been given back already, or there is nobody to take it.
     let _ = abandon(socket, linger == 1);
+}
+
+fn is_shared(socket: SocketRef) -> bool {
+    socket.flags() & flag::SHARED != 0
 }
 
 fn has_data_to_send(socket: SocketRef) -> bool {
@@ -78,6 +82,11 @@ fn has_data_to_send(socket: SocketRef) -> bool {
 /// `EBADF` if that has been done already, `ENETDOWN` if the engine is gone.
 pub fn abandon(socket: SocketRef, reset: bool) -> Result<()> {
     let app = &socket.record().app;
+    if is_shared(socket) {
+        // For others it goes on; the engine closes it when the last of them is done with it.
+        options::forget(socket);
+        return socket.tell(Op::Close, reset.into());
+    }
     {
         let _reading = app.rx_lock.lock(thread::id());
         let _writing = app.tx_lock.lock(thread::id());

@@ -178,6 +178,7 @@ pub fn script(bed: &Testbed, name: &str) -> String {
         "echo_client.py" => include_str!("scripts/echo_client.py"),
         "memcached_client.py" => include_str!("scripts/memcached_client.py"),
         "transfer.py" => include_str!("scripts/transfer.py"),
+        "sharing_server.py" => include_str!("scripts/sharing_server.py"),
         "fetch.py" => include_str!("scripts/fetch.py"),
         _ => panic!("there is no script {name}"),
     };
@@ -188,6 +189,12 @@ pub fn script(bed: &Testbed, name: &str) -> String {
 pub fn python_echo(bed: &Testbed) -> Server {
     let script = script(bed, "echo_server.py");
     Server::start(bed, PYTHON, &[&script, "7000"], 7000)
+}
+
+/// A server whose sockets are used by several processes, as `case` of its script says.
+pub fn sharing(bed: &Testbed, case: &str) -> Server {
+    let script = script(bed, "sharing_server.py");
+    Server::start(bed, PYTHON, &[&script, case, "7003"], 7003)
 }
 
 /// iperf3.

@@ -3,23 +3,23 @@
 
 #![allow(unsafe_code)]
 
-use crate::errno::{Errno, Result};
-use crate::exchange::exchange;
+mod connection;
+mod exchange;
+mod private;
+
+use crate::errno::Errno;
 use crate::thread::Contexts;
-use crate::{log, readiness, real, thread, trace};
+use crate::{log, readiness, real, sharing, thread, trace};
 use config::ClientSettings;
-use context::control::{Request, SOCKET_VARIABLE};
+use connection::{connect, hello};
+use context::control::SOCKET_VARIABLE;
 use context::lock::Lock;
 use context::{MAX_WORKERS, Segment};
-use fdmap::Entry;
+use private::open_private;
+pub use private::{close_private, descriptor_limit, make_private};
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
-
-/// The library's own descriptors lie at this number at most: the kernel's table grows to it.
-const HIGHEST_PRIVATE: usize = 1 << 14;
-/// Room above the lowest private descriptor.
-const PRIVATE_ROOM: usize = 64;
 
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
 static EPOCH: AtomicU32 = AtomicU32::new(0);
@@ -125,25 +125,20 @@ fn install(process: Process) {
 }
 
 extern "C" fn before_fork() {
+    sharing::fork::before();
     readiness::before_fork();
 }
 
 extern "C" fn in_parent() {
     readiness::after_fork(false);
+    sharing::fork::in_parent();
 }
 
-/// In the child of a fork. The parent's connection stands for the parent: the child must not hold
-/// it open, and gets its own when it first needs the engine.
 extern "C" fn in_child() {
     EPOCH.fetch_add(1, Ordering::SeqCst);
-    let Some(process) = process() else { return };
-    process.lock.reset();
-    process.contexts.forget();
-    fdmap::inherit_all();
-    let control = process.control.swap(-1, Ordering::SeqCst);
-    if control >= 0 {
-        fdmap::take(control);
-        real::close(control);
+    if let Some(process) = process() {
+        process.contexts.forget();
+        sharing::fork::in_child(process);
     }
     readiness::after_fork(true);
 }
@@ -195,167 +190,11 @@ impl Process {
         }
     }
 
-    /// Asks the engine something and waits for the answer.
-    ///
-    /// # Errors
-    /// The engine's answer; `ENETDOWN` if it is gone.
-    pub fn control(&self, request: Request, fds: &[RawFd]) -> Result<u32> {
-        // A signal handler that comes here while the thread holds the lock would wait for itself.
-        let _blocked = real::SignalsBlocked::new();
-        let _guard = self.lock.lock(real::thread_id());
-        let mut fd = self.control.load(Ordering::Relaxed);
-        if fd < 0 {
-            fd = self.attach_again()?;
-        }
-        let reply = exchange(fd, request, fds).map(|(reply, _)| reply);
-        let Ok(reply) = reply else {
-            self.gone.store(true, Ordering::Relaxed);
-            return Err(Errno(libc::ENETDOWN));
-        };
-        match reply.error {
-            0 => Ok(reply.value),
-            error => Err(Errno(error)),
-        }
-    }
-
-    /// The child of a fork greets the engine as a process of its own. The segment and the doorbells
-    /// are the ones it inherited.
-    fn attach_again(&self) -> Result<RawFd> {
-        let control = connect(&self.name)?;
-        match hello(control) {
-            Ok((number, fds)) => {
-                fds.as_slice().iter().for_each(|fd| real::close(*fd));
-                self.number.store(number, Ordering::Relaxed);
-                self.control.store(control, Ordering::Relaxed);
-                Ok(control)
-            }
-            Err(error) => {
-                fdmap::take(control);
-                real::close(control);
-                Err(error)
-            }
-        }
-    }
-
-    /// Whether the engine is still there. Waits ask once a second, so that none outlives it.
-    pub fn is_engine_alive(&self) -> bool {
-        if self.gone.load(Ordering::Relaxed) {
-            return false;
-        }
-        let fd = self.control.load(Ordering::Relaxed);
-        if fd < 0 {
-            return true;
-        }
-        let mut byte = 0u8;
-        let flags = (libc::MSG_PEEK | libc::MSG_DONTWAIT) as usize;
-        let args = [fd as usize, &raw mut byte as usize, 1, flags, 0, 0];
-        // SAFETY: at most one byte is written there. A reply that another thread waits for stays.
-        let result = unsafe { real::syscall(libc::SYS_recvfrom, args) };
-        let alive = !matches!(result, Ok(0) | Err(Errno(libc::ECONNRESET)));
-        if !alive && !self.gone.swap(true, Ordering::Relaxed) {
-            log::line("mtcp-run is gone: sockets of the stack are dead");
-        }
-        alive
-    }
-
     /// Whether the engine was found gone.
     #[inline]
     pub fn is_engine_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }
-}
-
-fn connect(name: &[u8]) -> Result<RawFd> {
-    let name = name.strip_prefix(b"@").unwrap_or(name);
-    // SAFETY: zero is a valid sockaddr_un.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    if name.len() >= address.sun_path.len() {
-        return Err(Errno(libc::ENAMETOOLONG));
-    }
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    // The first byte stays 0: an abstract name.
-    for (to, from) in address.sun_path[1..].iter_mut().zip(name) {
-        *to = *from as libc::c_char;
-    }
-    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-    let fd = make_private(real::socket(libc::AF_UNIX, kind, 0)?)?;
-    let len = std::mem::offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
-    let args = [fd as usize, &raw const address as usize, len, 0, 0, 0];
-    loop {
-        // SAFETY: the kernel reads `len` bytes of the address.
-        match unsafe { real::syscall(libc::SYS_connect, args) } {
-            Err(Errno(libc::EINTR)) => {}
-            Ok(_) => return Ok(fd),
-            Err(error) => {
-                fdmap::take(fd);
-                real::close(fd);
-                return Err(error);
-            }
-        }
-    }
-}
-
-fn hello(fd: RawFd) -> Result<(u32, Vec<RawFd>)> {
-    let pid = real::process_id();
-    let (reply, fds) = exchange(fd, Request::Hello { pid }, &[])?;
-    match reply.error {
-        0 => Ok((reply.value, fds)),
-        error => Err(Errno(error)),
-    }
-}
-
-/// Moves a descriptor to a high number, out of the way of the program's own, and protects it from
-/// the program. Takes `fd` in any case.
-///
-/// # Errors
-/// `EMFILE`.
-pub fn make_private(fd: RawFd) -> Result<RawFd> {
-    let mut minimum = lowest_private();
-    let moved = loop {
-        match real::duplicate(fd, minimum, true) {
-            Err(Errno(libc::EMFILE | libc::EINVAL)) if minimum > 3 => minimum /= 2,
-            result => break result,
-        }
-    };
-    real::close(fd);
-    let moved = moved?;
-    fdmap::set(moved, Entry::Private);
-    Ok(moved)
-}
-
-fn lowest_private() -> RawFd {
-    let limit = (descriptor_limit() as usize).min(HIGHEST_PRIVATE);
-    limit.saturating_sub(PRIVATE_ROOM).max(256) as RawFd
-}
-
-/// The soft limit on descriptors (`RLIMIT_NOFILE`).
-pub fn descriptor_limit() -> u32 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    let resource = libc::RLIMIT_NOFILE as usize;
-    let args = [0, resource, 0, &raw mut limit as usize, 0, 0];
-    // SAFETY: the kernel fills the struct.
-    let _ = unsafe { real::syscall(libc::SYS_prlimit64, args) };
-    u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX)
-}
-
-fn open_private(path: &std::path::Path) -> Option<RawFd> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
-    let args = [
-        libc::AT_FDCWD as usize,
-        path.as_ptr() as usize,
-        flags as usize,
-        0o644,
-        0,
-        0,
-    ];
-    // SAFETY: the path is a C string.
-    let fd = unsafe { real::syscall(libc::SYS_openat, args) }.ok()?;
-    make_private(fd as RawFd).ok()
 }
 
 /// The running program's file name.
@@ -407,16 +246,7 @@ pub(crate) fn start_for_test(name: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_private_descriptor_lies_high_and_is_known() {
-        let fd = make_private(real::eventfd().unwrap()).unwrap();
-        assert!(fd >= 256, "{fd}");
-        assert_eq!(fdmap::get(fd), Entry::Private);
-        assert_eq!(real::is_cloexec(fd), Ok(true));
-        fdmap::take(fd);
-        real::close(fd);
-    }
+    use context::control::Request;
 
     #[test]
     fn nobody_behind_the_name_is_an_error() {

@@ -1,0 +1,176 @@
+"""A server whose sockets are used by several processes: sharing_server.py CASE PORT
+
+Each case serves as its function says; what a client reads is told in tests/sharing.rs.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+
+
+def listener(port):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("0.0.0.0", port))
+    s.listen(128)
+    return s
+
+
+def child(body):
+    """Runs body in a child, which ends after it."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            body()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def reap(*pids):
+    for pid in pids:
+        if os.waitpid(pid, 0)[1] != 0:
+            sys.exit("a child has failed")
+
+
+def accepted(s):
+    """The parent closes its copy of a connection before the child has said a word."""
+    c, _ = s.accept()
+    reading, writing = os.pipe()
+
+    def talk():
+        os.read(reading, 1)
+        c.sendall(b"from the child\n")
+        c.sendall(b"echo " + c.recv(100))
+
+    pid = child(talk)
+    c.close()
+    os.write(writing, b"x")
+    reap(pid)
+
+
+def closes_everything(s):
+    """A child closes all it has inherited (as redis does to save), the parent goes on."""
+    c, _ = s.accept()
+    reap(child(lambda: os.closerange(3, 1000)))
+    c.sendall(b"echo " + c.recv(100))
+    again, _ = s.accept()
+    again.sendall(b"still listening\n")
+
+
+def readers(s):
+    """Two processes read one connection until its end, and tell how much each got, and of what."""
+    c, _ = s.accept()
+    reading, writing = os.pipe()
+
+    def read():
+        count, total = 0, 0
+        while piece := c.recv(1000):
+            count += len(piece)
+            total += sum(piece)
+        os.write(writing, b"%d %d\n" % (count, total))
+
+    reap(child(read), child(read))
+    os.close(writing)
+    counts = [line.split() for line in os.fdopen(reading)]
+    count, total = (sum(int(line[i]) for line in counts) for i in (0, 1))
+    c.sendall(b"%d bytes, sum %d\n" % (count, total))
+
+
+def writers(s):
+    """Two processes write to one connection, a line at a time."""
+    c, _ = s.accept()
+
+    def write(word):
+        for _ in range(1000):
+            c.sendall(word)
+
+    reap(child(lambda: write(b"abcdefg\n")), child(lambda: write(b"1234567\n")))
+
+
+def workers(s):
+    """Three workers share the listener, each with an epoll set of its own."""
+    s.setblocking(False)
+
+    def work(number):
+        epoll = select.epoll()
+        epoll.register(s, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        while True:
+            epoll.poll()
+            try:
+                c, _ = s.accept()
+            except BlockingIOError:
+                continue
+            with c:
+                c.sendall(b"worker %d\n" % number)
+
+    pids = [child(lambda: work(number)) for number in range(3)]
+    signal.signal(signal.SIGTERM, lambda *_: [os.kill(pid, signal.SIGKILL) for pid in pids])
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def blocking_workers(s):
+    """Two workers block in accept; each serves one connection."""
+
+    def work():
+        c, _ = s.accept()
+        c.sendall(b"served\n")
+
+    pids = [child(work), child(work)]
+    s.close()
+    reap(*pids)
+
+
+def daemon(s):
+    """Becomes a daemon after listen()."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    c, _ = s.accept()
+    c.sendall(b"from the daemon\n")
+
+
+def epoll(s):
+    """A child waits with the epoll set that its parent has filled."""
+    c, _ = s.accept()
+    poller = select.epoll()
+    poller.register(c, select.EPOLLIN)
+
+    def wait():
+        assert poller.poll() == [(c.fileno(), select.EPOLLIN)]
+        c.sendall(b"echo " + c.recv(100))
+
+    pid = child(wait)
+    c.close()
+    reap(pid)
+
+
+def killed(s):
+    """The only process that has the connection is killed."""
+    c, _ = s.accept()
+    pid = child(signal.pause)
+    c.close()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    s.accept()
+
+
+def generations(s):
+    """A connection goes from child to grandchild, each of which has one more."""
+    c, _ = s.accept()
+    for depth in range(5):
+        if os.fork():
+            os._exit(0)
+        c.sendall(b"generation %d\n" % depth)
+
+
+if __name__ == "__main__":
+    case, port = globals()[sys.argv[1]], int(sys.argv[2])
+    case(listener(port))

@@ -1,0 +1,137 @@
+//! Sockets that several processes have, on our stack over a TAP device: what holds for the kernel's
+//! holds for ours.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+
+use testbed::servers::{self, Server};
+use testbed::{LIMIT, Testbed};
+
+fn serve(case: &str) -> (Testbed, Server) {
+    let bed = Testbed::server_on_tap();
+    let server = servers::sharing(&bed, case);
+    (bed, server)
+}
+
+fn connect(bed: &Testbed, server: &Server) -> TcpStream {
+    let to = bed.endpoint(server.port);
+    let stream = bed.client.namespace().connect(to, LIMIT);
+    let stream = stream.expect("the server accepts");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    stream
+}
+
+/// Says something and returns what comes back until the end.
+fn ask(mut stream: TcpStream, text: &[u8]) -> String {
+    stream.write_all(text).expect("the server takes it");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("a proper end");
+    answer
+}
+
+/// The server ends by itself, and well.
+fn ends(bed: &Testbed, server: Server) {
+    server
+        .into_program()
+        .finish(LIMIT)
+        .expect_success("the server");
+    bed.assert_nothing_left();
+}
+
+#[test]
+fn a_connection_that_the_parent_closes_belongs_to_the_child() {
+    let (bed, server) = serve("accepted");
+    let answer = ask(connect(&bed, &server), b"hello\n");
+    assert_eq!(answer, "from the child\necho hello\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn a_child_that_closes_everything_harms_nobody() {
+    let (bed, server) = serve("closes_everything");
+    let mut stream = connect(&bed, &server);
+    stream.write_all(b"hello\n").expect("the server takes it");
+    let again = connect(&bed, &server);
+    assert_eq!(ask(again, b""), "still listening\n");
+    assert_eq!(ask(stream, b""), "echo hello\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn two_processes_that_read_one_connection_get_each_byte_once() {
+    let (bed, server) = serve("readers");
+    let mut stream = connect(&bed, &server);
+    let bytes: Vec<u8> = (0..2_000_000u32).map(|n| ((n * 7) >> 3) as u8).collect();
+    let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
+    let mut writing = stream.try_clone().expect("a second descriptor");
+    let writer = thread::spawn(move || {
+        writing.write_all(&bytes).expect("the server takes it");
+        writing.shutdown(Shutdown::Write).expect("shutdown");
+    });
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("a proper end");
+    writer.join().expect("the writer does not panic");
+    assert_eq!(answer, format!("2000000 bytes, sum {sum}\n"));
+    ends(&bed, server);
+}
+
+#[test]
+fn two_processes_that_write_to_one_connection_do_not_mix_their_lines() {
+    let (bed, server) = serve("writers");
+    let answer = ask(connect(&bed, &server), b"");
+    let count = |wanted: &str| answer.lines().filter(|line| *line == wanted).count();
+    assert_eq!([count("abcdefg"), count("1234567")], [1000, 1000]);
+    ends(&bed, server);
+}
+
+#[test]
+fn workers_share_a_listener() {
+    let (bed, server) = serve("workers");
+    for _ in 0..30 {
+        let answer = ask(connect(&bed, &server), b"");
+        assert!(answer.starts_with("worker "), "{answer}");
+    }
+    server.into_program().stop(LIMIT);
+    bed.assert_nothing_left();
+}
+
+#[test]
+fn processes_that_block_in_accept_get_a_connection_each() {
+    let (bed, server) = serve("blocking_workers");
+    let streams = [connect(&bed, &server), connect(&bed, &server)];
+    for stream in streams {
+        assert_eq!(ask(stream, b""), "served\n");
+    }
+    ends(&bed, server);
+}
+
+#[test]
+fn a_program_that_becomes_a_daemon_after_listen_serves_on() {
+    let (bed, server) = serve("daemon");
+    assert_eq!(ask(connect(&bed, &server), b""), "from the daemon\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn an_epoll_set_is_inherited_with_its_watches() {
+    let (bed, server) = serve("epoll");
+    assert_eq!(ask(connect(&bed, &server), b"hello\n"), "echo hello\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn a_connection_ends_with_the_last_process_that_has_it() {
+    let (bed, server) = serve("killed");
+    assert_eq!(ask(connect(&bed, &server), b""), "");
+    connect(&bed, &server);
+    ends(&bed, server);
+}
+
+#[test]
+fn a_connection_passes_through_generations() {
+    let (bed, server) = serve("generations");
+    let lines: String = (0..5).map(|n| format!("generation {n}\n")).collect();
+    assert_eq!(ask(connect(&bed, &server), b""), lines);
+    ends(&bed, server);
+}
