@@ -1,12 +1,12 @@
 //! What held the sender back, and for how long: `tcpi_busy_time` and `tcpi_rwnd_limited`.
 
-use super::tcb::Tcb;
+use super::tcb::{State, Tcb};
 use super::time::{Duration, Instant};
 
 /// What holds data back at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Limit {
-    /// There is nothing to send, and nothing is outstanding.
+    /// There is nothing to send, and nothing but a SYN is outstanding.
     Idle,
     /// The network: congestion control, or the way there and back.
     Network,
@@ -55,9 +55,10 @@ impl Tcb {
     /// Nothing more can be sent now: notes why.
     pub(super) fn note_limit(&mut self, now: Instant) {
         let unsent = self.unsent();
+        let syn = matches!(self.state, State::SynSent | State::SynReceived).into();
         let limit = if unsent > 0 && self.snd.usable() < unsent.min(self.send_mss().into()) {
             Limit::Window
-        } else if unsent > 0 || self.snd.flight() > 0 {
+        } else if unsent > 0 || self.snd.flight() > syn {
             Limit::Network
         } else {
             Limit::Idle

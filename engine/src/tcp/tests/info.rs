@@ -55,3 +55,17 @@ fn of_a_connection_opened_early_data_counts_from_the_syn() {
     assert_eq!(server.state(), State::Established);
     assert_eq!(since(&server, after(100)), [50, 100, 50]);
 }
+
+#[test]
+fn a_syn_without_data_is_nothing_to_be_busy_with() {
+    let (cfg, opts) = (TcpConfig::default(), SocketOptions::default());
+    let mut client = Host::connect(T0, &cfg, &opts);
+    let syn = client.poll(T0);
+    let mut server = Host::accept(after(50), &cfg, &opts, &syn[0]);
+    client.receive_all(after(100), &server.poll(after(50)));
+    client.poll(after(100));
+    assert_eq!(client.tcb.info(after(200)).busy, Duration::ZERO);
+    client.write(10);
+    client.poll(after(200));
+    assert_eq!(client.tcb.info(after(230)).busy.as_millis(), 30);
+}
