@@ -49,6 +49,10 @@ impl Tcb {
             _ if self.ecn.cwr_due() => self.next_segment(now, self.mss.into()),
             _ => self.next_segment(now, max_payload as u64),
         };
+        if segment.is_none() && core::mem::take(&mut self.rst_wanted) {
+            self.abort();
+            segment = self.next_reset(now);
+        }
         match &mut segment {
             None => {
                 self.arm_probe(now);

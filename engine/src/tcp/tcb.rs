@@ -145,6 +145,8 @@ pub struct Tcb {
     pub(super) syn_data: bool,
     pub(super) syn_retransmitted: bool,
     pub(super) rst_due: bool,
+    /// Once no more of the send stream may go out, a RST ends the connection.
+    pub(super) rst_wanted: bool,
     /// A segment without data, one below SND.UNA, has to ask the peer for an ACK.
     pub(super) probe_due: bool,
     /// The next segment may be as small as the window asks.
@@ -232,6 +234,7 @@ impl Tcb {
             syn_data: false,
             syn_retransmitted: false,
             rst_due: false,
+            rst_wanted: false,
             probe_due: false,
             squeeze: false,
             retries: 0,
@@ -432,7 +435,7 @@ impl Tcb {
                 self.enter_closed();
             }
             State::Closed | State::TimeWait => {}
-            _ if unread => self.abort(),
+            _ if unread => self.abort_behind_data(),
             State::FinWait2 => self.arm_fin_wait2(now),
             _ => self.shutdown_write(now),
         }
@@ -443,6 +446,21 @@ impl Tcb {
         let known = !matches!(self.state, State::SynSent | State::TimeWait | State::Closed);
         self.rst_due |= known;
         self.enter_closed();
+    }
+
+    /// Ends the connection with a RST, before which goes what was written and may go at once: a write
+    /// has long sent that, where writes send by themselves.
+    pub fn abort_behind_data(&mut self) {
+        self.orphan = true;
+        let sends = !matches!(
+            self.state,
+            State::SynSent | State::SynReceived | State::TimeWait | State::Closed
+        );
+        if sends && self.unsent() > 0 {
+            self.rst_wanted = true;
+        } else {
+            self.abort();
+        }
     }
 
     pub(super) fn arm_fin_wait2(&mut self, now: Instant) {

@@ -234,7 +234,7 @@ impl Stack {
                     connection.socket = None;
                     connection.recv.clear(&mut self.pool);
                     if reset {
-                        connection.tcb.abort();
+                        connection.tcb.abort_behind_data();
                     } else {
                         connection.tcb.close(now);
                     }

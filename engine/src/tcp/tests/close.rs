@@ -194,6 +194,28 @@ fn abort_resets_where_the_peer_knows_the_connection() {
 }
 
 #[test]
+fn what_may_be_sent_at_once_goes_before_the_reset() {
+    let (mut client, mut server) = pair();
+    client.write(10);
+    client.tcb.abort_behind_data();
+    server.receive_all(T0, &client.poll(T0));
+    assert_eq!(server.tcb.received(), 10);
+    assert_eq!(server.tcb.error(), Some(Error::Reset));
+    assert!(client.tcb.is_closed());
+}
+
+#[test]
+fn a_reset_does_not_wait_for_the_window() {
+    let (mut client, mut server) = pair();
+    let room = u64::from(client.tcb.cwnd());
+    client.write(room + 1000);
+    client.tcb.abort_behind_data();
+    server.receive_all(T0, &client.poll(T0));
+    assert_eq!(server.tcb.received(), room);
+    assert_eq!(server.tcb.error(), Some(Error::Reset));
+}
+
+#[test]
 fn a_lost_fin_is_repeated() {
     let (mut client, mut server) = pair();
     client.tcb.close(T0);
