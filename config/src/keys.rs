@@ -375,9 +375,11 @@ pub static KEYS: &[Key] = &[
     tcp::ORPHAN_RETRIES,
     tcp::FIN_TIMEOUT,
     tcp::SACK,
+    tcp::DSACK,
     tcp::TIMESTAMPS,
     tcp::WINDOW_SCALING,
     tcp::INITIAL_WINDOW,
+    tcp::SLOW_START_AFTER_IDLE,
     tcp::FASTOPEN,
     Key {
         name: "tcp.syn_cookies",

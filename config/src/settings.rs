@@ -117,12 +117,17 @@ pub struct TcpSettings {
     pub fin_timeout: Duration,
     /// Offers selective acknowledgements (RFC 2018).
     pub sack: bool,
+    /// Reports what was received twice (RFC 2883).
+    pub dsack: bool,
     /// Offers timestamps (RFC 7323).
     pub timestamps: bool,
     /// Offers window scaling (RFC 7323).
     pub window_scaling: bool,
     /// Initial congestion window in segments (RFC 6928).
     pub initial_window: u32,
+    /// A connection that was idle begins again with the initial window, Linux's
+    /// `tcp_slow_start_after_idle`.
+    pub slow_start_after_idle: bool,
     /// Fast Open (RFC 7413): bits as of Linux's `tcp_fastopen`.
     pub fastopen: u32,
     /// Which connections in TIME-WAIT connect() may take the place of.
@@ -287,9 +292,11 @@ impl Default for TcpSettings {
             orphan_retries: 8,
             fin_timeout: Duration::from_secs(60),
             sack: true,
+            dsack: true,
             timestamps: true,
             window_scaling: true,
             initial_window: 10,
+            slow_start_after_idle: true,
             fastopen: fastopen::CLIENT,
             tw_reuse: TimeWaitReuse::Loopback,
             syn_cookies: SynCookies::On,

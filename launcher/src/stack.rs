@@ -246,9 +246,11 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
         orphan_retries: small(t.orphan_retries),
         fin_wait2_timeout: micros(t.fin_timeout),
         sack: t.sack,
+        dsack: t.dsack,
         timestamps: t.timestamps,
         window_scaling: t.window_scaling,
         initial_window: small(t.initial_window),
+        slow_start_after_idle: t.slow_start_after_idle,
         syn_cookies: match t.syn_cookies {
             config::SynCookies::Off => tcp::SynCookieUse::Never,
             config::SynCookies::On => tcp::SynCookieUse::WhenFull,

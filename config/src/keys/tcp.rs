@@ -55,6 +55,17 @@ pub const SACK: Key = Key {
     write: |s| value::switch_text(s.tcp.sack),
 };
 
+/// Reports what was received twice (RFC 2883).
+pub const DSACK: Key = Key {
+    name: "tcp.dsack",
+    section: Section::Memory,
+    expected: "on or off",
+    doc: "Reports to the peer what was received twice (RFC 2883), where both ends have selective \
+          acknowledgements.",
+    read: |s, v| value::switch(v).map(|on| s.tcp.dsack = on),
+    write: |s| value::switch_text(s.tcp.dsack),
+};
+
 /// Offers timestamps (RFC 7323).
 pub const TIMESTAMPS: Key = Key {
     name: "tcp.timestamps",
@@ -83,6 +94,17 @@ pub const INITIAL_WINDOW: Key = Key {
     doc: "Congestion window of a new connection (RFC 6928).",
     read: |s, v| number(v, 1..=255).map(|n| s.tcp.initial_window = n),
     write: |s| s.tcp.initial_window.to_string(),
+};
+
+/// A connection that was idle begins again with the initial window (RFC 5681 section 4.1).
+pub const SLOW_START_AFTER_IDLE: Key = Key {
+    name: "tcp.slow_start_after_idle",
+    section: Section::Memory,
+    expected: "on or off",
+    doc: "After a retransmission time-out without data to send, a connection begins again with the \
+          initial window (RFC 5681 §4.1); off, it goes on with the one that it had.",
+    read: |s, v| value::switch(v).map(|on| s.tcp.slow_start_after_idle = on),
+    write: |s| value::switch_text(s.tcp.slow_start_after_idle),
 };
 
 /// Fast Open (RFC 7413).

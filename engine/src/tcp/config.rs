@@ -33,6 +33,8 @@ pub struct TcpConfig {
     pub timestamps: bool,
     /// Offer selective acknowledgements (RFC 2018).
     pub sack: bool,
+    /// Report what was received twice (RFC 2883, tcp_dsack).
+    pub dsack: bool,
     /// When to find out by probes how large segments the path carries (RFC 4821).
     pub mtu_probing: MtuProbing,
     /// Congestion control of new connections.
@@ -41,6 +43,9 @@ pub struct TcpConfig {
     pub ecn: EcnMode,
     /// Initial congestion window in segments (RFC 6928).
     pub initial_window: u8,
+    /// After a silence, begin again with the initial window (RFC 5681 section 4.1,
+    /// tcp_slow_start_after_idle).
+    pub slow_start_after_idle: bool,
     /// How many data segments are acknowledged at once before delayed ACKs begin.
     pub quick_acks: u8,
     /// Data retransmissions before the connection is given up (tcp_retries2).
@@ -91,10 +96,12 @@ impl Default for TcpConfig {
             window_scaling: true,
             timestamps: true,
             sack: true,
+            dsack: true,
             mtu_probing: MtuProbing::Off,
             congestion: Algorithm::Cubic,
             ecn: EcnMode::Passive,
             initial_window: 10,
+            slow_start_after_idle: true,
             quick_acks: 16,
             data_retries: 15,
             orphan_retries: 8,

@@ -9,7 +9,7 @@ impl Tcb {
     /// Of a segment with `range`, notes what was received before, to be reported once (section 4):
     /// what lies below RCV.NXT, or else what overlaps something received out of order.
     pub(super) fn note_duplicate(&mut self, range: Range<u64>) {
-        if !self.recovery.sack || range.is_empty() {
+        if !self.recovery.sack || !self.set.dsack || range.is_empty() {
             return;
         }
         let old = range.start..range.end.min(self.rcv.nxt);

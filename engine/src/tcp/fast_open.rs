@@ -201,7 +201,8 @@ impl Tcb {
     /// segment size, as far as it is known.
     pub fn open_fast(&mut self, cookie: Option<Cookie>, mss: Option<u16>) {
         let may_carry = cookie.is_none_or(|cookie| !cookie.is_request());
-        let mss = mss.unwrap_or(DEFAULT_MSS).min(self.mss);
+        let path = self.set.own_mss.min(self.path.segment());
+        let mss = mss.unwrap_or(DEFAULT_MSS).min(path);
         self.fast_open = Some(Box::new(FastOpen {
             option: cookie,
             room: if may_carry {
@@ -249,6 +250,11 @@ impl Tcb {
     /// SYN-RECEIVED, but the application has the connection already.
     pub fn is_open_early(&self) -> bool {
         self.state == State::SynReceived && self.opened_early_at().is_some()
+    }
+
+    /// Payload of the largest SYN that may be sent.
+    pub(super) fn largest_syn(&self) -> u16 {
+        self.fast_open.as_ref().map_or(0, |fast| fast.room)
     }
 
     /// When the first SYN-ACK of a connection that was opened early left.

@@ -153,7 +153,8 @@ impl Tcb {
             ecn: Codepoint::NotEct,
             options,
             payload: 0..u64::from(data),
-            mss: self.mss,
+            // A SYN is never cut.
+            mss: self.mss.max(data),
         })
     }
 
@@ -387,7 +388,8 @@ impl Tcb {
 
     /// RFC 5681 section 4.1: after a silence, the window has to be tried anew.
     fn restart_after_idle(&mut self, now: Instant) {
-        if now.since(self.sent_at) > self.rtt.rto() && self.snd.nxt > 1 {
+        let silent = now.since(self.sent_at) > self.rtt.rto() && self.snd.nxt > 1;
+        if silent && self.set.slow_start_after_idle {
             let window = self.initial_window();
             self.cc.get_mut().on_idle(now, window);
         }

@@ -231,10 +231,11 @@ impl Tcb {
     }
 
     /// Payload of the largest segment that [`poll_transmit`](Self::poll_transmit) may give, be it a
-    /// probe of the path.
+    /// probe of the path or a SYN.
     pub fn largest_segment(&self) -> u16 {
         let probe = self.path.largest_probe().unwrap_or(0);
-        probe.min(self.set.own_mss).min(self.peer_mss).max(self.mss)
+        let probe = probe.min(self.set.own_mss).min(self.peer_mss);
+        probe.max(self.mss).max(self.largest_syn())
     }
 
     pub(super) fn on_packet_too_big(&mut self, now: Instant, mss: u16) -> Events {

@@ -25,6 +25,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("net.ipv4.tcp_syn_linear_timeouts", "0"),
     ("net.ipv4.tcp_timestamps", "1"),
     ("net.ipv4.tcp_sack", "1"),
+    ("net.ipv4.tcp_dsack", "1"),
     ("net.ipv4.tcp_window_scaling", "1"),
     ("net.ipv4.tcp_ecn", "2"),
     ("net.ipv4.tcp_slow_start_after_idle", "1"),

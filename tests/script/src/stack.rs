@@ -1,10 +1,12 @@
 //! Our own stack as a host: one worker over a wire in memory, under a clock that only this file moves.
 
+mod fast_open;
 mod options;
 mod readiness;
 mod sockets;
 mod station;
 pub(crate) mod sysctl;
+mod urgent;
 
 use crate::bed::{Bed, Setup, mac};
 use crate::call::{Call, Outcome};

@@ -32,6 +32,24 @@ fn blocks(host: &mut Host, next: &Crafted, offset: u64, len: u64) -> Vec<(u32, u
 }
 
 #[test]
+fn nothing_is_reported_where_that_is_switched_off() {
+    let cfg = TcpConfig {
+        timestamps: false,
+        dsack: false,
+        ..TcpConfig::default()
+    };
+    let (mut host, _) = established(&cfg, &SocketOptions::default());
+    let next = host.peer_segment();
+    assert_eq!(blocks(&mut host, &next, 0, 1000), []);
+    assert_eq!(blocks(&mut host, &next, 0, 1000), []);
+    assert_eq!(
+        blocks(&mut host, &next, 2000, 1000),
+        [(2000, 3000)],
+        "what is missing is told all the same"
+    );
+}
+
+#[test]
 fn a_duplicate_below_the_ack_is_reported_once() {
     let (mut host, next) = receiver();
     assert_eq!(blocks(&mut host, &next, 0, 1000), []);

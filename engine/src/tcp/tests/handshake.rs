@@ -382,6 +382,27 @@ fn an_unreachable_network_ends_a_connection_attempt_and_not_a_connection() {
 }
 
 #[test]
+fn a_syn_carries_what_the_server_and_the_link_take_less_the_options() {
+    let cookie = Cookie::new(&[7; 8]);
+    for (known, link, carried) in [
+        (None, 1460, 536 - 40),
+        (Some(1000), 1460, 1000 - 40),
+        (Some(9000), 1460, 1460 - 40),
+        (Some(1000), 700, 700 - 40),
+    ] {
+        let cfg = TcpConfig {
+            mss: link,
+            ..TcpConfig::default()
+        };
+        let mut client = Host::connect(T0, &cfg, &SocketOptions::default());
+        client.tcb.open_fast(cookie, known);
+        client.write(9000);
+        let syn = client.poll(T0);
+        assert_eq!(syn[0].segment().payload.len(), carried, "{known:?} {link}");
+    }
+}
+
+#[test]
 fn data_of_a_syn_that_the_answer_does_not_acknowledge_is_sent_again_until_it_is() {
     let cfg = plain();
     let mut client = Host::connect(T0, &cfg, &SocketOptions::default());

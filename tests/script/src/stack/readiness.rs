@@ -32,8 +32,12 @@ impl Sockets {
             level |= libc::EPOLLIN | libc::EPOLLRDHUP;
         }
         if !connecting && tcp != state::SYN_SENT && tcp != state::SYN_RECV {
-            if record.readable() > 0 {
+            let (_, skip) = self.before_mark(handle, 0);
+            if record.readable() > skip {
                 level |= libc::EPOLLIN;
+            }
+            if record.has_urgent() {
+                level |= libc::EPOLLPRI;
             }
             if write_shut || tcp == state::CLOSE || record.has_room() {
                 level |= libc::EPOLLOUT;

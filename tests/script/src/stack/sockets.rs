@@ -20,8 +20,8 @@ const FIRST: i32 = 3;
 
 /// The descriptors of a script.
 pub struct Sockets {
-    app: App,
-    addresses: Addresses,
+    pub(super) app: App,
+    pub(super) addresses: Addresses,
     open: Vec<Option<Descriptor>>,
     replies: u32,
 }
@@ -37,8 +37,8 @@ pub enum Descriptor {
 /// A socket.
 #[derive(Clone, Copy)]
 pub struct Handle {
-    record: u32,
-    nonblocking: bool,
+    pub(super) record: u32,
+    pub(super) nonblocking: bool,
     /// Bytes written so far.
     written: u64,
 }
@@ -84,6 +84,9 @@ impl Sockets {
     pub fn call(&mut self, bed: &mut Bed, call: &Call) -> Option<Outcome> {
         match call {
             Call::Connect { fd } => self.connect(bed, *fd),
+            Call::Send { fd, len, flags, .. } if flags & libc::MSG_FASTOPEN != 0 => {
+                self.send_early(bed, *fd, *len, *flags)
+            }
             other => self.resume(bed, other),
         }
     }
@@ -94,6 +97,9 @@ impl Sockets {
             Call::Socket { kind, .. } => self.socket(bed, *kind),
             Call::Connect { fd } => self.connected(*fd),
             Call::Accept { fd, flags } => self.accept(bed, *fd, *flags),
+            Call::Send { fd, len, flags, .. } if flags & libc::MSG_FASTOPEN != 0 => {
+                self.sent_early(*fd, *len)
+            }
             Call::Send { fd, len, flags, .. } => self.send(bed, *fd, *len, *flags),
             Call::Receive { fd, len, flags } => self.receive(*fd, *len, *flags),
             Call::Close { fd } => self.close(*fd),
@@ -234,7 +240,7 @@ impl Sockets {
     }
 
     /// What an attempt to connect has come to.
-    fn connected(&self, fd: i32) -> Option<Outcome> {
+    pub(super) fn connected(&self, fd: i32) -> Option<Outcome> {
         let record = self.record(self.handle(fd)?);
         let flags = &record.app.flags;
         let error = record.engine.error.load(SeqCst);
@@ -256,9 +262,6 @@ impl Sockets {
     }
 
     fn send(&mut self, bed: &mut Bed, fd: i32, len: usize, flags: i32) -> Option<Outcome> {
-        if flags & (libc::MSG_FASTOPEN | libc::MSG_OOB) != 0 {
-            return no(libc::EOPNOTSUPP);
-        }
         let handle = self.handle(fd)?;
         let record = self.record(handle);
         let waits = !handle.nonblocking && flags & libc::MSG_DONTWAIT == 0;
@@ -278,14 +281,10 @@ impl Sockets {
         } else {
             record.app.flags.fetch_and(!flag::MORE, SeqCst);
         }
-        let data: Vec<u8> = (0..len as u64)
-            .map(|i| pattern(handle.written + i))
-            .collect();
-        let done = self.append(bed, handle, &data);
-        if let Some(Descriptor::Socket(open)) = self.descriptor(fd) {
-            open.written += done as u64;
+        if flags & libc::MSG_OOB != 0 {
+            self.announce_urgent(handle, len as u64);
         }
-        match done {
+        match self.append(bed, fd, len) {
             0 if len > 0 => again(),
             done if done < len && waits => {
                 // It would write the rest later; no script asks for that.
@@ -295,8 +294,15 @@ impl Sockets {
         }
     }
 
-    /// Appends to the send stream; chunks for it are granted from round to round.
-    fn append(&mut self, bed: &mut Bed, handle: Handle, data: &[u8]) -> usize {
+    /// Appends so many bytes of the pattern to the send stream; chunks for it are granted from round to
+    /// round.
+    pub(super) fn append(&mut self, bed: &mut Bed, fd: i32, len: usize) -> usize {
+        let Some(handle) = self.handle(fd) else {
+            return 0;
+        };
+        let data: Vec<u8> = (0..len as u64)
+            .map(|i| pattern(handle.written + i))
+            .collect();
         let mut done = 0;
         while done < data.len() {
             let n = self.app.send(handle.record, &data[done..]);
@@ -305,6 +311,9 @@ impl Sockets {
             if n == 0 && self.record(handle).writable() == 0 {
                 break;
             }
+        }
+        if let Some(Descriptor::Socket(open)) = self.descriptor(fd) {
+            open.written += done as u64;
         }
         done
     }
@@ -316,7 +325,7 @@ impl Sockets {
             return no(libc::ENOTCONN);
         }
         if flags & libc::MSG_OOB != 0 {
-            return no(libc::EINVAL);
+            return self.receive_urgent(handle, len, flags);
         }
         let all = flags & libc::MSG_WAITALL != 0;
         let low = u64::from(record.options.receive_low.load(SeqCst));
@@ -328,12 +337,17 @@ impl Sockets {
         let word = record.engine.state.load(SeqCst);
         let shut = record.app.flags.load(SeqCst) & flag::SHUT_RD != 0;
         let ended = word & state::RX_SHUT != 0 || shut || record.engine.error.load(SeqCst) != 0;
-        let there = record.readable();
+        let (len, skip) = self.before_mark(handle, len);
+        let stops = self.is_at_mark(handle, len as u64);
+        let there = record.readable().saturating_sub(skip);
         let waits = !handle.nonblocking && flags & libc::MSG_DONTWAIT == 0;
-        if there >= least || there > 0 && (ended || !waits) {
+        if there >= least || there > 0 && (ended || !waits || stops && there >= len as u64) {
             let bytes = match flags & libc::MSG_PEEK != 0 {
-                true => self.peek(handle, len),
-                false => self.app.recv(handle.record, len),
+                true => self.peek(handle, skip, len),
+                false => {
+                    self.app.recv(handle.record, skip as usize);
+                    self.app.recv(handle.record, len)
+                }
             };
             return Some(Outcome {
                 value: bytes.len() as i64,
@@ -354,13 +368,13 @@ impl Sockets {
         if waits { None } else { no(libc::EAGAIN) }
     }
 
-    fn peek(&self, handle: Handle, len: usize) -> Vec<u8> {
+    fn peek(&self, handle: Handle, skip: u64, len: usize) -> Vec<u8> {
         let record = self.record(handle);
         let start = record.app.rx_head.load(SeqCst);
         let reader = Reader::lock(&self.app.shared.segment, record, 1);
-        let seen = reader.map_or(0, |mut r| r.read(len as u64, true, |_, _| {}));
+        let seen = reader.map_or(0, |mut r| r.read(skip + len as u64, true, |_, _| {}));
         // How much there is, is all that a script asks; bytes are compared when they are taken.
-        (0..seen).map(|i| pattern(start + i)).collect()
+        (skip..seen).map(|i| pattern(start + i)).collect()
     }
 
     fn shutdown(&mut self, fd: i32, how: i32) -> Option<Outcome> {
@@ -408,10 +422,12 @@ impl Sockets {
     }
 
     fn ioctl(&mut self, fd: i32, request: i64) -> Option<Outcome> {
-        let record = self.record(self.handle(fd)?);
+        let handle = self.handle(fd)?;
+        let record = self.record(handle);
         let number = match request {
             0x541b => record.readable(),
             0x5411 => record.unacked(),
+            0x8905 => u64::from(self.is_at_mark(handle, 0)),
             _ => return no(libc::EINVAL),
         };
         Some(Outcome {

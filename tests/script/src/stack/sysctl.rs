@@ -64,6 +64,8 @@ fn set(setup: &mut Setup, name: &str, value: &str) -> Result<(), String> {
     match name.trim_start_matches("net.") {
         "ipv4.tcp_timestamps" => tcp.timestamps = on()?,
         "ipv4.tcp_sack" => tcp.sack = on()?,
+        "ipv4.tcp_dsack" => tcp.dsack = on()?,
+        "ipv4.tcp_slow_start_after_idle" => tcp.slow_start_after_idle = on()?,
         "ipv4.tcp_window_scaling" => tcp.window_scaling = on()?,
         "ipv4.tcp_syn_retries" => tcp.syn_retries = small()?,
         "ipv4.tcp_synack_retries" => tcp.synack_retries = small()?,
