@@ -1,7 +1,7 @@
 //! Size, number, loss, and sudden ends: a server on our stack over a TAP device, peers on the kernel.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testbed::servers;
 use testbed::{LIMIT, Testbed, scenarios};
@@ -126,4 +126,21 @@ fn a_capture_shows_the_conversation_to_wireshark() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+fn a_device_that_is_removed_ends_mtcp_run_with_the_reason() {
+    let bed = Testbed::server_on_tap();
+    let host = &bed.server;
+    let mut program = host.start("sleep", &["3600"]);
+    let has_tap = || host.namespace().interfaces().contains(&"mtcp0".to_owned());
+    assert!(testbed::until(Instant::now() + LIMIT, has_tap));
+    host.namespace().ip("link del mtcp0");
+    program.wait_until("said why", LIMIT, |program| {
+        program.stderr().contains("mtcp0 is gone")
+    });
+    let finished = program.stop(LIMIT);
+    assert_eq!(finished.code(), 125);
+    let said = "mtcp-run: the stack failed while the program ran: tap:mtcp0 is gone";
+    assert!(finished.stderr.contains(said), "{}", finished.stderr);
 }

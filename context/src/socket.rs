@@ -194,7 +194,7 @@ pub struct Options {
     pub send_buffer: AtomicU32,
     /// `SO_LINGER`: seconds + 1, 0: off.
     pub linger: AtomicU32,
-    /// `IP_TOS`, and `IP_TTL` shifted by 8 (0: default).
+    /// What stands in IP headers, see [`header`].
     pub tos_ttl: AtomicU32,
     /// `SO_RCVLOWAT`; 0: 1.
     pub receive_low: AtomicU32,
@@ -221,6 +221,20 @@ pub struct Options {
     pub pacing_limit: AtomicU64,
     /// `TCP_FASTOPEN_KEY`: the key, and one that still counts; a key of zeros is none.
     pub fastopen_keys: [[AtomicU64; 2]; 2],
+}
+
+/// The parts of [`Options::tos_ttl`].
+pub mod header {
+    /// `IP_TOS`
+    pub const TOS: u32 = 0xff;
+    /// `IP_TTL`; 0: default.
+    pub const TTL_SHIFT: u32 = 8;
+    /// `IPV6_TCLASS`, whose bits for congestion notification no program can set.
+    pub const CLASS_SHIFT: u32 = 16;
+    /// Whether [`HOPS_SHIFT`] counts, in one of those bits.
+    pub const HOPS_ASKED: u32 = 1 << CLASS_SHIFT;
+    /// `IPV6_UNICAST_HOPS`
+    pub const HOPS_SHIFT: u32 = 24;
 }
 
 /// Congestion controls by number, as [`Options::congestion`] has them.

@@ -106,7 +106,10 @@ impl Engine {
                     let guard = FailureGuard(&shared.failed, &stop_control);
                     match worker.run() {
                         Ok(()) => std::mem::forget(guard),
-                        Err(error) => tracing::error!("worker {index} has failed: {error}"),
+                        Err(error) => {
+                            tracing::error!("worker {index} has failed: {error}");
+                            let _ = shared.failure.set(error.to_string());
+                        }
                     }
                 })
                 .map_err(io("thread"))?;
@@ -148,6 +151,15 @@ impl Engine {
     /// Whether a worker has ended by itself, after which no connection works any more.
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::SeqCst)
+    }
+
+    /// Why it has failed, if it has.
+    pub fn failure(&self) -> Option<String> {
+        let reason = || match self.shared.failure.get() {
+            Some(reason) => reason.clone(),
+            None => "a worker has panicked".into(),
+        };
+        self.has_failed().then(reason)
     }
 
     fn busy(&self) -> Vec<String> {

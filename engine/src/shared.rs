@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Messages that may wait for a worker before frames for it are dropped.
 const OFFER_LIMIT: usize = 4096;
@@ -272,6 +272,8 @@ pub struct Shared {
     pub secret: [u64; 2],
     /// A worker has ended by itself: nothing works any more.
     pub failed: AtomicBool,
+    /// Why.
+    pub failure: OnceLock<String>,
 }
 
 impl Shared {
@@ -306,6 +308,7 @@ impl Shared {
             counters: (0..workers).map(|_| Counters::default()).collect(),
             secret: [sys::random(), sys::random()].map(u64::from_ne_bytes),
             failed: AtomicBool::new(false),
+            failure: OnceLock::new(),
             segment,
         })
     }

@@ -63,6 +63,9 @@ pub enum Error {
     /// The stack did not start.
     #[error("the stack did not start: {0}")]
     Stack(#[from] launcher::stack::Error),
+    /// The stack ended before the program.
+    #[error("the stack failed while the program ran: {0}")]
+    Failed(String),
     /// Standard output takes no more.
     #[error("standard output: {0}")]
     Output(std::io::Error),

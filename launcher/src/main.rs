@@ -184,7 +184,10 @@ fn end(
             left.connections
         );
     }
-    outcome.map(|outcome| outcome.status)
+    match left.failure {
+        Some(reason) => Err(Error::Failed(reason)),
+        None => outcome.map(|outcome| outcome.status),
+    }
 }
 
 fn hold_signals() -> Result<HeldSignals, Error> {

@@ -34,10 +34,12 @@ pub struct Stack {
 }
 
 /// What was left when the stack ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DrainReport {
     /// Connections that still had something to send.
     pub connections: usize,
+    /// Why the stack had failed before, if it had.
+    pub failure: Option<String>,
 }
 
 impl Stack {
@@ -78,10 +80,12 @@ impl Stack {
 
     /// Sends what is unsent until nothing is left or `deadline` is over, then ends the stack.
     pub fn drain(self, deadline: Duration) -> DrainReport {
+        let failure = self.engine.failure();
         let report = self.engine.stop(deadline);
         drop(self.stats);
         DrainReport {
             connections: report.unfinished,
+            failure,
         }
     }
 }

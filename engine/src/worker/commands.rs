@@ -1,15 +1,19 @@
 //! What applications ask for through their command rings.
 
 use super::Stack;
+use super::connection::Flow;
 use super::slots::Role;
 use super::streams::Bounds;
+use crate::net::ipv4::DEFAULT_TTL;
 use crate::shared::{Watch, Watches, lock};
 use crate::stats::Counter;
 use crate::tcp::{self, Algorithm, Duration, SocketOptions, State};
 use context::command::{Command, Op};
-use context::socket::{Socket, flag, option, state};
+use context::socket::{Socket, flag, header, option, state};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+/// The bits of a traffic class that are TCP's own (RFC 3168 §5).
+const ECN: u8 = 3;
 /// Commands taken from one context in a row, before others have their turn.
 const TURN: usize = 256;
 /// Watches of one socket; more are refused.
@@ -156,11 +160,11 @@ impl Stack {
                 }
             }
             (Op::Options, Some(id)) => {
-                let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
+                let (options, header) = read_options(record, self.shared.config.keepalive);
                 let now = self.now;
                 if let Some(connection) = self.connections.get(id) {
                     connection.tcb.set_options(now, &options);
-                    connection.tos_ttl = tos_ttl;
+                    connection.tos_ttl = header.of(&connection.flow);
                 }
                 self.set_send_limit(id);
                 self.tell_writer(command.socket);
@@ -335,20 +339,38 @@ impl Stack {
     }
 }
 
+/// What a socket asks for in the IP headers of its packets.
+#[derive(Clone, Copy)]
+pub struct HeaderOptions(u32);
+
+impl HeaderOptions {
+    /// Type of service and time to live, or traffic class and hop limit, by the flow's family.
+    pub fn of(self, flow: &Flow) -> (u8, u8) {
+        let word = self.0;
+        if flow.remote.v4().is_some() {
+            let ttl = match (word >> header::TTL_SHIFT) as u8 {
+                0 => DEFAULT_TTL,
+                ttl => ttl,
+            };
+            return (word as u8, ttl);
+        }
+        let hops = match word & header::HOPS_ASKED {
+            0 => DEFAULT_TTL,
+            _ => (word >> header::HOPS_SHIFT) as u8,
+        };
+        ((word >> header::CLASS_SHIFT) as u8 & !ECN, hops)
+    }
+}
+
 /// Reads a record's options, each word once; impossible values become the nearest possible ones.
 /// Also type of service and time to live. `keepalive` says whether idle connections are probed anyway.
-pub fn read_options(record: &Socket, keepalive: bool) -> (SocketOptions, (u8, u8)) {
+pub fn read_options(record: &Socket, keepalive: bool) -> (SocketOptions, HeaderOptions) {
     let o = &record.options;
     let bits = o.bits.load(Relaxed);
     let has = |bit: u32| bits & bit != 0;
     let nonzero = |value: u32| (value != 0).then_some(value);
     let seconds =
         |value: u32| nonzero(value).map(|s| Duration::from_secs(u64::from(s.min(32_767))));
-    let tos_ttl = o.tos_ttl.load(Relaxed);
-    let ttl = match (tos_ttl >> 8) as u8 {
-        0 => crate::net::ipv4::DEFAULT_TTL,
-        ttl => ttl,
-    };
     let options = SocketOptions {
         nodelay: has(option::NODELAY),
         cork: has(option::CORK),
@@ -371,7 +393,7 @@ pub fn read_options(record: &Socket, keepalive: bool) -> (SocketOptions, (u8, u8
         congestion: Algorithm::from_number(o.congestion.load(Relaxed)),
         max_pacing_rate: Some(!o.pacing_limit.load(Relaxed)).filter(|rate| *rate != u64::MAX),
     };
-    (options, (tos_ttl as u8, ttl))
+    (options, HeaderOptions(o.tos_ttl.load(Relaxed)))
 }
 
 /// TCP states by Linux's numbers.

@@ -2,7 +2,7 @@
 //! there are too many of them.
 
 use super::Stack;
-use super::commands::read_options;
+use super::commands::{HeaderOptions, read_options};
 use super::connection::{Flow, Hop, Place};
 use super::fast_open::Early;
 use crate::shared::Listener;
@@ -48,8 +48,8 @@ pub struct Opening<'a> {
 pub struct Terms {
     /// Its options.
     pub options: SocketOptions,
-    /// Type of service and time to live.
-    pub tos_ttl: (u8, u8),
+    /// What stands in IP headers.
+    pub header: HeaderOptions,
     /// Timeouts that data is waited for (TCP_DEFER_ACCEPT).
     defer: u8,
 }
@@ -57,11 +57,11 @@ pub struct Terms {
 impl Stack {
     fn terms(&self, listener: &Listener) -> Option<Terms> {
         let record: &Socket = self.shared.segment.socket(listener.socket)?;
-        let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
+        let (options, header) = read_options(record, self.shared.config.keepalive);
         let defer = record.options.defer_accept.load(Relaxed);
         Some(Terms {
             options,
-            tos_ttl,
+            header,
             defer: timeouts_within(defer, &self.tcp),
         })
     }
@@ -148,7 +148,7 @@ impl Stack {
         let token = (Place::HalfOpen(id).pack(), stamp);
         self.wheel.set(deadline.as_micros(), token);
         self.show_connections();
-        self.send_bare(&flow, &answer, terms.tos_ttl, hop, Some(token));
+        self.send_bare(&flow, &answer, terms.header.of(&flow), hop, Some(token));
     }
 
     fn answer_with_cookie(
@@ -168,7 +168,7 @@ impl Stack {
         if let Some(answer) = answer {
             self.count(Counter::cookies_sent);
             self.listeners.cookie_sent(listener, self.now);
-            self.send_bare(flow, &answer, terms.tos_ttl, hop, None);
+            self.send_bare(flow, &answer, terms.header.of(&flow), hop, None);
         }
     }
 
@@ -226,7 +226,7 @@ impl Stack {
                 reason
             }
             Verdict::Challenge(reason) => {
-                self.send_bare(&flow, &challenge, terms.tos_ttl, hop, None);
+                self.send_bare(&flow, &challenge, terms.header.of(&flow), hop, None);
                 reason
             }
             Verdict::Reset(reason) => {
@@ -285,7 +285,7 @@ impl Stack {
         };
         let cfg = self.tcp_for(flow.remote);
         let tcb = request.establish(self.now, &cfg, &terms.options);
-        let id = self.adopt_connection(tcb, flow, hop, terms.tos_ttl);
+        let id = self.adopt_connection(tcb, flow, hop, terms.header.of(&flow));
         if let Some(connection) = self.connections.get(id) {
             connection.listener = Some(listener.clone());
         }
@@ -357,7 +357,7 @@ impl Stack {
             return;
         };
         if let Some(answer) = half_open.request.syn_ack(now, &cfg, &terms.options) {
-            self.send_bare(&flow, &answer, terms.tos_ttl, hop, None);
+            self.send_bare(&flow, &answer, terms.header.of(&flow), hop, None);
         }
     }
 

@@ -121,11 +121,11 @@ impl Stack {
             .usable(&flow, self.now, self.shared.config.time_wait_reuse)
             .ok_or(Unopened::Failed(libc::EADDRNOTAVAIL))?;
         self.reuse(&flow);
-        let (options, tos_ttl) = read_options(record, self.shared.config.keepalive);
+        let (options, header) = read_options(record, self.shared.config.keepalive);
         let (iss, ts_offset) = self.isn(&flow);
         let iss = prescribed.unwrap_or(iss);
         let tcb = Tcb::connect(self.now, &self.tcp_for(remote), &options, iss, ts_offset);
-        let id = self.adopt_connection(tcb, flow, hop, tos_ttl);
+        let id = self.adopt_connection(tcb, flow, hop, header.of(&flow));
         if let Some(connection) = self.connections.get(id) {
             connection.socket = Some(socket);
         }

@@ -3,7 +3,7 @@
 use crate::bed::{Bed, Family, Setup, address, exchange, mac, pass_together};
 use crate::conversation::Conversation;
 use crate::dice::Dice;
-use context::socket::{option, state};
+use context::socket::{header, option, state};
 use engine::net::InterfaceAddress;
 use engine::stats::Counter;
 use engine::tcp::Flags;
@@ -263,15 +263,16 @@ fn options_set_before_connect_count(family: Family) {
     let record = bed.shared.segment.socket(socket).unwrap();
     record.options.max_segment.store(700, SeqCst);
     record.options.bits.store(option::NODELAY, SeqCst);
-    record.options.tos_ttl.store(7 << 8 | 0x10, SeqCst);
+    let (v4, v6) = (9 << header::TTL_SHIFT | 0x20, 0x30 << header::CLASS_SHIFT);
+    let hops = 8 << header::HOPS_SHIFT | header::HOPS_ASKED;
+    record.options.tos_ttl.store(v4 | v6 | hops, SeqCst);
     app.connect(socket, (family.address(2), 80));
     bed.settle();
     let frame = bed.sent().remove(0);
-    let sent = match family {
-        Family::V4 => (frame[15], frame[22]),
-        Family::V6 => (frame[14] << 4 | frame[15] >> 4, frame[21]),
-    };
-    assert_eq!(sent, (0x10, 7), "traffic class and hop limit");
+    match family {
+        Family::V4 => assert_eq!((frame[15], frame[22]), (0x20, 9)),
+        Family::V6 => assert_eq!((frame[14] << 4 | frame[15] >> 4, frame[21]), (0x30, 8)),
+    }
     let syn = crate::frames::TcpFrame::parse(&frame).unwrap();
     assert_eq!(
         syn.options[..4],

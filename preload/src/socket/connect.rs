@@ -96,6 +96,7 @@ pub(super) fn advance(
     let is_reported = socket.flags() & flag::CONNECTING == 0;
     match attempt(socket) {
         Attempt::None => begin(socket),
+        Attempt::UnderWay if socket.process().is_engine_gone() => Err(Errno(libc::ENETDOWN)),
         Attempt::UnderWay if how.nonblocking => would_block(libc::EALREADY),
         Attempt::UnderWay => finish(socket).map(|()| Outcome::Connected),
         Attempt::Established if is_reported => Err(Errno(libc::EISCONN)),

@@ -298,7 +298,7 @@ rows! {
         read: values::tos,
         write: values::set_tos,
         asked: values::asked_tos,
-    }, "the type-of-service byte, without its ECN bits";
+    }, "the type-of-service byte of IPv4, without its ECN bits";
     SOCKET SO_PRIORITY: Kind::Kept { accept: values::priority, default: 0 },
         "a hint to the kernel's queues, which the stack's frames do not pass",
         differs: "more than 6 is refused to privileged programs too";
@@ -306,7 +306,7 @@ rows! {
         read: values::ttl,
         write: values::set_ttl,
         asked: values::asked_ttl,
-    }, "time to live";
+    }, "time to live over IPv4";
     IP IP_FREEBIND: Kind::Bit(option::FREEBIND), "bind to an address that is not the stack's";
     IP IP_BIND_ADDRESS_NO_PORT: Kind::Bit(option::BIND_NO_PORT),
         "none yet: bind chooses the port at once",
@@ -331,10 +331,16 @@ rows! {
         write: values::set_v6_only,
         asked: values::asked_v6_only,
     }, "a listener takes no IPv4 connections; EINVAL once it is bound";
-    IPV6 IPV6_UNICAST_HOPS: Kind::Kept { accept: values::hops, default: 64 },
-        "none yet: the stack's IPv6 connections go by IP_TOS and IP_TTL";
-    IPV6 IPV6_TCLASS: Kind::Kept { accept: values::traffic_class, default: 0 },
-        "none yet: the stack's IPv6 connections go by IP_TOS and IP_TTL";
+    IPV6 IPV6_UNICAST_HOPS: Kind::Own {
+        read: values::hops,
+        write: values::set_hops,
+        asked: values::asked_hops,
+    }, "hop limit";
+    IPV6 IPV6_TCLASS: Kind::Own {
+        read: values::traffic_class,
+        write: values::set_traffic_class,
+        asked: values::asked_traffic_class,
+    }, "the traffic class, without its ECN bits";
     IPV6 IPV6_RECVPKTINFO: Kind::Bit(shown::RECEIVE_PACKET_INFO), "none on TCP, as in Linux";
     IPV6 IPV6_FREEBIND = 78: Kind::Bit(option::FREEBIND), "IP_FREEBIND";
     IPV6 IPV6_MTU_DISCOVER: Kind::Only(libc::IPV6_PMTUDISC_WANT), "IPV6_PMTUDISC_WANT",

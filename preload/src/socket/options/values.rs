@@ -5,7 +5,7 @@ use super::{Value, info, int_of, is_inet6, limits, log_once, set_bit};
 use crate::errno::{Errno, Result};
 use crate::readiness;
 use crate::socket::SocketRef;
-use context::socket::{Options, flag, option, state};
+use context::socket::{Options, flag, header, option, state};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -21,7 +21,11 @@ pub(super) mod shown {
 
 /// `SO_ERROR`: takes the pending error.
 pub(super) fn take_error(socket: SocketRef) -> Result<Value> {
-    Ok(Value::int(socket.take_error()))
+    let error = match socket.take_error() {
+        0 if socket.process().is_engine_gone() => libc::ENETDOWN,
+        error => error,
+    };
+    Ok(Value::int(error))
 }
 
 pub(super) fn domain(socket: SocketRef) -> Result<Value> {
@@ -218,7 +222,7 @@ pub(super) fn path_mtu(socket: SocketRef) -> Result<Value> {
     Ok(Value::int(info::path_mtu(&words)))
 }
 
-const TOS: u32 = 0xff;
+const TOS: u32 = header::TOS;
 /// The bits for congestion notification, which a program cannot set on TCP (ip(7)).
 const ECN: u32 = 0x3;
 
@@ -238,7 +242,7 @@ pub(super) fn set_tos(socket: SocketRef, value: &[u8]) -> Result<()> {
 
 pub(super) fn ttl(socket: SocketRef) -> Result<Value> {
     Ok(Value::int(
-        match socket.record().options.tos_ttl.load(Relaxed) >> 8 {
+        match socket.record().options.tos_ttl.load(Relaxed) >> header::TTL_SHIFT & 0xff {
             0 => 64,
             ttl => ttl as i32,
         },
@@ -251,7 +255,10 @@ pub(super) fn set_ttl(socket: SocketRef, value: &[u8]) -> Result<()> {
         ttl @ 1..=255 => ttl as u32,
         _ => return Err(Errno(libc::EINVAL)),
     };
-    update(&socket.record().options, |word| word & TOS | ttl << 8);
+    let all = 0xff << header::TTL_SHIFT;
+    update(&socket.record().options, |word| {
+        word & !all | ttl << header::TTL_SHIFT
+    });
     Ok(())
 }
 
@@ -309,7 +316,7 @@ pub(super) fn asked_tos(options: &Options) -> Option<Value> {
 }
 
 pub(super) fn asked_ttl(options: &Options) -> Option<Value> {
-    let ttl = options.tos_ttl.load(Relaxed) >> 8;
+    let ttl = options.tos_ttl.load(Relaxed) >> header::TTL_SHIFT & 0xff;
     (ttl != 0).then(|| Value::int(ttl as i32))
 }
 
@@ -337,20 +344,54 @@ pub(super) fn not_negative(value: i32) -> Result<i32> {
     }
 }
 
-/// `IPV6_UNICAST_HOPS`: -1 asks for the default.
-pub(super) fn hops(value: i32) -> Result<i32> {
-    match value {
-        -1 => Ok(64),
-        0..=255 => Ok(value),
-        _ => Err(Errno(libc::EINVAL)),
-    }
+/// `IPV6_UNICAST_HOPS`
+pub(super) fn hops(socket: SocketRef) -> Result<Value> {
+    let options = &socket.record().options;
+    Ok(asked_hops(options).unwrap_or(Value::int(64)))
 }
 
-/// `IPV6_TCLASS`: -1 asks for the default, and the ECN bits are TCP's own.
-pub(super) fn traffic_class(value: i32) -> Result<i32> {
-    match value {
-        -1 => Ok(0),
-        0..=255 => Ok(value & !(ECN as i32)),
-        _ => Err(Errno(libc::EINVAL)),
-    }
+/// -1 asks for the default.
+pub(super) fn set_hops(socket: SocketRef, value: &[u8]) -> Result<()> {
+    let hops = match int_of(libc::IPPROTO_IPV6, value)? {
+        -1 => 0,
+        hops @ 0..=255 => (hops as u32) << header::HOPS_SHIFT | header::HOPS_ASKED,
+        _ => return Err(Errno(libc::EINVAL)),
+    };
+    let all = 0xff << header::HOPS_SHIFT | header::HOPS_ASKED;
+    update(&socket.record().options, |word| word & !all | hops);
+    Ok(())
+}
+
+pub(super) fn asked_hops(options: &Options) -> Option<Value> {
+    let word = options.tos_ttl.load(Relaxed);
+    (word & header::HOPS_ASKED != 0).then(|| Value::int((word >> header::HOPS_SHIFT) as i32))
+}
+
+/// `IPV6_TCLASS`
+pub(super) fn traffic_class(socket: SocketRef) -> Result<Value> {
+    Ok(Value::int(class_of(&socket.record().options) as i32))
+}
+
+/// -1 asks for the default, and the ECN bits are TCP's own.
+pub(super) fn set_traffic_class(socket: SocketRef, value: &[u8]) -> Result<()> {
+    let class = match int_of(libc::IPPROTO_IPV6, value)? {
+        -1 => 0,
+        class @ 0..=255 => class as u32 & !ECN,
+        _ => return Err(Errno(libc::EINVAL)),
+    };
+    update(&socket.record().options, |word| {
+        word & !CLASS | class << header::CLASS_SHIFT
+    });
+    Ok(())
+}
+
+pub(super) fn asked_traffic_class(options: &Options) -> Option<Value> {
+    let class = class_of(options);
+    (class != 0).then(|| Value::int(class as i32))
+}
+
+const CLASS: u32 = (0xff & !ECN) << header::CLASS_SHIFT;
+
+fn class_of(options: &Options) -> u32 {
+    (options.tos_ttl.load(Relaxed) & CLASS) >> header::CLASS_SHIFT
 }

@@ -57,12 +57,13 @@ pub fn set(record: &Socket, level: i32, name: i32, value: &[u8]) -> Outcome {
             options.linger.store(on, SeqCst);
         }
         (libc::IPPROTO_IP, libc::IP_TOS) => {
-            let ttl = options.tos_ttl.load(SeqCst) & !0xff;
-            options.tos_ttl.store(ttl | number as u32 & 0xff, SeqCst);
+            let others = options.tos_ttl.load(SeqCst) & !0xff;
+            options.tos_ttl.store(others | number as u32 & 0xff, SeqCst);
         }
         (libc::IPPROTO_IP, libc::IP_TTL) => {
-            let tos = options.tos_ttl.load(SeqCst) & 0xff;
-            options.tos_ttl.store(tos | (number as u32) << 8, SeqCst);
+            let others = options.tos_ttl.load(SeqCst) & !0xff00;
+            let ttl = (number as u32 & 0xff) << 8;
+            options.tos_ttl.store(others | ttl, SeqCst);
         }
         _ => match place(options, level, name) {
             Some(Place::Word(word)) => word.store(number as u32, SeqCst),
