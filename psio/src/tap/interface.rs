@@ -97,7 +97,19 @@ fn attach(file: &File, name: &str, flags: libc::c_int) -> Result<String, Error> 
                      (`setcap cap_net_admin+ep mtcp-run`), or use --rootless"
                 .into(),
         }),
-        Err(e) => Err(Error::io(format!("make the TAP interface {name}"))(e)),
+        Err(e) => Err(match e.raw_os_error() {
+            Some(libc::EINVAL) => Error::Missing {
+                what: format!(
+                    "there is an interface {name}, which is no TAP or has another number of queues"
+                ),
+                remedy: "choose another name, or `tap` for one that is free".into(),
+            },
+            Some(libc::EBUSY) => Error::Missing {
+                what: format!("the TAP interface {name} is in use by another process"),
+                remedy: "choose another name, or `tap` for one that is free".into(),
+            },
+            _ => Error::io(format!("make the TAP interface {name}"))(e),
+        }),
     }
 }
 

@@ -256,7 +256,13 @@ fn an_interface_in_use_is_not_taken_twice() {
         };
         let _tap = Tap::open(&config).unwrap();
         let error = Tap::open(&config).err().unwrap().to_string();
-        assert!(error.contains("cable") && error.contains("busy"), "{error}");
+        assert!(error.contains("cable is in use"), "{error}");
+        let other = TapConfig {
+            name: Some("lo".into()),
+            ..TapConfig::default()
+        };
+        let error = Tap::open(&other).err().unwrap().to_string();
+        assert!(error.contains("lo, which is no TAP"), "{error}");
     });
 }
 
