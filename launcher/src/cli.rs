@@ -176,6 +176,7 @@ fn command() -> clap::Command {
     Cli::command()
         .args(options)
         .arg(trace)
+        .after_help("TCP's options (--tcp-…) are listed by --help, and by man -l docs/mtcp-run.1.")
         .after_long_help(after_help())
 }
 
@@ -232,6 +233,23 @@ mod tests {
         command().debug_assert();
     }
 
+    /// `UPDATE_DOCS=1 cargo test -p launcher man_page` writes it anew.
+    #[test]
+    fn the_man_page_is_that_of_the_grammar() {
+        const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/mtcp-run.1");
+        let mut fresh = Vec::new();
+        let man = clap_mangen::Man::new(command()).date("");
+        man.render(&mut fresh).unwrap();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PAGE, &fresh).unwrap();
+        }
+        let page = std::fs::read(PAGE).unwrap();
+        assert!(
+            page == fresh,
+            "docs/mtcp-run.1 is out of date: UPDATE_DOCS=1"
+        );
+    }
+
     #[test]
     fn what_follows_the_program_belongs_to_it() {
         for arguments in [
@@ -281,6 +299,12 @@ mod tests {
         let traced = settings(&["--trace", "-", "true"], &chosen).settings;
         assert!(!traced.trace.calls && traced.trace.policy);
         assert_eq!(traced.trace_file, None);
+    }
+
+    #[test]
+    fn the_short_help_says_where_the_options_of_tcp_are() {
+        let help = command().render_help().to_string();
+        assert!(help.contains("--tcp-") && help.contains("--help"), "{help}");
     }
 
     #[test]
