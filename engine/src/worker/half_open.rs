@@ -168,7 +168,7 @@ impl Stack {
         if let Some(answer) = answer {
             self.count(Counter::cookies_sent);
             self.listeners.cookie_sent(listener, self.now);
-            self.send_bare(flow, &answer, terms.header.of(&flow), hop, None);
+            self.send_bare(flow, &answer, terms.header.of(flow), hop, None);
         }
     }
 
