@@ -1,7 +1,7 @@
 //! What one ACK tells of the segments under way, gathered record by record.
 
 use super::rate::Stamp;
-use super::sent::Record;
+use super::record::Record;
 use super::time::{Duration, Instant};
 
 /// When segments left that an ACK newly acknowledges or reports, none of them sent twice.

@@ -3,7 +3,7 @@
 use super::acknowledge::clamp_u32;
 use super::congestion::CongestionControl;
 use super::rate::DeliveryRate;
-use super::sent::Record;
+use super::record::Record;
 use super::tcb::Tcb;
 use super::time::{Duration, Instant};
 
