@@ -449,6 +449,22 @@ impl Socket {
         }
     }
 
+    /// State and its bits, see [`state`]. An attempt to connect that failed, once the program knows
+    /// it, leaves a socket like a new one: the ends of a stream that never was count no more.
+    #[inline]
+    pub fn state_bits(&self) -> u32 {
+        let word = self.engine.state.load(Ordering::Acquire);
+        let ended = state::RX_SHUT | state::TX_SHUT;
+        let was_open = word & state::WAS_CONNECTED != 0 || word & state::MASK != state::CLOSE;
+        if word & ended == 0 || was_open {
+            return word;
+        }
+        match self.app.flags.load(Ordering::Acquire) & flag::CONNECTING {
+            0 => word & !ended,
+            _ => word,
+        }
+    }
+
     /// TCP state, a number of [`state`]. A record never used says CLOSE.
     pub fn tcp_state(&self) -> u32 {
         match self.engine.state.load(Ordering::Acquire) & state::MASK {

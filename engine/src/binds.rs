@@ -2,7 +2,7 @@
 //!
 //! The rules of conflict are those of Linux's `inet_csk_get_port` (`ip(7)`, `socket(7)`): two
 //! sockets may share a port if their addresses differ and neither is the any-address, or if both
-//! have `SO_REUSEADDR` and neither listens, or if both have `SO_REUSEPORT`.
+//! have `SO_REUSEADDR` and the first does not listen, or if both have `SO_REUSEPORT`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,9 +20,9 @@ pub struct Bind {
     pub address: IpAddr,
     /// `IPV6_V6ONLY` at the time of the bind.
     pub only_v6: bool,
-    /// `SO_REUSEADDR` at the time of the bind.
+    /// `SO_REUSEADDR`.
     pub reuse_address: bool,
-    /// `SO_REUSEPORT` at the time of the bind.
+    /// `SO_REUSEPORT`.
     pub reuse_port: bool,
     /// Whether it listens.
     pub listens: bool,
@@ -35,11 +35,11 @@ impl Bind {
         self.address.is_unspecified() && (family || self.address.is_ipv6() && !self.only_v6)
     }
 
+    /// Whether it may not have the port that the other has.
     fn conflicts(&self, other: &Bind) -> bool {
         let same_address =
             self.address == other.address || self.covers(other) || other.covers(self);
-        let address_shared =
-            self.reuse_address && other.reuse_address && !self.listens && !other.listens;
+        let address_shared = self.reuse_address && other.reuse_address && !other.listens;
         let port_shared = self.reuse_port && other.reuse_port;
         same_address && !address_shared && !port_shared
     }
@@ -70,10 +70,20 @@ impl Binds {
         Some(port)
     }
 
+    /// Takes over what sockets say now of `SO_REUSEADDR` and `SO_REUSEPORT`: as on Linux, what counts
+    /// is the option when the next socket wants the port.
+    pub fn refresh(&mut self, port: u16, options: impl Fn(u32) -> Option<(bool, bool)>) {
+        for bind in self.ports.get_mut(&port).into_iter().flatten() {
+            if let Some(now) = options(bind.socket) {
+                (bind.reuse_address, bind.reuse_port) = now;
+            }
+        }
+    }
+
     fn admits(&self, port: u16, bind: &Bind) -> bool {
         self.ports
             .get(&port)
-            .is_none_or(|others| !others.iter().any(|other| other.conflicts(bind)))
+            .is_none_or(|others| !others.iter().any(|other| bind.conflicts(other)))
     }
 
     fn free_port(&mut self, bind: &Bind, seed: u16) -> Option<u16> {
@@ -104,7 +114,7 @@ impl Binds {
         };
         let conflict = binds
             .iter()
-            .any(|other| other.socket != socket && other.conflicts(&mine));
+            .any(|other| other.socket != socket && mine.conflicts(other));
         if !conflict {
             binds[i] = mine;
         }
@@ -203,10 +213,24 @@ mod tests {
         };
         assert!(binds.bind(80, shared(1), 0).is_some());
         assert!(binds.bind(80, shared(2), 0).is_some());
-        assert!(!binds.listen(1), "the other is bound");
-        binds.release(2);
         assert!(binds.listen(1));
-        assert!(binds.bind(80, shared(2), 0).is_none());
+        assert!(!binds.listen(2));
+        assert!(binds.bind(80, shared(3), 0).is_none());
+        binds.release(1);
+        assert!(binds.listen(2));
+    }
+
+    #[test]
+    fn an_option_counts_as_it_is_when_the_next_wants_the_port() {
+        let mut binds = Binds::default();
+        assert!(binds.bind(80, bind(1, [0; 4]), 0).is_some());
+        let second = Bind {
+            reuse_address: true,
+            ..bind(2, [0; 4])
+        };
+        assert!(binds.bind(80, second, 0).is_none());
+        binds.refresh(80, |socket| Some((socket == 1, false)));
+        assert!(binds.bind(80, second, 0).is_some());
     }
 
     #[test]

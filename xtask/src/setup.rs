@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::shell::{Error, at, is_root, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 20] = [
+const PROGRAMS: [(&str, &str); 21] = [
     ("ab", "apache2-utils"),
     ("cc", "gcc"),
     ("/usr/include/stdio.h", "libc6-dev"),

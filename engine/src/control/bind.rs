@@ -51,7 +51,18 @@ impl Control {
         };
         let claim = || {
             let seed = u16::from_ne_bytes(sys::random());
-            lock(&self.shared.binds).bind(to.port(), bind, seed)
+            let mut binds = lock(&self.shared.binds);
+            binds.refresh(to.port(), |socket| {
+                let bits = self
+                    .shared
+                    .segment
+                    .socket(socket)?
+                    .options
+                    .bits
+                    .load(Relaxed);
+                Some((bits & option::REUSEADDR != 0, bits & option::REUSEPORT != 0))
+            });
+            binds.bind(to.port(), bind, seed)
         };
         // Whoever has the port may have closed it, by a command that is still on its way.
         let port = claim()

@@ -73,7 +73,15 @@ impl Stack {
         let changed = Events::CONNECTED | Events::PEER_CLOSED | Events::ERROR | Events::CLOSED;
         if let Some(record) = record {
             let old = record.engine.state.load(Relaxed);
-            let new = shown_state(connection);
+            let mut new = shown_state(connection);
+            let never_open = new & (state::MASK | state::WAS_CONNECTED) == state::CLOSE;
+            if never_open && let Some(socket) = connection.socket {
+                // The socket is called again what it was bound to; a port chosen for it is given up.
+                match lock(&shared.binds).claim(socket) {
+                    Some(bound) => record.names.set(bound.into(), None),
+                    None => new &= !state::BOUND,
+                }
+            }
             if old != new || events.intersects(changed) {
                 if let Some(error) = connection.tcb.error()
                     && events.contains(Events::ERROR)

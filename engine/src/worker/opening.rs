@@ -92,7 +92,8 @@ impl Stack {
                 self.keep_early(socket, record);
                 record.engine.error.store(errno, SeqCst);
                 let closed = state::CLOSE | state::RX_SHUT | state::TX_SHUT;
-                record.engine.state.store(closed, SeqCst);
+                let bound = record.engine.state.load(SeqCst) & state::BOUND;
+                record.engine.state.store(closed | bound, SeqCst);
                 self.raise(socket);
             }
         }

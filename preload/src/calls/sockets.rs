@@ -1,5 +1,6 @@
 //! Making and naming sockets, connecting and accepting.
 
+use crate::descriptor::close::close;
 use crate::descriptor::{Behind, behind};
 use crate::errno::{self, Errno, Result, ret};
 use crate::interpose::run;
@@ -212,30 +213,31 @@ unsafe fn accept_from(
     len: *mut socklen_t,
     flags: c_int,
 ) -> Result<c_int> {
-    if !address.is_null() {
-        // Before a connection is taken for nothing.
-        // SAFETY: the caller's length.
-        let len = unsafe { len.as_ref() }.ok_or(Errno(libc::EFAULT))?;
-        if *len > i32::MAX as socklen_t {
-            return Err(Errno(libc::EINVAL));
-        }
-    }
     let Accepted { fd, socket } = accepting::accept(fd, listener, flags)?;
-    if !address.is_null() {
-        match socket {
-            Some(socket) => {
-                let remote = socket.show(socket.record().names.remote());
-                // SAFETY: the caller's address.
-                unsafe { remote.write(address, len) }?;
-            }
-            None => {
-                let args = [fd as usize, address as usize, len as usize, 0, 0, 0];
-                // SAFETY: as above. The peer may have gone already; then there is no address.
-                let _ = unsafe { real::syscall(libc::SYS_getpeername, args) };
+    if address.is_null() {
+        return Ok(fd);
+    }
+    let written = match socket {
+        Some(socket) => {
+            let remote = socket.show(socket.record().names.remote());
+            // SAFETY: the caller's address.
+            unsafe { remote.write(address, len) }
+        }
+        None => {
+            let args = [fd as usize, address as usize, len as usize, 0, 0, 0];
+            // SAFETY: as above.
+            match unsafe { real::syscall(libc::SYS_getpeername, args) } {
+                // The peer may have gone already; then there is no address.
+                Err(Errno(libc::ENOTCONN)) => Ok(()),
+                result => result.map(drop),
             }
         }
+    };
+    if written.is_err() {
+        // As Linux: the connection is lost.
+        let _ = close(fd);
     }
-    Ok(fd)
+    written.map(|()| fd)
 }
 
 /// # Safety

@@ -56,7 +56,7 @@ const WRITABLE: u32 = bit::OUT | bit::WRNORM;
 /// The level of `socket`, whether its bits were asked for or not. If `interest` has a bit of
 /// [`bit::WRITE`] and there is no room, the engine is asked for an edge when there is.
 pub fn level(segment: &Segment, socket: &Socket, interest: u32) -> u32 {
-    let word = socket.engine.state.load(Ordering::Acquire);
+    let word = socket.state_bits();
     let flags = socket.app.flags.load(Ordering::Acquire);
     let error = socket.engine.error.load(Ordering::Acquire) != 0;
     let tcp = match word & state::MASK {

@@ -140,7 +140,8 @@ impl Engine {
     pub fn fail(&self, index: u32, error: i32) {
         let socket = self.record(index);
         socket.engine.error.store(error, SeqCst);
-        let bits = state::CLOSE | state::RX_SHUT | state::TX_SHUT;
+        let kept = socket.engine.state.load(SeqCst) & !state::MASK;
+        let bits = kept | state::CLOSE | state::RX_SHUT | state::TX_SHUT;
         socket.engine.state.store(bits, SeqCst);
         self.edge(index);
     }

@@ -45,9 +45,9 @@ fn attempt(socket: SocketRef) -> Attempt {
     }
 }
 
-/// Whether the connection has failed, or has ended.
-pub(super) fn has_failed(socket: SocketRef) -> bool {
-    attempt(socket) == Attempt::Failed
+/// Whether an attempt to connect is under way.
+pub(super) fn is_under_way(socket: SocketRef) -> bool {
+    attempt(socket) == Attempt::UnderWay
 }
 
 /// connect(2).
@@ -95,6 +95,7 @@ pub(super) fn advance(
     let begin = |socket| begin(fd, socket, to.ok_or(Errno(libc::EINVAL))?, how);
     let is_reported = socket.flags() & flag::CONNECTING == 0;
     match attempt(socket) {
+        Attempt::None if has_failed_before(socket) => begin(start_over(fd, socket)?),
         Attempt::None => begin(socket),
         Attempt::UnderWay if socket.process().is_engine_gone() => Err(Errno(libc::ENETDOWN)),
         Attempt::UnderWay if how.nonblocking => would_block(libc::EALREADY),
@@ -105,12 +106,25 @@ pub(super) fn advance(
             Ok(Outcome::Connected)
         }
         Attempt::Failed if !is_reported => Err(failure(socket)),
-        // The attempt is over and the program knows: this is a new one.
-        Attempt::Failed => {
-            let socket = demote::renew(fd, socket, false)?;
-            begin(socket)
-        }
+        Attempt::Failed => begin(start_over(fd, socket)?),
     }
+}
+
+/// Whether the record still shows an attempt that has failed, which the program knows of.
+fn has_failed_before(socket: SocketRef) -> bool {
+    let word = socket.record().engine.state.load(Ordering::Acquire);
+    word & (state::RX_SHUT | state::TX_SHUT) != 0
+}
+
+/// Gives a socket whose attempt to connect is over a new life, at the address that it was bound to.
+fn start_over(fd: RawFd, socket: SocketRef) -> Result<SocketRef> {
+    let is_bound = attempt(socket) == Attempt::None && socket.state_bits() & state::BOUND != 0;
+    let local = is_bound.then(|| socket.record().names.local());
+    let fresh = demote::renew(fd, socket, false)?;
+    if let Some(local) = local {
+        listen::stack_bind(fresh, local)?;
+    }
+    Ok(fresh)
 }
 
 fn begin(fd: RawFd, socket: SocketRef, to: SocketAddr, how: How) -> Result<Outcome> {

@@ -49,7 +49,8 @@ pub(super) fn decide(
     policy.decide(&process.program, role, address, v6_only)
 }
 
-fn stack_bind(socket: SocketRef, to: SocketAddr) -> Result<()> {
+/// Binds a socket that the stack serves.
+pub(super) fn stack_bind(socket: SocketRef, to: SocketAddr) -> Result<()> {
     let request = Request::Bind {
         socket: socket.index,
         to,

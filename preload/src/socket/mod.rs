@@ -153,10 +153,10 @@ impl SocketRef {
         self.record.app.flags.load(Ordering::SeqCst)
     }
 
-    /// State and its bits, see [`context::socket::state`].
+    /// State and its bits, see [`Socket::state_bits`].
     #[inline]
     pub fn state_bits(&self) -> u32 {
-        self.record.engine.state.load(Ordering::Acquire)
+        self.record.state_bits()
     }
 
     /// Whether the socket listens.

@@ -232,7 +232,7 @@ pub fn local(socket: SocketRef) -> Result<Raw> {
     let is_bound = || socket.state_bits() & state::BOUND != 0;
     let attempt = socket.flags() & (flag::CONNECTING | flag::DEFERRED);
     if !is_bound() && attempt == flag::CONNECTING {
-        let decided = || (is_bound() || super::connect::has_failed(socket)).then_some(());
+        let decided = || (is_bound() || !super::connect::is_under_way(socket)).then_some(());
         wait::until(socket, Some(PATIENCE), decided)?;
     }
     let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);

@@ -237,12 +237,15 @@ static void accepting(void)
     VALUE("descriptor flags of the new one", fcntl(first, F_GETFD));
     VALUE("accept of an accepted one", accept(first, NULL, NULL));
     Address cut = {.len = 4};
+    await(listening, POLLIN, LONG);
     int second = accept4(listening, &cut.any, &cut.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     say("length with a short buffer", "%d", (int)cut.len);
     VALUE("flags as asked for", fcntl(second, F_GETFL) & O_NONBLOCK);
     VALUE("descriptor flags as asked for", fcntl(second, F_GETFD));
     socklen_t negative = (socklen_t)-1;
+    await(listening, POLLIN, LONG);
     OK("negative length", accept(listening, &cut.any, &negative));
+    await(listening, POLLIN, LONG);
     OK("length at no address", accept(listening, &cut.any, NULL));
     set_nonblocking(listening, true);
     OK("whoever is left", accept(listening, NULL, NULL));
