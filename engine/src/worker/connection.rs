@@ -154,7 +154,13 @@ pub struct Connections {
     full: Slab<Box<Connection>>,
     half_open: Slab<HalfOpen>,
     time_wait: Slab<Waiting>,
+    /// Memory of ended connections, for the next ones.
+    #[expect(clippy::vec_box, reason = "a box goes back into the table as it is")]
+    spare: Vec<Box<Connection>>,
 }
+
+/// Most ended connections whose memory is kept.
+const MOST_SPARE: usize = 64;
 
 /// A keyed hash, so that nobody outside can make flows collide.
 pub struct FlowHasher(SipHasher13);
@@ -182,6 +188,7 @@ impl Connections {
             full: Slab::default(),
             half_open: Slab::default(),
             time_wait: Slab::default(),
+            spare: Vec::new(),
         }
     }
 
@@ -228,8 +235,15 @@ impl Connections {
     }
 
     /// Adds a connection (its stamp is set) and returns its number.
-    pub fn insert(&mut self, mut connection: Box<Connection>) -> u32 {
+    pub fn insert(&mut self, connection: Connection) -> u32 {
         let flow = connection.flow;
+        let mut connection = match self.spare.pop() {
+            Some(mut spare) => {
+                *spare = connection;
+                spare
+            }
+            None => Box::new(connection),
+        };
         let (id, _) = self.full.insert(|(_, stamp)| {
             connection.stamp = stamp;
             connection
@@ -243,6 +257,14 @@ impl Connections {
         let connection = self.full.remove(id)?;
         self.forget(&connection.flow);
         Some(connection)
+    }
+
+    /// Keeps the memory of a connection that was removed, unless much hangs on it.
+    pub fn keep(&mut self, mut connection: Box<Connection>) {
+        if self.spare.len() < MOST_SPARE && connection.tcb.in_flight() == 0 {
+            connection.listener = None;
+            self.spare.push(connection);
+        }
     }
 
     /// A connection by number.

@@ -308,7 +308,7 @@ impl Stack {
     /// Takes a connection out of all tables.
     pub fn remove(&mut self, id: u32) {
         let shared = self.shared.clone();
-        let Some(connection) = self.connections.remove(id) else {
+        let Some(mut connection) = self.connections.remove(id) else {
             return;
         };
         if connection.early
@@ -321,13 +321,9 @@ impl Stack {
             Some(record) => info::of_record(&connection, record, self.now),
             None => Vec::new(),
         };
-        let Connection {
-            mut recv,
-            mut send,
-            socket,
-            ..
-        } = *connection;
-        if let Some(socket) = socket
+        let mut recv = std::mem::take(&mut connection.recv);
+        let mut send = std::mem::take(&mut connection.send);
+        if let Some(socket) = connection.socket
             && let Some(record) = shared.segment.socket(socket)
         {
             let head = recv.collect(record, &mut self.pool);
@@ -354,6 +350,7 @@ impl Stack {
             recv.clear(&mut self.pool);
             send.clear(&mut self.pool);
         }
+        self.connections.keep(connection);
         self.count(Counter::closed);
         self.show_connections();
     }

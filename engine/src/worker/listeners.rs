@@ -11,7 +11,7 @@ use crate::tcp::{COOKIE_LIFETIME, Duration, Events, Instant, Tcb};
 use context::Segment;
 use context::chunk::Class;
 use context::socket::state;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Listener {
 
 /// The listeners of one worker.
 pub struct Listeners {
-    by_port: HashMap<u16, Vec<Local>>,
+    by_port: BTreeMap<u16, Vec<Local>>,
     /// Chooses among several, so that nobody outside can aim at one.
     hasher: FlowHasher,
 }
@@ -70,7 +70,7 @@ impl Listeners {
     /// No listeners; `key` is secret.
     pub fn new(key: [u64; 2]) -> Self {
         Listeners {
-            by_port: HashMap::new(),
+            by_port: BTreeMap::new(),
             hasher: FlowHasher::new(key),
         }
     }
@@ -268,7 +268,7 @@ impl Stack {
             tcb.limit_path(mss, Instant::from_micros(until));
         }
         tcb.set_scarce(self.pressed);
-        let id = self.connections.insert(Box::new(Connection {
+        let id = self.connections.insert(Connection {
             tcb,
             flow,
             socket: None,
@@ -288,7 +288,7 @@ impl Stack {
             swept: false,
             was_connected: false,
             early: false,
-        }));
+        });
         self.show_connections();
         id
     }
