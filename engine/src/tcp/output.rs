@@ -74,6 +74,7 @@ impl Tcb {
         );
         open && !self.ack.due
             && !self.probe_due
+            && !self.rst_wanted
             && !self.has_data()
             && !self.ecn.owes_acks()
             && self.reset_seq.is_none()
