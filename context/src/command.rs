@@ -6,7 +6,8 @@
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// Bytes were written to the send stream; the new end is in the record.
+    /// Bytes were written to the send stream; the new end is in the record. `arg`, if not 0: a
+    /// position in the stream that no segment may cross (`MSG_EOR`).
     Send = 1,
     /// Bytes were read from the receive stream; the new head is in the record.
     Consumed = 2,

@@ -175,6 +175,11 @@ impl<'a> Writer<'a> {
             && flags.fetch_or(flag::TX_PENDING, SeqCst) & flag::TX_PENDING == 0
     }
 
+    /// Position behind the last byte written.
+    pub fn end(&self) -> u64 {
+        self.socket.app.tx_tail.load(Relaxed)
+    }
+
     /// Notes whether more will follow at once (`MSG_MORE`).
     pub fn set_more(&self, more: bool) {
         let flags = &self.socket.app.flags;

@@ -268,6 +268,7 @@ impl Tcb {
         let data_before = self.acked();
         self.snd.una = ack;
         self.sent.acknowledge(ack, news);
+        self.forget_records();
         if self.path.on_ack(ack) {
             self.take_larger_segments();
         }

@@ -24,6 +24,7 @@ mod info;
 mod input;
 mod isn;
 mod keyed;
+mod marks;
 mod news;
 mod options;
 mod orderly;

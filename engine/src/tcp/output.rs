@@ -114,7 +114,7 @@ impl Tcb {
         if !core::mem::take(&mut self.rst_due) {
             return None;
         }
-        self.urgent = None;
+        self.marks = None;
         let mut reset = self.segment(now, self.snd.nxt, Flags::RST | Flags::ACK);
         reset.options.sack = SackBlocks::default();
         Some(reset)
@@ -316,7 +316,8 @@ impl Tcb {
             flags |= Flags::FIN;
         }
         // As Linux does, a super-segment is pushed.
-        let ends = data_end == self.snd.end && data_end > range.start;
+        let last = data_end == self.snd.end || self.ends_record(data_end);
+        let ends = last && data_end > range.start;
         if ends || data_end.saturating_sub(range.start) > *cut {
             flags |= Flags::PSH;
         }
@@ -350,7 +351,8 @@ impl Tcb {
         if self.fin_sent {
             return None;
         }
-        let (nxt, end) = (self.snd.nxt, self.snd.end);
+        let nxt = self.snd.nxt;
+        let end = self.record_end(&(nxt..self.snd.end));
         let waiting = end - nxt;
         if waiting == 0 && !self.fin_wanted {
             return None;
@@ -371,7 +373,9 @@ impl Tcb {
         }
         let mut len = waiting.min(room).min(max_payload);
         let tail = len % cut;
-        if len < waiting || !self.may_send_tail(now, len, tail) {
+        // Nagle's rule is for what more may be written to.
+        let ended = end < self.snd.end;
+        if len < waiting || !(ended || self.may_send_tail(now, len, tail)) {
             len -= tail;
         }
         let narrow = self.snd.flight() == 0 && usable < waiting.min(cut);
@@ -382,7 +386,7 @@ impl Tcb {
         if len == 0 {
             return None;
         }
-        let fin = self.fin_wanted && len == waiting && usable > len;
+        let fin = self.fin_wanted && nxt + len == self.snd.end && usable > len;
         let to = nxt + len + u64::from(fin);
         Some(self.send_new(now, nxt..to, cut))
     }

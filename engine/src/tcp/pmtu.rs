@@ -282,7 +282,8 @@ impl Tcb {
         let size = self.path.next_probe(now, most)?;
         let payload = u64::from(size).saturating_sub(stamps as u64);
         let needed = payload + BESIDE * mss;
-        let waiting = self.snd.end.saturating_sub(nxt);
+        let end = self.record_end(&(nxt..self.snd.end.max(nxt)));
+        let waiting = end - nxt;
         if payload <= mss || waiting.min(self.snd.usable()).min(self.congestion_room()) < needed {
             return None;
         }

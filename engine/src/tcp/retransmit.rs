@@ -20,6 +20,7 @@ impl Tcb {
             return None;
         }
         let lost = self.sent.next_lost()?;
+        let lost = lost.start..self.record_end(&lost);
         let first = lost.start == self.snd.una;
         // What a timeout repeats waits for nothing (RFC 6298 section 5.4).
         let unconditional = self.pipe() == 0 || (first && self.retries > 0);
@@ -37,7 +38,8 @@ impl Tcb {
     /// (RFC 8985 section 7.3).
     pub(super) fn next_tail_probe(&mut self, now: Instant, cut: u64) -> Option<Piece> {
         let nxt = self.snd.nxt;
-        let len = self.snd.end.saturating_sub(nxt).min(cut);
+        let end = self.record_end(&(nxt..self.snd.end.max(nxt)));
+        let len = (end - nxt).min(cut);
         let new = len > 0 && self.snd.usable() >= len;
         let piece = if new {
             self.send_new(now, nxt..nxt + len, cut)
@@ -46,6 +48,7 @@ impl Tcb {
             let last = self.sent.last_segment()?;
             let data_end = last.end.min(self.snd.end);
             let start = last.start.max(data_end.saturating_sub(cut));
+            let start = self.record_start(&(start..data_end));
             self.retransmit(now, start..last.end, cut, true)
         };
         self.recovery.begin_probe(self.snd.nxt, !new);

@@ -10,6 +10,7 @@ use super::congestion::Controller;
 use super::ecn::Ecn;
 use super::event::{Error, Events};
 use super::fast_open::FastOpen;
+use super::marks::Marks;
 use super::options::TIMESTAMPS_LEN;
 use super::pacing::Pacer;
 use super::pmtu::PathMtu;
@@ -24,7 +25,6 @@ use super::time::Instant;
 use super::timers::Timers;
 use super::timestamps::Timestamps;
 use super::undo::Undo;
-use super::urgent::Urgent;
 use super::usage::WindowUsage;
 use super::window::{RecvSpace, SendSpace, WindowScale};
 
@@ -181,7 +181,7 @@ pub struct Tcb {
     /// What was received twice and is not reported yet (RFC 2883).
     pub(super) duplicate: Option<Box<Range<u64>>>,
     pub(super) pacer: Option<Box<Pacer>>,
-    pub(super) urgent: Option<Box<Urgent>>,
+    pub(super) marks: Option<Box<Marks>>,
     /// When SND.UNA last advanced, or data began to wait for that.
     pub(super) progress_at: Instant,
     /// When an ACK last came.
@@ -264,7 +264,7 @@ impl Tcb {
             pacer: opts
                 .max_pacing_rate
                 .map(|limit| Box::new(Pacer::new(limit))),
-            urgent: None,
+            marks: None,
             progress_at: now,
             ack_at: now,
             sent_at: now,

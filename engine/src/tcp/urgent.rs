@@ -6,7 +6,7 @@ use super::event::Events;
 use super::segment::{Flags, Outgoing, Segment};
 use super::tcb::Tcb;
 
-/// Ends of urgent data. Most connections never have any.
+/// Ends of urgent data.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Urgent {
     /// SND.UP: position behind the last byte sent as urgent.
@@ -22,7 +22,7 @@ impl Tcb {
         if up <= self.snd.una {
             return;
         }
-        let urgent = self.urgent.get_or_insert_default();
+        let urgent = &mut self.marks.get_or_insert_default().urgent;
         if up > urgent.send {
             urgent.send = up;
             // Nagle's rule does not hold it back.
@@ -33,21 +33,22 @@ impl Tcb {
     /// Offset in the receive stream behind the last byte that the peer marked as urgent, which may
     /// not have come yet. `None` if it never marked any.
     pub fn urgent_end(&self) -> Option<u64> {
-        let received = self.urgent.as_ref()?.received;
+        let received = self.marks.as_ref()?.urgent.received;
         (received > 0).then_some(received)
     }
 
     /// Whether the peer has yet to acknowledge urgent data.
     pub(super) fn is_urgent(&self) -> bool {
-        let urgent = self.urgent.as_ref();
-        urgent.is_some_and(|urgent| urgent.send > self.snd.una)
+        let marks = self.marks.as_ref();
+        marks.is_some_and(|marks| marks.urgent.send > self.snd.una)
     }
 
     /// Sets the urgent pointer of a segment at position `at`, as far as the field reaches.
     pub(super) fn mark_urgent(&self, at: u64, segment: &mut Outgoing) {
-        let Some(urgent) = self.urgent.as_ref().filter(|_| self.is_urgent()) else {
+        let Some(marks) = self.marks.as_ref().filter(|_| self.is_urgent()) else {
             return;
         };
+        let urgent = &marks.urgent;
         let Some(ahead) = urgent.send.checked_sub(at).filter(|ahead| *ahead > 0) else {
             return;
         };
@@ -71,7 +72,7 @@ impl Tcb {
         if last < self.rcv.nxt || self.urgent_end().is_some_and(|end| end >= last) {
             return Events::NONE;
         }
-        self.urgent.get_or_insert_default().received = last;
+        self.marks.get_or_insert_default().urgent.received = last;
         Events::URGENT
     }
 }

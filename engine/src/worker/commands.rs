@@ -123,6 +123,11 @@ impl Stack {
             (Op::Send, Some(id)) => {
                 record.app.flags.fetch_and(!flag::TX_PENDING, SeqCst);
                 self.collect_writes(id);
+                if command.arg > 0
+                    && let Some(connection) = self.connections.get(id)
+                {
+                    connection.tcb.end_record(command.arg);
+                }
                 // A writer that found room but no chunk: there are some after this, or later.
                 if record.app.flags.load(SeqCst) & flag::NOSPACE != 0 && record.has_room() {
                     self.queue_writer(id);

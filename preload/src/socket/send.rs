@@ -173,9 +173,11 @@ fn append(
     // Before there is a connection, the engine looks when it is asked for one.
     let is_early = socket.tcp_state() == state::CLOSE;
     let must_notify = n > 0 && !is_early && writer.must_notify();
+    let ends_record = flags & libc::MSG_EOR != 0 && n == len as u64 && !is_early;
+    let record = if ends_record { writer.end() } else { 0 };
     drop(writer);
-    if must_notify {
-        socket.tell(Op::Send, 0)?;
+    if must_notify || ends_record {
+        socket.tell(Op::Send, record)?;
     }
     Ok(n as usize)
 }
@@ -379,6 +381,17 @@ mod tests {
         let socket = established();
         let sent = send_from(socket, 100, 0, |_, n| n.min(10));
         assert_eq!(sent, Ok(10));
+    }
+
+    #[test]
+    fn the_engine_is_told_where_each_record_ends() {
+        let socket = established();
+        commands();
+        write(socket, b"one", libc::MSG_EOR).unwrap();
+        write(socket, b"and", 0).unwrap();
+        write(socket, b"two", libc::MSG_EOR).unwrap();
+        let told = [3, 9].map(|end| socket.command(Op::Send, end));
+        assert_eq!(commands(), told);
     }
 
     #[test]

@@ -574,3 +574,61 @@ fn a_stream_without_room_gets_the_bytes_again() {
     settle(at, &mut client, &mut server);
     assert_eq!(server.tcb.received(), 1000);
 }
+
+#[test]
+fn no_segment_crosses_the_end_of_a_record_be_it_sent_first_or_again() {
+    let (mut client, mut server) = pair();
+    client.write(MSS + 100);
+    client.tcb.end_record(MSS + 100);
+    client.write(50);
+    client.tcb.end_record(MSS + 150);
+    client.write(2 * MSS);
+    let sent = client.poll(T0);
+    assert_eq!(lens(&sent), [MSS, 100, 50, MSS, MSS]);
+    let pushed: Vec<bool> = sent
+        .iter()
+        .map(|packet| packet.segment().flags.contains(Flags::PSH))
+        .collect();
+    assert_eq!(pushed, [false, true, true, false, true]);
+    let ends = [&sent[2], &sent[3]].map(|packet| packet.segment().seq);
+    let crosses = |packet: &Packet| {
+        let segment = packet.segment();
+        let behind = segment.seq + segment.payload.len() as u32;
+        ends.iter()
+            .any(|end| segment.seq.before(*end) && behind.after(*end))
+    };
+    // Only the last segment arrives.
+    server.receive_all(T0, &sent[4..]);
+    client.receive_all(T0, &server.poll(T0));
+    let mut again = Vec::new();
+    while server.tcb.received() < 3 * MSS + 150 {
+        let at = client.expire();
+        let packets = client.poll(at);
+        server.receive_all(at, &packets);
+        again.extend(packets);
+        client.receive_all(at, &server.poll(at));
+    }
+    assert!(again.len() >= 4);
+    assert!(!again.iter().any(crosses), "{again:?}");
+}
+
+#[test]
+fn the_probe_of_a_lost_tail_stays_inside_the_last_record() {
+    let (mut client, _) = pair();
+    client.write(100);
+    client.tcb.end_record(100);
+    client.write(50);
+    client.tcb.end_record(150);
+    let sent = client.poll(T0);
+    assert_eq!(lens(&sent), [100], "the last record waits for Nagle");
+    client.tcb.set_options(
+        T0,
+        &SocketOptions {
+            nodelay: true,
+            ..SocketOptions::default()
+        },
+    );
+    assert_eq!(lens(&client.poll(T0)), [50]);
+    let at = client.expire();
+    assert_eq!(lens(&client.poll(at)), [50]);
+}
