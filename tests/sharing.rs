@@ -135,3 +135,76 @@ fn a_connection_passes_through_generations() {
     assert_eq!(ask(connect(&bed, &server), b""), lines);
     ends(&bed, server);
 }
+
+/// What `talk` of the script answers.
+const AFTER_EXEC: &str = "after exec from 10.77.0.1\necho hello\n";
+
+fn a_program_gets_the_connection(case: &str) {
+    let (bed, server) = serve(case);
+    assert_eq!(ask(connect(&bed, &server), b"hello\n"), AFTER_EXEC);
+    ends(&bed, server);
+}
+
+#[test]
+fn a_program_executed_by_a_child_has_the_connection_as_0_and_1() {
+    a_program_gets_the_connection("exec_connection");
+}
+
+#[test]
+fn a_program_executed_with_an_empty_environment_has_the_connection() {
+    a_program_gets_the_connection("exec_with_environment_cut");
+}
+
+#[test]
+fn a_program_that_is_spawned_has_the_connection() {
+    a_program_gets_the_connection("spawned");
+}
+
+#[test]
+fn a_spawned_program_has_a_copy_of_a_connection_that_would_be_closed() {
+    a_program_gets_the_connection("spawned_with_actions");
+}
+
+#[test]
+fn a_program_executed_anew_has_its_listener() {
+    let (bed, server) = serve("exec_listener");
+    assert_eq!(ask(connect(&bed, &server), b""), "served after exec\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn an_exec_that_fails_changes_nothing() {
+    let (bed, server) = serve("exec_that_fails");
+    let (stream, again) = (connect(&bed, &server), connect(&bed, &server));
+    let mut talking = stream.try_clone().expect("a second descriptor");
+    talking.write_all(b"hello\n").expect("the server takes it");
+    assert_eq!(ask(again, b""), "still listening\n");
+    assert_eq!(ask(stream, b""), "echo hello\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn programs_executed_by_vfork_children_have_the_connections_they_are_given() {
+    let (bed, server) = serve("vforked");
+    let streams = [connect(&bed, &server), connect(&bed, &server)];
+    for stream in streams {
+        assert_eq!(ask(stream, b"hello\n"), AFTER_EXEC);
+    }
+    assert_eq!(ask(connect(&bed, &server), b""), "still listening\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn what_a_vfork_child_closes_stays_open_in_its_parent() {
+    let (bed, server) = serve("closes_in_vfork");
+    let stream = connect(&bed, &server);
+    assert_eq!(ask(stream, b"hello\n"), "echo hello\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn a_shell_writes_to_a_connection() {
+    let (bed, server) = serve("by_shell");
+    assert_eq!(ask(connect(&bed, &server), b""), "from the shell\n");
+    ends(&bed, server);
+}

@@ -20,6 +20,7 @@ mod mtu_probing;
 mod nearest;
 mod net;
 mod net6;
+mod obstacle;
 mod policy;
 mod settings;
 mod value;
@@ -32,6 +33,7 @@ pub use loader::{Loaded, Loader};
 pub use mtu_probing::MtuProbing;
 pub use net::{ArpEntry, Ipv4Net, ParseError, Route};
 pub use net6::{Address6, IpNet, Ipv6Net};
+pub use obstacle::{Obstacle, obstacle};
 pub use policy::{Decision, Policy, Ports, Reason, Role, Rule};
 pub use settings::{
     Congestion, Ecn, HostAddress, Loopback, Settings, SynCookies, TcpSettings, TimeWaitReuse,

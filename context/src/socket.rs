@@ -411,6 +411,7 @@ impl Socket {
         let any = SocketAddr::from(([0; 4], 0));
         self.names.set(any, Some(any));
         self.names.request(any);
+        self.names.set_kernel_inode(0);
         for ring in &self.accept_rings {
             ring.store(0, Ordering::Relaxed);
         }

@@ -140,7 +140,7 @@ fn on_the_stack(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Error
     }
     refuse_if_missing(preflight::stack(settings))?;
     let preload = locate::preload(cli.preload_library().as_deref())?;
-    if let Some(obstacle) = program::obstacle(path) {
+    if let Some(obstacle) = config::obstacle(path, sys::effective_ids(), sys::has_capabilities) {
         tracing::warn!(
             "{} {obstacle}: the preload library cannot enter it, its connections stay with the kernel",
             path.display()

@@ -27,13 +27,14 @@ pub struct Symbol {
 }
 
 /// All intercepted symbols, by family.
-pub static SYMBOLS: [&[Symbol]; 6] = [
+pub static SYMBOLS: [&[Symbol]; 7] = [
     calls::sockets::SYMBOLS,
     calls::io::SYMBOLS,
     calls::readiness::SYMBOLS,
     calls::options::SYMBOLS,
     calls::descriptors::SYMBOLS,
     calls::files::SYMBOLS,
+    calls::processes::SYMBOLS,
 ];
 
 /// Makes the C symbols of one family. A function's documentation is its row in the table; its body

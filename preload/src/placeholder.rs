@@ -27,6 +27,9 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// Descriptors that have `FD_CLOEXEC`, as far as they are placeholders below `NUMBERS`.
 static CLOEXEC: Bits = [const { AtomicU64::new(0) }; NUMBERS / 64];
 
+/// Descriptors under which a lease lies, as far as they are below `NUMBERS`: they are not kept.
+static LEASED: Bits = [const { AtomicU64::new(0) }; NUMBERS / 64];
+
 static TEMPLATE: AtomicI32 = AtomicI32::new(-1);
 static BOUND: AtomicU32 = AtomicU32::new(0);
 
@@ -53,6 +56,7 @@ pub fn open(entry: Entry, cloexec: bool) -> Result<RawFd> {
         return Err(Errno(libc::EMFILE));
     }
     remember(fd, cloexec);
+    set_leased(fd, false);
     fdmap::set(fd, entry);
     Ok(fd)
 }
@@ -65,13 +69,15 @@ pub fn put_under(fd: RawFd) -> Result<()> {
     let cloexec = real::is_cloexec(fd)?;
     real::duplicate_to(template()?, fd, cloexec)?;
     remember(fd, cloexec);
+    set_leased(fd, false);
     Ok(())
 }
 
 /// Takes a placeholder back whose entry was replaced by [`Entry::Pooled`]: it is kept or closed.
 pub fn give_back(fd: RawFd) {
-    let is_kept = (FIRST..NUMBERS as RawFd).contains(&fd)
-        && COUNT.fetch_add(1, Ordering::Relaxed) < BOUND.load(Ordering::Relaxed);
+    let may_be_kept = (FIRST..NUMBERS as RawFd).contains(&fd) && !is_leased(fd);
+    let is_kept =
+        may_be_kept && COUNT.fetch_add(1, Ordering::Relaxed) < BOUND.load(Ordering::Relaxed);
     if is_kept {
         let (word, bit) = place(fd);
         let cloexec = remembered(fd);
@@ -79,7 +85,7 @@ pub fn give_back(fd: RawFd) {
         SUMMARY[usize::from(cloexec)].fetch_or(1 << word, Ordering::AcqRel);
         return;
     }
-    if fd >= FIRST && fd < NUMBERS as RawFd {
+    if may_be_kept {
         COUNT.fetch_sub(1, Ordering::Relaxed);
     }
     // Before the number can be given out anew.
@@ -114,6 +120,28 @@ fn remembered(fd: RawFd) -> bool {
     CLOEXEC
         .get(word)
         .is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
+}
+
+/// Notes whether a lease lies under `fd`, or the template.
+pub fn set_leased(fd: RawFd, leased: bool) {
+    if (0..NUMBERS as RawFd).contains(&fd) && leased != is_leased(fd) {
+        let (word, bit) = place(fd);
+        LEASED[word].fetch_xor(bit, Ordering::Relaxed);
+    }
+}
+
+/// Whether a lease lies under `fd`, as far as that is noted.
+pub fn is_leased(fd: RawFd) -> bool {
+    let (word, bit) = place(fd);
+    LEASED
+        .get(word)
+        .is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
+}
+
+/// Whether the template lies under `fd` in the caller's own table of descriptors.
+pub fn is_template(fd: RawFd) -> bool {
+    let template = TEMPLATE.load(Ordering::Acquire);
+    template >= 0 && real::inode(fd).is_ok_and(|inode| real::inode(template) == Ok(inode))
 }
 
 /// Closes all placeholders that are kept, to make room for the program's own descriptors. Returns

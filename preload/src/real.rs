@@ -4,8 +4,10 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{Errno, Result};
-use std::ffi::{c_int, c_long};
+use std::ffi::{CStr, CString, c_int, c_long};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Makes system call `number`.
@@ -128,6 +130,72 @@ pub fn eventfd() -> Result<RawFd> {
     let flags = (libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) as usize;
     // SAFETY: no memory is involved.
     unsafe { syscall(libc::SYS_eventfd2, [0, flags, 0, 0, 0, 0]) }.map(|fd| fd as RawFd)
+}
+
+/// The inode behind a descriptor.
+///
+/// # Errors
+/// `EBADF`.
+pub fn inode(fd: RawFd) -> Result<u64> {
+    // SAFETY: zero is a valid struct, and the kernel fills it.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        let args = [fd as usize, &raw mut stat as usize, 0, 0, 0, 0];
+        syscall(libc::SYS_fstat, args)?;
+        Ok(stat.st_ino)
+    }
+}
+
+/// An option of a kernel socket (`SOL_SOCKET`) that is a number.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn socket_option(fd: RawFd, option: c_int) -> Result<c_int> {
+    let (mut value, mut len) = (0 as c_int, size_of::<c_int>() as libc::socklen_t);
+    let (level, option) = (libc::SOL_SOCKET as usize, option as usize);
+    let (at, len_at) = (&raw mut value as usize, &raw mut len as usize);
+    // SAFETY: the kernel writes no more than an int, and its length.
+    unsafe {
+        syscall(
+            libc::SYS_getsockopt,
+            [fd as usize, level, option, at, len_at, 0],
+        )
+    }?;
+    Ok(value)
+}
+
+/// Effective user and group.
+pub fn effective_ids() -> (u32, u32) {
+    // SAFETY: these calls take nothing and cannot fail.
+    let id = |number| unsafe { syscall(number, [0; 6]) }.unwrap_or(0) as u32;
+    (id(libc::SYS_geteuid), id(libc::SYS_getegid))
+}
+
+/// Whether this process may execute a file.
+pub fn may_execute(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    let args = [
+        libc::AT_FDCWD as usize,
+        path.as_ptr() as usize,
+        libc::X_OK as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the path is a C string.
+    unsafe { syscall(libc::SYS_faccessat, args) }.is_ok()
+}
+
+/// Whether a file has an extended attribute.
+pub fn has_attribute(path: &Path, name: &CStr) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    let args = [path.as_ptr() as usize, name.as_ptr() as usize, 0, 0, 0, 0];
+    // SAFETY: both strings end with 0; with a size of 0 the call writes nothing.
+    unsafe { syscall(libc::SYS_getxattr, args) }.is_ok()
 }
 
 /// Process id.

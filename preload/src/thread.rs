@@ -69,6 +69,7 @@ struct Local {
     busy: Cell<bool>,
     tid: Cell<u32>,
     tid_epoch: Cell<u32>,
+    guests: Cell<u32>,
 }
 
 thread_local! {
@@ -79,6 +80,7 @@ thread_local! {
             busy: Cell::new(false),
             tid: Cell::new(0),
             tid_epoch: Cell::new(0),
+            guests: Cell::new(0),
         }
     };
 }
@@ -93,6 +95,28 @@ pub fn id() -> u32 {
         }
         local.tid.get()
     })
+}
+
+/// Whether the caller is a child of vfork(2), which runs on this thread's memory: what it does to its
+/// own descriptors must not touch what is known about the parent's.
+#[inline]
+pub fn is_guest() -> bool {
+    LOCAL.with(|local| local.guests.get() != 0)
+}
+
+/// A child comes to run on this thread's memory, or is gone from it.
+pub fn count_guest(comes: bool) {
+    LOCAL.with(|local| {
+        let n = local.guests.get();
+        local
+            .guests
+            .set(if comes { n + 1 } else { n.saturating_sub(1) });
+    });
+}
+
+/// In the child of a fork, which has memory of its own whoever has forked it.
+pub(crate) fn forget_guests() {
+    LOCAL.with(|local| local.guests.set(0));
 }
 
 /// Runs `body` with a context that nobody else uses meanwhile: the thread's own if possible.

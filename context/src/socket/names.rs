@@ -12,6 +12,7 @@ pub struct Names {
     ports: AtomicU32,
     request_port: AtomicU32,
     request: [AtomicU64; 2],
+    kernel_inode: AtomicU64,
 }
 
 impl Names {
@@ -43,6 +44,16 @@ impl Names {
         store(&self.request, to.ip());
         self.request_port
             .store(u32::from(to.port()), Ordering::Release);
+    }
+
+    /// Application: the inode of the kernel socket that listens beside, 0 for none.
+    pub fn set_kernel_inode(&self, inode: u64) {
+        self.kernel_inode.store(inode, Ordering::Release);
+    }
+
+    /// The inode of the kernel socket that listens beside ([`flag::BOTH`](super::flag::BOTH)).
+    pub fn kernel_inode(&self) -> u64 {
+        self.kernel_inode.load(Ordering::Acquire)
     }
 
     /// Engine: where the application wants to connect to.

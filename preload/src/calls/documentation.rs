@@ -67,6 +67,7 @@ fn order(family: &str) -> usize {
         "options",
         "descriptors",
         "files",
+        "processes",
     ];
     families
         .iter()

@@ -123,7 +123,11 @@ crate::interpose! {
 }
 
 /// The rows of symbols that begin in assembly.
-pub const NAKED: [&[Symbol]; 2] = [print::SYMBOLS, crate::files::syscall::SYMBOLS];
+pub const NAKED: [&[Symbol]; 3] = [
+    print::SYMBOLS,
+    crate::files::syscall::SYMBOLS,
+    crate::sharing::vfork::SYMBOLS,
+];
 
 fn sent(
     out: c_int,

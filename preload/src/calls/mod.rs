@@ -6,5 +6,6 @@ pub mod descriptors;
 pub mod files;
 pub mod io;
 pub mod options;
+pub mod processes;
 pub mod readiness;
 pub mod sockets;

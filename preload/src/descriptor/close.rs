@@ -4,7 +4,7 @@
 
 use crate::errno::{Errno, Result};
 use crate::socket::SocketRef;
-use crate::{log, placeholder, readiness, real, socket};
+use crate::{log, placeholder, readiness, real, socket, thread};
 use fdmap::Entry;
 use std::ffi::{c_int, c_uint};
 use std::os::fd::RawFd;
@@ -17,6 +17,10 @@ pub fn close(fd: RawFd) -> Result<()> {
     let entry = fdmap::get(fd);
     match entry {
         Entry::Kernel => {
+            real::close(fd);
+            Ok(())
+        }
+        Entry::Socket { .. } | Entry::Epoll { .. } if thread::is_guest() => {
             real::close(fd);
             Ok(())
         }
@@ -43,12 +47,16 @@ pub fn close(fd: RawFd) -> Result<()> {
 pub fn close_range(first: c_uint, last: c_uint, flags: c_int) -> Result<()> {
     let to_close = flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0;
     let known = (libc::CLOSE_RANGE_CLOEXEC | libc::CLOSE_RANGE_UNSHARE) as c_int;
-    if first > last || flags & !known != 0 || super::is_guest() {
+    if first > last || flags & !known != 0 {
         return in_kernel(first, last, flags);
     }
+    let is_guest = super::is_guest();
     let is_inside = |fd: RawFd| (first..=last).contains(&(fd as c_uint));
     if !to_close {
         in_kernel(first, last, flags)?;
+        if is_guest {
+            return Ok(());
+        }
         for (fd, entry) in fdmap::entries().filter(|(fd, _)| is_inside(*fd)) {
             if matches!(entry, Entry::Socket { .. } | Entry::Pooled) {
                 placeholder::remember(fd, true);
@@ -67,6 +75,7 @@ pub fn close_range(first: c_uint, last: c_uint, flags: c_int) -> Result<()> {
                 start = number + 1;
             }
             // The kernel closes it with the others.
+            _ if is_guest => {}
             Entry::Pooled => {
                 fdmap::replace(fd, Entry::Pooled, Entry::Kernel);
             }

@@ -1,8 +1,9 @@
 //! dup(2), dup2(2), dup3(2), F_DUPFD.
 
 use crate::errno::{Errno, Result};
+use crate::sharing::lease;
 use crate::socket::{SocketRef, close};
-use crate::{log, placeholder, readiness, real};
+use crate::{log, placeholder, readiness, real, thread};
 use fdmap::Entry;
 use std::ffi::c_int;
 use std::os::fd::RawFd;
@@ -15,17 +16,33 @@ use std::sync::atomic::Ordering::Relaxed;
 pub fn duplicate(fd: RawFd, minimum: c_int, cloexec: bool) -> Result<RawFd> {
     let entry = fdmap::get(fd);
     super::visible(fd)?;
+    if entry != Entry::Kernel && thread::is_guest() {
+        lend_to_guest(fd, entry)?;
+        return real::duplicate(fd, minimum, cloexec);
+    }
     retain(entry)?;
     let result = placeholder::with_room(|| real::duplicate(fd, minimum, cloexec));
-    let result = result.and_then(|copy| place(copy, entry, cloexec));
+    let result = result.and_then(|copy| place(copy, fd, entry, cloexec));
     if result.is_err() {
         release(entry);
     }
     result
 }
 
+/// What a vfork child copies carries a lease to the program that the child becomes: of the copy,
+/// nothing is known here.
+fn lend_to_guest(fd: RawFd, entry: Entry) -> Result<()> {
+    match entry {
+        Entry::Socket { index, generation } => {
+            let socket = SocketRef::new(index, generation).filter(SocketRef::is_current);
+            lease::lend(socket.ok_or(Errno(libc::EBADF))?, &[fd])
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes down what stands behind a new descriptor.
-fn place(copy: RawFd, entry: Entry, cloexec: bool) -> Result<RawFd> {
+fn place(copy: RawFd, of: RawFd, entry: Entry, cloexec: bool) -> Result<RawFd> {
     if entry == Entry::Kernel {
         return Ok(copy);
     }
@@ -34,6 +51,7 @@ fn place(copy: RawFd, entry: Entry, cloexec: bool) -> Result<RawFd> {
         return Err(Errno(libc::EMFILE));
     }
     placeholder::remember(copy, cloexec);
+    placeholder::set_leased(copy, placeholder::is_leased(of));
     fdmap::set(copy, entry);
     Ok(copy)
 }
@@ -48,6 +66,10 @@ pub fn duplicate_to(from: RawFd, to: RawFd, cloexec: bool) -> Result<()> {
         return real::duplicate_to(from, to, cloexec);
     }
     super::visible(from)?;
+    if thread::is_guest() {
+        lend_to_guest(from, entry)?;
+        return real::duplicate_to(from, to, cloexec);
+    }
     // Nothing may be lost if `from` is not open at all.
     real::is_cloexec(from)?;
     if fdmap::get(to) == Entry::Private {
@@ -68,6 +90,7 @@ pub fn duplicate_to(from: RawFd, to: RawFd, cloexec: bool) -> Result<()> {
         return Err(error);
     }
     placeholder::remember(to, cloexec);
+    placeholder::set_leased(to, placeholder::is_leased(from));
     release(before);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::duplicate;
 use crate::errno::{Errno, Result};
 use crate::socket::SocketRef;
-use crate::{log, placeholder, real};
+use crate::{log, placeholder, real, thread};
 use context::socket::flag;
 use std::ffi::c_int;
 use std::os::fd::RawFd;
@@ -64,7 +64,7 @@ pub(super) fn no_signals(what: &str) -> Errno {
 
 /// Sets or clears `FD_CLOEXEC`.
 pub(super) fn set_cloexec(socket: SocketRef, fd: RawFd, on: bool) -> Result<()> {
-    if socket.flags() & flag::BOTH != 0 {
+    if socket.flags() & flag::BOTH != 0 || thread::is_guest() {
         real::set_cloexec(fd, on)
     } else {
         placeholder::set_cloexec(fd, on)

@@ -51,10 +51,9 @@ pub fn visible(fd: c_int) -> Result<()> {
     }
 }
 
-/// Whether this is a child that runs in its parent's memory (vfork(2)): what it does to its own
-/// descriptors must not touch what is known about the parent's.
+/// As [`thread::is_guest`], also where the child was made by other means than vfork(2).
 fn is_guest() -> bool {
-    thread::id() != real::thread_id()
+    thread::is_guest() || thread::id() != real::thread_id()
 }
 
 #[cfg(test)]

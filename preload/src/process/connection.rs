@@ -8,7 +8,7 @@ use super::exchange::exchange;
 use super::private::{close_private, make_private};
 use crate::errno::{Errno, Result};
 use crate::readiness::kernel;
-use crate::{log, real};
+use crate::{log, real, thread};
 use context::control::{Name, Request};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
@@ -44,7 +44,10 @@ impl Process {
             fd = self.attach_again()?;
         }
         let Ok((reply, fds)) = exchange(fd, request, names, fds) else {
-            self.gone.store(true, Ordering::Relaxed);
+            // A vfork child may only have closed its copy of the connection.
+            if !thread::is_guest() {
+                self.gone.store(true, Ordering::Relaxed);
+            }
             return Err(Errno(libc::ENETDOWN));
         };
         match reply.error {

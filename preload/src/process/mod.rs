@@ -35,6 +35,7 @@ pub struct Process {
     pub(crate) contexts: Contexts,
     doorbells: [RawFd; MAX_WORKERS],
     name: Vec<u8>,
+    library: Vec<u8>,
     control: AtomicI32,
     number: AtomicU32,
     lock: Lock,
@@ -120,23 +121,30 @@ fn install(process: Process) {
     }
     PROCESS.store(Box::into_raw(Box::new(process)), Ordering::Release);
     thread::start();
+    if let Some(process) = self::process() {
+        sharing::inherit::adopt_all(process);
+    }
     // SAFETY: the handlers keep to what fork(2) allows: atomics, locks of their own, a close.
     unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
 }
 
-extern "C" fn before_fork() {
+/// Before a fork by whatever function.
+pub extern "C" fn before_fork() {
     sharing::fork::before();
     readiness::before_fork();
 }
 
-extern "C" fn in_parent() {
+/// After it, in the parent.
+pub extern "C" fn in_parent() {
     readiness::after_fork(false);
     sharing::fork::in_parent();
 }
 
-extern "C" fn in_child() {
+/// After it, in the child.
+pub extern "C" fn in_child() {
     EPOCH.fetch_add(1, Ordering::SeqCst);
     if let Some(process) = process() {
+        thread::forget_guests();
         process.contexts.forget();
         sharing::fork::in_child(process);
     }
@@ -170,11 +178,22 @@ impl Process {
             program: program(),
             doorbells,
             name: name.to_vec(),
+            library: library(),
             control: AtomicI32::new(control),
             number: AtomicU32::new(number),
             lock: Lock::default(),
             gone: AtomicBool::new(false),
         })
+    }
+
+    /// The control socket's name, as the environment has it.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The path that this library was loaded from.
+    pub fn library(&self) -> &[u8] {
+        &self.library
     }
 
     /// The process's number in the stack.
@@ -206,6 +225,20 @@ fn program() -> String {
             return String::new();
         }
         CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}
+
+/// The path that this library was loaded from; empty if the dynamic linker does not know.
+fn library() -> Vec<u8> {
+    // SAFETY: zero is a valid struct, which is filled; the name in it is a C string that lives as long
+    // as the library.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let own = library as fn() -> Vec<u8> as *const libc::c_void;
+        if libc::dladdr(own, &raw mut info) == 0 || info.dli_fname.is_null() {
+            return Vec::new();
+        }
+        CStr::from_ptr(info.dli_fname).to_bytes().to_vec()
     }
 }
 

@@ -4,7 +4,12 @@
 //! the child holds what its parent holds from its first moment on ([`fork`]). Where a descriptor goes
 //! without this library, a lease goes with it ([`lease`](mod@lease)).
 
+pub mod environment;
+pub mod exec;
 pub mod fork;
+pub mod inherit;
+pub mod lease;
+pub mod vfork;
 
 use crate::socket::SocketRef;
 use context::control::Name;

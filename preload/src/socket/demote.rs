@@ -52,8 +52,9 @@ pub fn leave_to_kernel(fd: RawFd, socket: SocketRef) -> Result<()> {
 /// # Errors
 /// As dup3(2).
 pub fn to_both(fd: RawFd, socket: SocketRef, kernel: RawFd) -> Result<()> {
-    let flags = &socket.record().app.flags;
-    flags.fetch_or(flag::BOTH, Ordering::SeqCst);
+    let record = socket.record();
+    record.names.set_kernel_inode(real::inode(kernel)?);
+    record.app.flags.fetch_or(flag::BOTH, Ordering::SeqCst);
     replace(fd, socket, kernel, socket.entry())?;
     for fd in close::descriptors_of(fd, socket) {
         readiness::share(fd, socket.index, socket.generation);

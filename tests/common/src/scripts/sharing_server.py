@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 
 
@@ -171,6 +172,120 @@ def generations(s):
         c.sendall(b"generation %d\n" % depth)
 
 
+def talk(fd):
+    """What a program does that was executed with a connection under `fd`."""
+    c = socket.socket(fileno=fd)
+    assert (c.family, c.type) == (socket.AF_INET, socket.SOCK_STREAM)
+    c.sendall(b"after exec from %s\n" % c.getpeername()[0].encode())
+    c.sendall(b"echo " + c.recv(100))
+
+
+def serve_one(fd):
+    """What a program does that was executed with a listener under `fd`."""
+    s = socket.socket(fileno=fd)
+    with s.accept()[0] as c:
+        c.sendall(b"served after exec\n")
+
+
+def again(function, fd):
+    """The command that runs a function of this script in a fresh interpreter."""
+    return [sys.executable, __file__, "--call", function, str(fd)]
+
+
+def exec_connection(s):
+    """A child executes a program with the connection as its descriptors 0 and 1, as inetd does."""
+    c, _ = s.accept()
+
+    def become():
+        for fd in (0, 1):
+            os.dup2(c.fileno(), fd)
+        os.execv(sys.executable, again("talk", 0))
+
+    pid = child(become)
+    c.close()
+    reap(pid)
+
+
+def exec_with_environment_cut(s):
+    """The program is executed with an empty environment."""
+    c, _ = s.accept()
+    c.set_inheritable(True)
+    os.execve(sys.executable, again("talk", c.fileno()), {})
+
+
+def exec_listener(s):
+    """The program itself is executed anew with its listener, as haproxy and nginx do to upgrade."""
+    s.set_inheritable(True)
+    os.execv(sys.executable, again("serve_one", s.fileno()))
+
+
+def exec_that_fails(s):
+    """A failed exec changes nothing."""
+    c, _ = s.accept()
+    c.set_inheritable(True)
+    s.set_inheritable(True)
+    for path in ("/does/not/exist", "/etc/passwd"):
+        try:
+            os.execv(path, [path])
+        except OSError:
+            pass
+    c.sendall(b"echo " + c.recv(100))
+    again, _ = s.accept()
+    again.sendall(b"still listening\n")
+
+
+def spawned(s):
+    """A program that posix_spawn starts has the connection; the parent closes it at once."""
+    c, _ = s.accept()
+    c.set_inheritable(True)
+    pid = os.posix_spawn(sys.executable, again("talk", c.fileno()), os.environ)
+    c.close()
+    reap(pid)
+
+
+def spawned_with_actions(s):
+    """posix_spawn copies a descriptor that has FD_CLOEXEC."""
+    c, _ = s.accept()
+    actions = [(os.POSIX_SPAWN_DUP2, c.fileno(), 0)]
+    pid = os.posix_spawn(sys.executable, again("talk", 0), {}, file_actions=actions)
+    c.close()
+    reap(pid)
+
+
+def vforked(s):
+    """subprocess uses vfork, and its child closes what it has not been told to keep."""
+    c, _ = s.accept()
+    other, _ = s.accept()
+    process = subprocess.Popen(again("talk", c.fileno()), pass_fds=[c.fileno()])
+    as_input = subprocess.Popen(again("talk", 0), stdin=other.fileno())
+    c.close()
+    other.close()
+    assert process.wait() == as_input.wait() == 0
+    with s.accept()[0] as c:
+        c.sendall(b"still listening\n")
+
+
+def closes_in_vfork(s):
+    """The child of a vfork closes everything; nothing is taken from the parent."""
+    c, _ = s.accept()
+    for close_fds in (True, False):
+        subprocess.run(["true"], close_fds=close_fds, check=True)
+    assert os.system("exec 3>&- 4>&- 5>&- 6>&-") == 0
+    with os.popen("cat /dev/null") as pipe:
+        assert pipe.read() == ""
+    c.sendall(b"echo " + c.recv(100))
+
+
+def by_shell(s):
+    """A shell writes to the connection."""
+    c, _ = s.accept()
+    c.set_inheritable(True)
+    assert os.system("echo from the shell >&%d" % c.fileno()) == 0
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--call":
+        globals()[sys.argv[2]](int(sys.argv[3]))
+        sys.exit()
     case, port = globals()[sys.argv[1]], int(sys.argv[2])
     case(listener(port))
