@@ -10,13 +10,14 @@ use crate::error::{Error, Origin, Warning};
 use crate::keys::{KEYS, Key};
 use crate::loader::Loader;
 use crate::nearest::nearest;
-use crate::net::{ArpEntry, Ipv4Net, Route, parse_mac};
-use crate::net6::IpNet;
+use crate::net::{Ipv4Net, Neighbor, Net, Route, parse_mac};
+use crate::net6::{IpNet, Ipv6Net};
 use crate::policy::{Decision, Ports, Role, Rule};
 
 /// Tables of the file that may stand more than once, with their keys.
-const TABLES: [(&str, &[&str]); 3] = [
+const TABLES: [(&str, &[&str]); 4] = [
     ("route", &["to", "via"]),
+    ("neighbor", &["ip", "mac"]),
     ("arp", &["ip", "mac"]),
     ("rule", &["program", "role", "address", "port", "to"]),
 ];
@@ -136,19 +137,23 @@ impl<'a> Entry<'a> {
 
     fn add_to(&self, loader: &mut Loader) -> Result<(), Error> {
         self.warn_unknown(loader);
-        let index = match self.name {
-            "route" => {
-                loader.settings.routes.push(self.route()?);
-                loader.settings.routes.len()
-            }
-            "arp" => {
-                loader.settings.arp.push(self.arp()?);
-                loader.settings.arp.len()
-            }
-            _ => {
-                loader.settings.rules.push(self.rule()?);
-                loader.settings.rules.len()
-            }
+        let settings = &mut loader.settings;
+        let (numbered, index) = match self.name {
+            "route" => match self.needed("to", EITHER, network)? {
+                Network::V6(to) => ("route6", append(&mut settings.routes6, self.route(to)?)),
+                Network::V4(to) => ("route", append(&mut settings.routes, self.route(to)?)),
+            },
+            "rule" => ("rule", append(&mut settings.rules, self.rule()?)),
+            _ => match self.needed("ip", EITHER, network)? {
+                Network::V6(ip) => {
+                    let neighbor = self.neighbor(ip)?;
+                    ("neighbor6", append(&mut settings.neighbors6, neighbor))
+                }
+                Network::V4(ip) => (
+                    "neighbor",
+                    append(&mut settings.neighbors, self.neighbor(ip)?),
+                ),
+            },
         };
         if index > MAX_ENTRIES {
             return Err(Error::Syntax {
@@ -157,26 +162,19 @@ impl<'a> Entry<'a> {
             });
         }
         loader.came_from(self.name, self.origin.clone());
-        loader.came_from(&format!("{} {index}", self.name), self.origin.clone());
+        loader.came_from(&format!("{numbered} {index}"), self.origin.clone());
         Ok(())
     }
 
-    fn route(&self) -> Result<Route, Error> {
-        Ok(Route {
-            to: self.needed("to", NETWORK, network)?,
-            via: self.value("via", "an IPv4 address", |v| v.parse().ok())?,
-        })
+    fn route<N: Net>(&self, to: N) -> Result<Route<N>, Error> {
+        let via = self.value("via", N::ADDRESS, |v| v.parse().ok())?;
+        Ok(Route { to, via })
     }
 
-    fn arp(&self) -> Result<ArpEntry, Error> {
-        Ok(ArpEntry {
-            ip: self.needed("ip", NETWORK, network)?,
-            mac: self.needed(
-                "mac",
-                "a unicast MAC address such as 02:00:00:00:00:01",
-                parse_mac,
-            )?,
-        })
+    fn neighbor<N: Net>(&self, ip: N) -> Result<Neighbor<N>, Error> {
+        let expected = "a unicast MAC address such as 02:00:00:00:00:01";
+        let mac = self.needed("mac", expected, parse_mac)?;
+        Ok(Neighbor { ip, mac })
     }
 
     fn rule(&self) -> Result<Rule, Error> {
@@ -253,13 +251,24 @@ impl<'a> Entry<'a> {
     }
 }
 
-const NETWORK: &str = "an IPv4 address, with a prefix for a network, such as 192.168.0.0/16";
-
 const EITHER: &str =
     "an IP address, with a prefix for a network, such as 192.168.0.0/16 or fd00::/8";
 
-fn network(text: &str) -> Option<Ipv4Net> {
-    Ipv4Net::parse_or_host(text).ok().map(Ipv4Net::network)
+/// What a table's entry is about.
+enum Network {
+    V4(Ipv4Net),
+    V6(Ipv6Net),
+}
+
+fn network(text: &str) -> Option<Network> {
+    let v6 = || Ipv6Net::parse_network(text).map(Network::V6);
+    Ipv4Net::parse_network(text).map(Network::V4).or_else(v6)
+}
+
+/// Adds to a list; its length then.
+fn append<T>(list: &mut Vec<T>, item: T) -> usize {
+    list.push(item);
+    list.len()
 }
 
 fn program(text: &str) -> Option<String> {

@@ -506,14 +506,16 @@ fn entry(out: &mut String, key: &Key, name: &str, defaults: &Settings) {
 const TABLES: &str = r#"
 ## Tables, each as often as wanted. There are none by default.
 
-# A route: destinations, and the router's address; without `via` they answer on the device itself.
+# A route, of IPv4 or IPv6: destinations, and the router's address; without `via` they answer on
+# the device itself.
 # [[route]]
 # to = "192.168.0.0/16"
 # via = "10.77.0.1"
 
-# A static neighbour: its address, or a network of them, and its hardware address.
-# [[arp]]
-# ip = "10.77.0.1"
+# A static neighbour, of IPv4 or IPv6: its address, or a network of them, and its hardware address.
+# It is not asked for it by ARP or neighbour discovery. The table may be called [[arp]], too.
+# [[neighbor]]
+# ip = "fd77::1"
 # mac = "02:00:00:00:00:01"
 
 # Which sockets go to the stack; the first rule that matches counts. `to` is mtcp, kernel, or (for

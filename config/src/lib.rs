@@ -31,7 +31,7 @@ pub use error::{Error, Origin, Warning};
 pub use keys::{KEYS, Key, Section, VARIABLES, reference};
 pub use loader::{Loaded, Loader};
 pub use mtu_probing::MtuProbing;
-pub use net::{ArpEntry, Ipv4Net, ParseError, Route};
+pub use net::{Ipv4Net, Neighbor, Net, ParseError, Route};
 pub use net6::{Address6, IpNet, Ipv6Net};
 pub use obstacle::{Obstacle, obstacle};
 pub use policy::{Decision, Policy, Ports, Reason, Role, Rule};

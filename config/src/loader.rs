@@ -186,7 +186,9 @@ impl Loaded {
         };
         let tables = [
             ("route", texts(&settings.routes)),
-            ("arp", texts(&settings.arp)),
+            ("route6", texts(&settings.routes6)),
+            ("neighbor", texts(&settings.neighbors)),
+            ("neighbor6", texts(&settings.neighbors6)),
             ("rule", texts(&settings.rules)),
         ];
         for (name, entries) in tables {

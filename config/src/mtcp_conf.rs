@@ -11,7 +11,7 @@ use crate::error::{Error, Origin, Warning};
 use crate::keys::Key;
 use crate::loader::{Loader, read};
 use crate::nearest::nearest;
-use crate::net::{ArpEntry, Ipv4Net, Route, parse_mac};
+use crate::net::{Ipv4Net, Neighbor, Route, parse_mac};
 use crate::value::{cores_text, number};
 
 /// Keys that mTCP reads and that mean nothing here, with what to tell their user.
@@ -288,9 +288,9 @@ fn arp_conf(loader: &mut Loader, path: &Path, text: &str) -> Result<(), Error> {
                 return Err(Error::value(&origin, "arp", expected, line));
             };
             let ip = ip.network();
-            loader.settings.arp.push(ArpEntry { ip, mac });
-            let index = loader.settings.arp.len();
-            loader.came_from(&format!("arp {index}"), origin);
+            loader.settings.neighbors.push(Neighbor { ip, mac });
+            let index = loader.settings.neighbors.len();
+            loader.came_from(&format!("neighbor {index}"), origin);
         }
     }
     Ok(())

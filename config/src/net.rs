@@ -130,16 +130,36 @@ impl FromStr for Ipv4Net {
     }
 }
 
-/// A way to a network that is not connected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Route {
-    /// Destinations, host bits 0.
-    pub to: Ipv4Net,
-    /// The router; `None` if the destinations answer ARP on the device themselves.
-    pub via: Option<Ipv4Addr>,
+/// A network of either family: an address with a prefix.
+pub trait Net: Copy + fmt::Display {
+    /// An address of the family.
+    type Address: Copy + fmt::Display + FromStr;
+    /// What is expected where one address is, to follow "expected".
+    const ADDRESS: &'static str;
+
+    /// Reads `address/prefix` or an address alone; host bits become 0.
+    fn parse_network(text: &str) -> Option<Self>;
 }
 
-impl fmt::Display for Route {
+impl Net for Ipv4Net {
+    type Address = Ipv4Addr;
+    const ADDRESS: &'static str = "an IPv4 address";
+
+    fn parse_network(text: &str) -> Option<Ipv4Net> {
+        Ipv4Net::parse_or_host(text).ok().map(Ipv4Net::network)
+    }
+}
+
+/// A way to a network that is not connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route<N: Net = Ipv4Net> {
+    /// Destinations, host bits 0.
+    pub to: N,
+    /// The router; `None` if the destinations answer on the device themselves.
+    pub via: Option<N::Address>,
+}
+
+impl<N: Net> fmt::Display for Route<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.via {
             Some(via) => write!(f, "{} via {via}", self.to),
@@ -150,14 +170,14 @@ impl fmt::Display for Route {
 
 /// A neighbour, or a network of them, whose hardware address is known and is not asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ArpEntry {
-    /// Its address (a prefix shorter than 32 bits stands for a whole network), host bits 0.
-    pub ip: Ipv4Net,
+pub struct Neighbor<N: Net = Ipv4Net> {
+    /// Its address (a prefix shorter than the address stands for a whole network), host bits 0.
+    pub ip: N,
     /// Its hardware address.
     pub mac: [u8; 6],
 }
 
-impl fmt::Display for ArpEntry {
+impl<N: Net> fmt::Display for Neighbor<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.mac;
         write!(

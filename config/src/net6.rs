@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use crate::net::{Ipv4Net, ParseError};
+use crate::net::{Ipv4Net, Net, ParseError};
 
 /// An IPv6 address with the length of its network's prefix, e.g. `fd77::2/64`.
 ///
@@ -108,6 +108,19 @@ impl FromStr for Ipv6Net {
     }
 }
 
+impl Net for Ipv6Net {
+    type Address = Ipv6Addr;
+    const ADDRESS: &'static str = "an IPv6 address";
+
+    fn parse_network(text: &str) -> Option<Ipv6Net> {
+        let net = match text.parse() {
+            Ok(address) => Ipv6Net::new(address, 128),
+            Err(_) => text.parse().ok(),
+        };
+        net.map(Ipv6Net::network)
+    }
+}
+
 /// A network of either family, or all addresses of both.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum IpNet {
@@ -132,15 +145,10 @@ impl IpNet {
 
     /// Reads `address/prefix` or an address alone, of either family; host bits become 0.
     pub(crate) fn parse(text: &str) -> Option<IpNet> {
-        if let Ok(v4) = Ipv4Net::parse_or_host(text) {
-            return Some(IpNet::V4(v4.network()));
+        if let Some(v4) = Ipv4Net::parse_network(text) {
+            return Some(IpNet::V4(v4));
         }
-        let host = |address| Ipv6Net::new(address, 128);
-        let v6 = match text.parse() {
-            Ok(address) => host(address)?,
-            Err(_) => text.parse::<Ipv6Net>().ok()?,
-        };
-        Some(IpNet::V6(v6.network()))
+        Ipv6Net::parse_network(text).map(IpNet::V6)
     }
 }
 

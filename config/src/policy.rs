@@ -152,7 +152,8 @@ impl Policy {
         if let Some(net) = self.addresses6.iter().find(|net| net.contains(ip)) {
             return (Decision::Mtcp, Reason::Connected(net.network().into()));
         }
-        match self.routes6.iter().find(|route| route.contains(ip)) {
+        let routes = self.routes6.iter().filter(|route| route.contains(ip));
+        match routes.max_by_key(|route| route.prefix()) {
             Some(route) => (Decision::Mtcp, Reason::Route((*route).into())),
             None => (Decision::Kernel, Reason::NoRoute),
         }

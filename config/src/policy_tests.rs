@@ -222,6 +222,8 @@ fn a_star_stands_for_any_characters() {
 fn with_ipv6_its_addresses_are_decided_as_ipv4s_are() {
     let mut policy = policy(Loopback::Kernel, &[]);
     policy.addresses6 = vec!["fd77::2/64".parse().unwrap()];
+    let routes = ["2001:db8:1::/48", "2001:db8:1:2::/64"];
+    policy.routes6 = routes.map(|route| route.parse().unwrap()).into();
     let decide = |role, address: &str, only| {
         let address = address.parse().unwrap();
         policy.decide("nginx", role, address, only)
@@ -237,6 +239,16 @@ fn with_ipv6_its_addresses_are_decided_as_ipv4s_are() {
         ("[fe80::1]:80", Decision::Kernel, Reason::LinkLocal),
         ("[ff02::1]:80", Decision::Kernel, Reason::NotUnicast),
         ("[2001:db8::1]:80", Decision::Kernel, Reason::NoRoute),
+        (
+            "[2001:db8:1::1]:80",
+            Decision::Mtcp,
+            Reason::Route(net("2001:db8:1::/48")),
+        ),
+        (
+            "[2001:db8:1:2::1]:80",
+            Decision::Mtcp,
+            Reason::Route(net("2001:db8:1:2::/64")),
+        ),
     ] {
         let decided = decide(Role::Connect, address, false);
         assert_eq!(decided, (decision, reason), "{address}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::client::{ClientSettings, ClientTcp};
 use crate::device::Device;
 use crate::mtu_probing::MtuProbing;
-use crate::net::{ArpEntry, Ipv4Net, Route};
+use crate::net::{Ipv4Net, Neighbor, Route};
 use crate::net6::{Address6, Ipv6Net, is_host};
 use crate::policy::{Policy, Rule};
 use crate::value;
@@ -38,8 +38,12 @@ pub struct Settings {
     pub faults: Option<String>,
     /// Further routes.
     pub routes: Vec<Route>,
+    /// Further routes of IPv6.
+    pub routes6: Vec<Route<Ipv6Net>>,
     /// Static neighbours.
-    pub arp: Vec<ArpEntry>,
+    pub neighbors: Vec<Neighbor>,
+    /// Static neighbours of IPv6.
+    pub neighbors6: Vec<Neighbor<Ipv6Net>>,
 
     /// Cores of the engine's workers, one worker each; empty for one worker that is not pinned.
     pub engine_cores: Vec<usize>,
@@ -250,7 +254,9 @@ impl Default for Settings {
             pcap: None,
             faults: None,
             routes: Vec::new(),
-            arp: Vec::new(),
+            routes6: Vec::new(),
+            neighbors: Vec::new(),
+            neighbors6: Vec::new(),
             engine_cores: Vec::new(),
             app_cores: Vec::new(),
             spin: Duration::from_micros(50),
@@ -362,9 +368,10 @@ impl Settings {
 
     /// What decides whether a socket goes to the stack.
     pub fn policy(&self) -> Policy {
-        let routed6 =
-            self.speaks_ipv6() && (self.gateway6.is_some() || self.address6 == Address6::Auto);
         let default_route = self.gateway.map(|_| Ipv4Net::ALL);
+        let has_router6 = self.gateway6.is_some() || self.address6 == Address6::Auto;
+        let routes6 = self.routes6.iter().map(|route| route.to);
+        let routes6 = routes6.chain(has_router6.then_some(Ipv6Net::ALL));
         Policy {
             addresses: vec![self.address],
             routes: self
@@ -374,7 +381,7 @@ impl Settings {
                 .chain(default_route)
                 .collect(),
             addresses6: self.fixed_address6().into_iter().collect(),
-            routes6: routed6.then_some(Ipv6Net::ALL).into_iter().collect(),
+            routes6: routes6.filter(|_| self.speaks_ipv6()).collect(),
             loopback: self.loopback,
             rules: self.rules.clone(),
         }
@@ -396,31 +403,50 @@ impl Settings {
 
     fn conflict6(&self) -> Option<(&'static str, String)> {
         if matches!(self.address6, Address6::Is(_)) && !self.speaks_ipv6() {
-            let mtu = self.mtu;
-            let message = format!("mtu is {mtu}, and IPv6 needs packets of 1280 bytes");
-            return Some(("address6", message));
+            return Some(("address6", self.no_ipv6()));
         }
         let own = self.fixed_address6();
         if let Some(own) = own.filter(|own| !is_host(own.address())) {
             let message = format!("{own} is not the address of a host beyond its link");
             return Some(("address6", message));
         }
-        let gateway = self.gateway6?;
-        let on_link = |own: Ipv6Net| own.contains(gateway) && own.address() != gateway;
-        if self.address6 == Address6::Off {
-            let message = "the stack has no IPv6 (address6 is off)".to_owned();
-            return Some(("gateway6", message));
+        let tables = [
+            ("route", self.routes6.is_empty()),
+            ("neighbor", self.neighbors6.is_empty()),
+        ];
+        let gateway = ("gateway6", self.gateway6.is_none());
+        let mut used = tables.into_iter().chain([gateway]);
+        if let Some((key, _)) = used.find(|(_, unused)| !unused && !self.speaks_ipv6()) {
+            return Some((key, self.no_ipv6()));
         }
-        if !gateway.is_unicast_link_local() && !own.is_some_and(on_link) {
-            let message = match own {
-                Some(own) => {
-                    format!("{gateway} is not another host of the stack's network {own}")
-                }
-                None => format!("{gateway} is not a link-local address, and no other is known"),
-            };
-            return Some(("gateway6", message));
+        let gateway = self.gateway6.map(|router| ("gateway6", router));
+        let routers = self.routes6.iter().filter_map(|route| route.via);
+        let routers = routers.map(|router| ("route", router));
+        gateway
+            .into_iter()
+            .chain(routers)
+            .find_map(|(key, router)| Some((key, self.unreachable_router6(router)?)))
+    }
+
+    /// Why there is no IPv6.
+    fn no_ipv6(&self) -> String {
+        match self.address6 {
+            Address6::Off => "the stack has no IPv6 (address6 is off)".to_owned(),
+            _ => format!("mtu is {}, and IPv6 needs packets of 1280 bytes", self.mtu),
         }
-        None
+    }
+
+    /// What is wrong with the address of an IPv6 router.
+    fn unreachable_router6(&self, router: Ipv6Addr) -> Option<String> {
+        let own = self.fixed_address6();
+        let on_link = |own: Ipv6Net| own.contains(router) && own.address() != router;
+        if router.is_unicast_link_local() || own.is_some_and(on_link) {
+            return None;
+        }
+        Some(match own {
+            Some(own) => format!("{router} is not another host of the stack's network {own}"),
+            None => format!("{router} is not a link-local address, and no other is known"),
+        })
     }
 
     /// The first thing that does not go together: the key at fault and what is wrong.

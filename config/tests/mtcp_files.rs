@@ -225,7 +225,7 @@ fn routes_and_neighbours_are_read_from_the_folder_beside() {
         routes,
         ["10.0.0.0/24 on the device", "10.0.1.0/24 on the device"]
     );
-    let arp: Vec<String> = s.arp.iter().map(ToString::to_string).collect();
+    let arp: Vec<String> = s.neighbors.iter().map(ToString::to_string).collect();
     assert_eq!(
         arp,
         [
@@ -245,7 +245,7 @@ fn routes_and_neighbours_may_lie_beside_the_file_itself() {
         ("config/arp.conf", NEIGHBOURS),
     ]);
     let s = files.load("config/mtcp.conf").unwrap().settings;
-    assert_eq!((s.routes.len(), s.arp.len()), (2, 2));
+    assert_eq!((s.routes.len(), s.neighbors.len()), (2, 2));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn fewer_entries_than_counted_are_taken_as_they_are() {
         ("arp.conf", "ARP_ENTRY 0\n"),
     ]);
     let s = files.load("mtcp.conf").unwrap().settings;
-    assert_eq!((s.routes.len(), s.arp.len()), (1, 0));
+    assert_eq!((s.routes.len(), s.neighbors.len()), (1, 0));
 }
 
 #[test]

@@ -62,6 +62,14 @@ fn every_kind_of_key_is_read() {
         ip = "10.1.0.7"
         mac = "02:00:00:00:00:07"
 
+        [[neighbor]]
+        ip = "fe80::7"
+        mac = "02:00:00:00:00:08"
+
+        [[route]]
+        to = "2001:db8::1/32"
+        via = "fe80::7"
+
         [[rule]]
         program = "nginx"
         role = "listen"
@@ -97,7 +105,10 @@ fn every_kind_of_key_is_read() {
     assert!(s.tcp.keepalive);
     assert_eq!(s.routes[0].to, "192.168.0.0/16".parse().unwrap());
     assert_eq!(s.routes[0].via, Some([10, 1, 0, 7].into()));
-    assert_eq!(s.arp[0].mac, [2, 0, 0, 0, 0, 7]);
+    assert_eq!(s.neighbors[0].mac, [2, 0, 0, 0, 0, 7]);
+    assert_eq!(s.routes6[0].to_string(), "2001:db8::/32 via fe80::7");
+    let neighbor = s.neighbors6[0].to_string();
+    assert_eq!(neighbor, "fe80::7/128 is at 02:00:00:00:00:08");
     assert_eq!(s.rules[0].program.as_deref(), Some("nginx"));
     assert_eq!(s.rules[0].role, Some(Role::Listen));
     assert_eq!(s.rules[0].to, Decision::Both);
@@ -137,7 +148,8 @@ fn the_examples_of_the_reference_are_valid() {
     let loaded = load(&code.join("\n")).unwrap();
     assert_eq!(loaded.warnings, []);
     let s = loaded.settings;
-    assert_eq!((s.routes.len(), s.arp.len(), s.rules.len()), (1, 1, 1));
+    let neighbors = s.neighbors.len() + s.neighbors6.len();
+    assert_eq!((s.routes.len(), neighbors, s.rules.len()), (1, 1, 1));
 }
 
 #[test]
@@ -193,6 +205,14 @@ fn a_wrong_value_names_file_line_key_and_what_was_expected() {
         (
             "[[arp]]\nip = \"10.0.0.1\"\nmac = \"ff:ff:ff:ff:ff:ff\"",
             r#"mtcp.toml:3: arp.mac: expected a unicast MAC address such as 02:00:00:00:00:01, found "ff:ff:ff:ff:ff:ff""#,
+        ),
+        (
+            "[[route]]\nto = \"2001:db8::/32\"\nvia = \"10.77.0.1\"",
+            r#"mtcp.toml:3: route.via: expected an IPv6 address, found "10.77.0.1""#,
+        ),
+        (
+            "[[neighbor]]\nip = \"fd77::/129\"\nmac = \"02:00:00:00:00:01\"",
+            r#"mtcp.toml:2: neighbor.ip: expected an IP address, with a prefix for a network, such as 192.168.0.0/16 or fd00::/8, found "fd77::/129""#,
         ),
         (
             "rule = 5",
@@ -285,6 +305,26 @@ fn settings_that_do_not_go_together_are_refused() {
         (
             "[[route]]\nto = \"1.0.0.0/8\"\nvia = \"10.78.0.1\"",
             "mtcp.toml:1: route: the router of 1.0.0.0/8 via 10.78.0.1 is not another host of the stack's network 10.77.0.2/24",
+        ),
+        (
+            "[[route]]\nto = \"2001:db8::/32\"\nvia = \"2001:db8::1\"",
+            "mtcp.toml:1: route: 2001:db8::1 is not another host of the stack's network fd77::2/64",
+        ),
+        (
+            "address6 = \"auto\"\n[[route]]\nto = \"2001:db8::/32\"\nvia = \"fd77::1\"",
+            "mtcp.toml:2: route: fd77::1 is not a link-local address, and no other is known",
+        ),
+        (
+            "address6 = \"off\"\n[[route]]\nto = \"2001:db8::/32\"",
+            "mtcp.toml:2: route: the stack has no IPv6 (address6 is off)",
+        ),
+        (
+            "address6 = \"off\"\n[[neighbor]]\nip = \"fe80::1\"\nmac = \"02:00:00:00:00:01\"",
+            "mtcp.toml:2: neighbor: the stack has no IPv6 (address6 is off)",
+        ),
+        (
+            "mtu = 600\n[[route]]\nto = \"2001:db8::/32\"",
+            "mtcp.toml:2: route: mtu is 600, and IPv6 needs packets of 1280 bytes",
         ),
         (
             "[tcp]\nsend_buffer = \"8M\"",

@@ -135,26 +135,45 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
 
 /// IPv6 for the engine. On a TAP and on a wire the other end is known, and without a device there is
 /// none: static addresses are not probed for there, so that nobody waits for that.
-fn ipv6_config(settings: &Settings) -> Option<Ipv6Config> {
+fn ipv6_config(settings: &Settings) -> Result<Option<Ipv6Config>, Error> {
     let fixed = settings.fixed_address6();
     let alone = matches!(
         settings.device,
         Device::Tap(_) | Device::Wire(_) | Device::None
     );
-    let gateway = settings.gateway6.map(|gateway| Route6 {
+    if !settings.speaks_ipv6() {
+        return Ok(None);
+    }
+    let net = |net: config::Ipv6Net| {
+        Prefix6::new(net.address(), net.prefix())
+            .ok_or_else(|| Error(format!("{net} is no network")))
+    };
+    let mut routes = Vec::new();
+    for route in &settings.routes6 {
+        routes.push(Route6 {
+            prefix: net(route.to)?,
+            gateway: route.via,
+        });
+    }
+    routes.extend(settings.gateway6.map(|gateway| Route6 {
         prefix: Prefix6::ALL,
         gateway: Some(gateway),
-    });
-    settings.speaks_ipv6().then(|| Ipv6Config {
+    }));
+    let mut neighbors = Vec::new();
+    for entry in &settings.neighbors6 {
+        neighbors.push((net(entry.ip)?, MacAddr(entry.mac)));
+    }
+    Ok(Some(Ipv6Config {
         addresses: fixed
             .map(|net| (net.address(), net.prefix()))
             .into_iter()
             .collect(),
-        routes: gateway.into_iter().collect(),
+        routes,
+        neighbors,
         autoconf: settings.address6 == Address6::Auto,
         dad_probes: u8::from(fixed.is_none() || !alone),
         ..Ipv6Config::default()
-    })
+    }))
 }
 
 /// The engine's configuration that `settings` ask for.
@@ -188,7 +207,7 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
         });
     }
     let mut neighbors = Vec::new();
-    for entry in &settings.arp {
+    for entry in &settings.neighbors {
         neighbors.push((net(entry.ip)?, MacAddr(entry.mac)));
     }
     let cores = if settings.engine_cores.is_empty() {
@@ -200,7 +219,7 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
     Ok(EngineConfig {
         addresses: vec![address],
         local: Vec::new(),
-        ipv6: ipv6_config(settings),
+        ipv6: ipv6_config(settings)?,
         routes,
         neighbors,
         tcp: tcp_config(settings),

@@ -50,6 +50,9 @@ pub enum NetError {
         /// The metric.
         metric: u32,
     },
+    /// A route to the same IPv6 destination is there already.
+    #[error("a route to {0} is there already")]
+    DuplicateRoute6(ipv6::Prefix6),
     /// The gateway is in no network that the route's interface is connected to.
     #[error("gateway {0} is in no network connected to the route's interface")]
     UnreachableGateway(std::net::IpAddr),

@@ -163,6 +163,9 @@ impl<T> Host<T> {
             {
                 return Err(NetError::UnreachableGateway(gateway.into()));
             }
+            if host.routes.has(route.prefix) {
+                return Err(NetError::DuplicateRoute6(route.prefix));
+            }
             host.add_route(*route)?;
         }
         Ok(host)

@@ -43,6 +43,11 @@ impl Routes {
         true
     }
 
+    /// Whether there is a configured route to the prefix.
+    pub fn has(&self, prefix: Prefix6) -> bool {
+        self.fixed.iter().any(|route| route.prefix == prefix)
+    }
+
     /// A prefix is on the link until the time given; one that has passed takes it off. False if
     /// there is no room.
     pub fn advertise_prefix(&mut self, now: u64, prefix: Prefix6, until: u64) -> bool {

@@ -424,6 +424,29 @@ fn a_gateway_that_is_not_on_the_link_is_refused() {
     assert!(through("2001:db8::1").is_err());
 }
 
+#[test]
+fn a_second_route_to_the_same_destination_is_refused() {
+    let to = |text: &str, len| {
+        let prefix = Prefix6::new(ip(text), len).unwrap();
+        let gateway = Some(ip("fd77::1"));
+        Route6 { prefix, gateway }
+    };
+    let with = |routes| {
+        let config = Ipv6Config {
+            addresses: vec![(ip("fd77::2"), 64)],
+            routes,
+            ..Ipv6Config::default()
+        };
+        let neighbors = neighbor::Config::default();
+        Host::<u32>::new(&config, (MAC, 1500), neighbors, 0, true).map(drop)
+    };
+    let twice = |route: Route6| Err(crate::net::NetError::DuplicateRoute6(route.prefix));
+    let (far, connected) = (to("2001:db8::", 32), to("fd77::", 64));
+    assert_eq!(with(vec![far, to("2001:db8::", 48)]), Ok(()));
+    assert_eq!(with(vec![far, far]), twice(far));
+    assert_eq!(with(vec![connected]), twice(connected));
+}
+
 proptest! {
     #[test]
     fn hostile_advertisements_keep_every_bound(
