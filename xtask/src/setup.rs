@@ -9,8 +9,9 @@ use std::process::Command;
 use crate::shell::{Error, at, is_root, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 21] = [
+const PROGRAMS: [(&str, &str); 24] = [
     ("ab", "apache2-utils"),
+    ("apache2", "apache2"),
     ("cc", "gcc"),
     ("/usr/include/stdio.h", "libc6-dev"),
     ("curl", "curl"),
@@ -18,10 +19,12 @@ const PROGRAMS: [(&str, &str); 21] = [
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("lighttpd", "lighttpd"),
+    ("mariadbd", "mariadb-server"),
     ("memcached", "memcached"),
     ("modprobe", "kmod"),
     ("nft", "nftables"),
     ("nginx", "nginx"),
+    ("/usr/lib/postgresql", "postgresql"),
     ("/usr/bin/python3", "python3"),
     ("redis-benchmark", "redis-tools"),
     ("redis-server", "redis-server"),
