@@ -208,3 +208,47 @@ fn a_shell_writes_to_a_connection() {
     assert_eq!(ask(connect(&bed, &server), b""), "from the shell\n");
     ends(&bed, server);
 }
+
+#[test]
+fn a_connection_in_a_message_belongs_to_its_receiver() {
+    a_program_gets_the_connection("passed");
+}
+
+#[test]
+fn connections_and_listeners_go_to_a_process_that_never_had_them() {
+    let (bed, server) = serve("passed_to_stranger");
+    assert_eq!(ask(connect(&bed, &server), b""), "passed\n");
+    assert_eq!(ask(connect(&bed, &server), b""), "served by the receiver\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn a_socket_cannot_be_taken_away_from_a_process() {
+    let (bed, server) = serve("taken");
+    assert_eq!(ask(connect(&bed, &server), b""), "refused\n");
+    let finished = server.into_program().finish(LIMIT);
+    assert!(
+        finished.stderr.contains("pidfd_getfd"),
+        "{}",
+        finished.stderr
+    );
+    finished.expect_success("the server");
+}
+
+#[test]
+fn a_process_that_has_locked_itself_in_talks() {
+    let (bed, server) = serve("confined");
+    let stream = connect(&bed, &server);
+    assert_eq!(ask(stream, b"hello\n"), "echo hello\n");
+    ends(&bed, server);
+}
+
+#[test]
+fn a_static_program_cannot_use_a_connection_and_a_line_says_why() {
+    let (bed, server) = serve("cannot_enter");
+    assert_eq!(ask(connect(&bed, &server), b""), "");
+    let finished = server.into_program().finish(LIMIT);
+    let text = "is statically linked: this library cannot enter it";
+    assert!(finished.stderr.contains(text), "{}", finished.stderr);
+    finished.expect_success("the server");
+}

@@ -19,7 +19,8 @@ pub enum Op {
     Shutdown = 5,
     /// The options in the record have changed.
     Options = 6,
-    /// Tell ready set `arg >> 32` of edges, with cookie `arg & 0xffff_ffff`.
+    /// Tell ready set `arg >> 32` of edges, with cookie `arg & 0xffff_ffff`. With [`EXCLUSIVE`], an edge
+    /// that another such watch was told of may be kept from it.
     Watch = 7,
     /// Take back a `Watch` with the same argument.
     Unwatch = 8,
@@ -30,6 +31,9 @@ pub enum Op {
     /// The context runs short of granted chunks or sockets.
     Refill = 11,
 }
+
+/// In the argument of a [`Watch`](Op::Watch): `EPOLLEXCLUSIVE`.
+pub const EXCLUSIVE: u64 = 1 << 63;
 
 impl Op {
     fn from_u8(byte: u8) -> Option<Op> {

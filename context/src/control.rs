@@ -62,9 +62,13 @@ pub enum Request {
     /// A descriptor of a socket is about to go where this library may not be: a lease comes back, one
     /// end of a socket pair. The socket lives at least until the last copy of it is closed.
     Lease(Name),
-    /// The calling process has come by a lease, which comes with the request: it holds the socket
-    /// from now on. `value` is the socket; `ENOENT` if the descriptor is no lease.
+    /// The calling process has come by a lease, or by a kernel socket that listens beside one of the
+    /// stack's, which comes with the request: it holds the socket from now on. `value` is the socket;
+    /// `ENOENT` if it is neither.
     Hold,
+    /// A kernel socket that listens beside one of the stack's is about to be sent to another process,
+    /// which will ask for the stack's by [`Hold`](Request::Hold). Until then it stays.
+    Pin(Name),
 }
 
 /// A socket in one of its lives.
@@ -127,6 +131,7 @@ impl Request {
             Request::Share { child } => (9, child, 0, any),
             Request::Lease(name) => (10, name.socket, name.generation.into(), any),
             Request::Hold => (11, 0, 0, any),
+            Request::Pin(name) => (12, name.socket, name.generation.into(), any),
         };
         let ip = match to.ip() {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -167,6 +172,10 @@ impl Request {
                 generation: word(8) as u16,
             }),
             11 => Request::Hold,
+            12 => Request::Pin(Name {
+                socket: a,
+                generation: word(8) as u16,
+            }),
             _ => return None,
         })
     }
@@ -222,6 +231,10 @@ mod tests {
                 generation: u16::MAX,
             }),
             Request::Hold,
+            Request::Pin(Name {
+                socket: 12,
+                generation: 1,
+            }),
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()), Some(request));
         }

@@ -100,6 +100,11 @@ impl ReadySet {
         futex::wait(&self.word.0, seen, timeout)
     }
 
+    /// Engine: whether somebody sleeps, or is about to.
+    pub fn is_asleep(&self) -> bool {
+        self.sleeping.0.load(Ordering::SeqCst) != AWAKE
+    }
+
     /// Application: is awake by itself. Only if no other thread may sleep on the set.
     pub fn wake_up(&self) {
         self.sleeping.0.store(AWAKE, Ordering::SeqCst);

@@ -54,6 +54,11 @@ pub struct Binds {
 }
 
 impl Binds {
+    /// All sockets that have a claim.
+    pub fn sockets(&self) -> impl Iterator<Item = u32> {
+        self.by_socket.keys().copied()
+    }
+
     /// Claims `port` (0: a free one) and returns it. `None`: the address is in use, or no port is
     /// free, or the socket has a claim already.
     pub fn bind(&mut self, port: u16, bind: Bind, seed: u16) -> Option<u16> {

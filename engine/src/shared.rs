@@ -82,6 +82,8 @@ pub struct Watch {
     pub set_generation: u32,
     /// The application's name for it.
     pub cookie: u32,
+    /// Of several such watches, one that sleeps is told (`EPOLLEXCLUSIVE`).
+    pub exclusive: bool,
 }
 
 /// The watches of one socket. A watch keeps its place, which is its slot in the events.

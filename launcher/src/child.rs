@@ -40,7 +40,9 @@ pub fn start(start: Start<'_>, signals: &HeldSignals) -> Result<Pid, Error> {
         );
     }
     let cores = (!start.cores.is_empty()).then(|| CoreSet::new(start.cores));
-    sys::prepare(&mut command, cores, signals);
+    // A lease of a socket takes a descriptor of ours.
+    let files = sys::raise_file_limit().map_err(Error::system("the limit on descriptors"))?;
+    sys::prepare(&mut command, cores, signals, files);
     match command.spawn() {
         Ok(child) => Ok(child.id() as Pid),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::NotFound {

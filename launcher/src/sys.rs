@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -197,17 +197,6 @@ pub struct Received {
     pub sender: Pid,
 }
 
-/// What [`HeldSignals::next`] has waited for.
-#[derive(Clone, Copy, Debug)]
-pub enum Event {
-    /// A signal.
-    Signal(Received),
-    /// The other descriptor is readable.
-    Alarm,
-    /// The time is over, or something that concerns nobody.
-    Nothing,
-}
-
 impl HeldSignals {
     /// Holds back SIGCHLD and those of `signals` that this process does not ignore. To be called
     /// before any thread is started, so that all threads inherit it.
@@ -239,24 +228,11 @@ impl HeldSignals {
         }
     }
 
-    /// What happens next: a signal, or that `alarm` becomes readable. Without `timeout` it waits for
-    /// as long as it takes.
-    pub fn next(
-        &self,
-        alarm: Option<BorrowedFd<'_>>,
-        timeout: Option<Duration>,
-    ) -> io::Result<Event> {
-        // poll(2) passes over a negative descriptor.
-        let alarm = alarm.map_or(-1, |alarm| alarm.as_raw_fd());
-        let [signal, alarm] = wait_readable([self.fd.as_raw_fd(), alarm], timeout)?;
-        match self.read().filter(|_| signal) {
-            Some(received) => Ok(Event::Signal(received)),
-            None if alarm => Ok(Event::Alarm),
-            None => Ok(Event::Nothing),
+    /// The next signal; `None` once `timeout` is over. Without one it waits for as long as it takes.
+    pub fn next(&self, timeout: Option<Duration>) -> io::Result<Option<Received>> {
+        if !wait_readable(self.fd.as_raw_fd(), timeout)? {
+            return Ok(None);
         }
-    }
-
-    fn read(&self) -> Option<Received> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
         // SAFETY: the call writes at most `size` bytes to `info`, which has as many, and it is read
@@ -264,14 +240,14 @@ impl HeldSignals {
         let info = unsafe {
             match libc::read(self.fd.as_raw_fd(), info.as_mut_ptr().cast(), size) {
                 n if n == size as isize => info.assume_init(),
-                _ => return None,
+                _ => return Ok(None),
             }
         };
-        Some(Received {
+        Ok(Some(Received {
             signal: info.ssi_signo as Signal,
             is_from_kernel: info.ssi_code == libc::SI_KERNEL,
             sender: info.ssi_pid as Pid,
-        })
+        }))
     }
 
     /// Lets signals act on this process again as they did before.
@@ -292,26 +268,57 @@ fn is_ignored(signal: Signal) -> bool {
     }
 }
 
-fn wait_readable(fds: [RawFd; 2], timeout: Option<Duration>) -> io::Result<[bool; 2]> {
-    let mut polled = fds.map(|fd| libc::pollfd {
+fn wait_readable(fd: RawFd, timeout: Option<Duration>) -> io::Result<bool> {
+    let mut poll = libc::pollfd {
         fd,
         events: libc::POLLIN,
         revents: 0,
-    });
+    };
     let millis = timeout.map_or(-1, |t| t.as_millis().try_into().unwrap_or(i32::MAX));
-    // SAFETY: the call reads and writes two pollfds, which it is given.
-    match check(unsafe { libc::poll(polled.as_mut_ptr(), 2, millis) }) {
-        Ok(_) => Ok(polled.map(|fd| fd.revents != 0)),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok([false; 2]),
+    // SAFETY: the call reads and writes one pollfd, which it is given.
+    match check(unsafe { libc::poll(&mut poll, 1, millis) }) {
+        Ok(ready) => Ok(ready > 0),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Has the child take these cores (none: those that we have) and the signal mask from before
-/// [`HeldSignals`], just before it becomes the program.
-pub fn prepare(command: &mut Command, cores: Option<CoreSet>, signals: &HeldSignals) {
+/// A limit on the number of descriptors (RLIMIT_NOFILE).
+#[derive(Clone, Copy)]
+pub struct FileLimit(libc::rlimit);
+
+/// Lets this process have as many descriptors as it may, and returns what the limit was.
+///
+/// # Errors
+/// What the system says.
+pub fn raise_file_limit() -> io::Result<FileLimit> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the call fills the struct.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    let raised = libc::rlimit {
+        rlim_cur: limit.rlim_max,
+        ..limit
+    };
+    // SAFETY: the call reads the struct.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) })?;
+    Ok(FileLimit(limit))
+}
+
+/// Has the child take these cores (none: those that we have), the signal mask from before
+/// [`HeldSignals`] and the limit on descriptors, just before it becomes the program.
+pub fn prepare(
+    command: &mut Command,
+    cores: Option<CoreSet>,
+    signals: &HeldSignals,
+    files: FileLimit,
+) {
     let before = signals.before;
     let child_side = move || {
+        // SAFETY: the call reads the struct.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &files.0) })?;
         if let Some(CoreSet(set)) = cores {
             // SAFETY: the call reads a set of the size that it is told.
             check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) })?;
@@ -320,7 +327,7 @@ pub fn prepare(command: &mut Command, cores: Option<CoreSet>, signals: &HeldSign
         let result = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
         check(result).map(drop)
     };
-    // SAFETY: between fork and exec the closure makes two system calls and looks at errno; it
+    // SAFETY: between fork and exec the closure makes three system calls and looks at errno; it
     // neither allocates nor takes a lock, and all it uses it owns.
     unsafe { command.pre_exec(child_side) };
 }

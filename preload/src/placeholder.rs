@@ -7,6 +7,7 @@
 use crate::errno::{Errno, Result};
 use crate::{process, real};
 use fdmap::Entry;
+use std::ffi::c_int;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
@@ -16,6 +17,9 @@ const NUMBERS: usize = 4096;
 const FIRST: RawFd = 3;
 /// Most placeholders that are kept, of any limit on descriptors.
 const MOST: u32 = 512;
+
+/// The `TCP_USER_TIMEOUT` of templates, by which they are told from other sockets.
+const MARK: c_int = 0x6d54_4350;
 
 type Bits = [AtomicU64; NUMBERS / 64];
 
@@ -144,6 +148,11 @@ pub fn is_template(fd: RawFd) -> bool {
     template >= 0 && real::inode(fd).is_ok_and(|inode| real::inode(template) == Ok(inode))
 }
 
+/// Whether a descriptor is the template of some process.
+pub fn is_any_template(fd: RawFd) -> bool {
+    real::tcp_option(fd, libc::TCP_USER_TIMEOUT) == Ok(MARK)
+}
+
 /// Closes all placeholders that are kept, to make room for the program's own descriptors. Returns
 /// whether there were any.
 pub fn flush() -> bool {
@@ -211,6 +220,8 @@ fn template() -> Result<RawFd> {
     let made = real::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)
         .or_else(|_| real::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0));
     let made = process::make_private(made?)?;
+    // Only another process that takes a placeholder away from this one (pidfd_getfd) looks for it.
+    let _ = real::set_tcp_option(made, libc::TCP_USER_TIMEOUT, MARK);
     BOUND.store(
         MOST.min(process::descriptor_limit() / 16),
         Ordering::Relaxed,

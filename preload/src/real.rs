@@ -151,17 +151,41 @@ pub fn inode(fd: RawFd) -> Result<u64> {
 /// # Errors
 /// As getsockopt(2).
 pub fn socket_option(fd: RawFd, option: c_int) -> Result<c_int> {
+    option_of(fd, libc::SOL_SOCKET, option)
+}
+
+/// An option of a kernel's TCP socket that is a number.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn tcp_option(fd: RawFd, option: c_int) -> Result<c_int> {
+    option_of(fd, libc::IPPROTO_TCP, option)
+}
+
+fn option_of(fd: RawFd, level: c_int, option: c_int) -> Result<c_int> {
     let (mut value, mut len) = (0 as c_int, size_of::<c_int>() as libc::socklen_t);
-    let (level, option) = (libc::SOL_SOCKET as usize, option as usize);
     let (at, len_at) = (&raw mut value as usize, &raw mut len as usize);
+    let args = [fd as usize, level as usize, option as usize, at, len_at, 0];
     // SAFETY: the kernel writes no more than an int, and its length.
+    unsafe { syscall(libc::SYS_getsockopt, args) }?;
+    Ok(value)
+}
+
+/// Sets an option of a kernel's TCP socket that is a number.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn set_tcp_option(fd: RawFd, option: c_int, value: c_int) -> Result<()> {
+    let (level, option) = (libc::IPPROTO_TCP as usize, option as usize);
+    let (at, len) = (&raw const value as usize, size_of::<c_int>());
+    // SAFETY: the kernel reads an int.
     unsafe {
         syscall(
-            libc::SYS_getsockopt,
-            [fd as usize, level, option, at, len_at, 0],
+            libc::SYS_setsockopt,
+            [fd as usize, level, option, at, len, 0],
         )
-    }?;
-    Ok(value)
+    }
+    .map(drop)
 }
 
 /// Effective user and group.

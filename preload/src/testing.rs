@@ -443,9 +443,11 @@ impl Engine {
             Request::FreeReadySet(_) => Ok(0),
             Request::Bind { socket, to } => self.bind(socket, to).map(|()| 0),
             Request::Listen { socket, .. } => self.listen(socket).map(|()| 0),
-            Request::Fork | Request::Share { .. } | Request::Lease(_) | Request::Hold => {
-                Err(libc::ENOSYS)
-            }
+            Request::Fork
+            | Request::Share { .. }
+            | Request::Lease(_)
+            | Request::Hold
+            | Request::Pin(_) => Err(libc::ENOSYS),
         };
         let reply = match result {
             Ok(value) => Reply { error: 0, value },

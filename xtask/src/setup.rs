@@ -9,9 +9,8 @@ use std::process::Command;
 use crate::shell::{Error, at, is_root, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 24] = [
+const PROGRAMS: [(&str, &str); 21] = [
     ("ab", "apache2-utils"),
-    ("apache2", "apache2"),
     ("cc", "gcc"),
     ("/usr/include/stdio.h", "libc6-dev"),
     ("curl", "curl"),
@@ -19,12 +18,10 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("lighttpd", "lighttpd"),
-    ("mariadbd", "mariadb-server"),
     ("memcached", "memcached"),
     ("modprobe", "kmod"),
     ("nft", "nftables"),
     ("nginx", "nginx"),
-    ("/usr/lib/postgresql", "postgresql"),
     ("/usr/bin/python3", "python3"),
     ("redis-benchmark", "redis-tools"),
     ("redis-server", "redis-server"),
@@ -36,54 +33,27 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("wrk", "wrk"),
 ];
 
-/// What the suites of others need beyond that (`cargo xtask suites`).
-const FOR_SUITES: [(&str, &str); 9] = [
-    ("autoreconf", "autoconf"),
-    ("automake", "automake"),
-    ("dpkg-source", "dpkg-dev"),
-    ("libtoolize", "libtool"),
-    ("make", "make"),
-    ("memcached", "memcached"),
-    ("perl", "perl"),
-    ("tclsh", "tcl"),
-    (
-        "/usr/lib/python3.11/test/test_socket.py",
-        "libpython3.11-testsuite",
-    ),
-];
-
 /// Where Debian's package scripts ask whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing, or says what to install.
 pub fn provide() -> Result<(), Error> {
-    provide_all(&PROGRAMS)?;
-    provide_tun()
-}
-
-/// Installs what the suites of others need, or says what to install.
-pub fn provide_for_suites() -> Result<(), Error> {
-    provide_all(&PROGRAMS)?;
-    provide_all(&FOR_SUITES)
-}
-
-fn provide_all(programs: &[(&str, &'static str)]) -> Result<(), Error> {
-    let missing = missing_packages(programs);
+    let missing = missing_packages();
     if missing.is_empty() {
         eprintln!("setup: every program is there");
-        return Ok(());
+    } else {
+        eprintln!("setup: missing: {}", missing.join(" "));
+        install(&missing)?;
+        let missing = missing_packages();
+        if !missing.is_empty() {
+            let text = format!(
+                "still missing after the installation: {}",
+                missing.join(" ")
+            );
+            return Err(Error::Other(text));
+        }
     }
-    eprintln!("setup: missing: {}", missing.join(" "));
-    install(&missing)?;
-    let missing = missing_packages(programs);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let text = format!(
-        "still missing after the installation: {}",
-        missing.join(" ")
-    );
-    Err(Error::Other(text))
+    provide_tun()
 }
 
 /// Whether a program is in a directory of PATH or of the system's.
@@ -95,8 +65,8 @@ fn exists(program: &str) -> bool {
         .any(|directory| directory.join(program).exists())
 }
 
-fn missing_packages(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
-    let missing = programs.iter().filter(|(program, _)| !exists(program));
+fn missing_packages() -> Vec<&'static str> {
+    let missing = PROGRAMS.iter().filter(|(program, _)| !exists(program));
     missing.map(|(_, package)| *package).collect()
 }
 

@@ -7,11 +7,12 @@
 
 use super::process::Process;
 use super::{Answer, Control};
-use crate::shared::Message;
+use crate::shared::{Message, NO_PROCESS, lock};
 use crate::sys;
 use context::control::Name;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Leases at a time. A request for one more is answered with `ENOBUFS`.
 const MOST: usize = 1 << 16;
@@ -22,6 +23,14 @@ struct Lease {
     inode: u64,
     /// Hangs up with the last copy of the other end.
     _end: OwnedFd,
+}
+
+/// Holds a socket for which a process has sent a kernel socket that listens beside it.
+pub struct Pin {
+    /// The holder's number.
+    pub number: u32,
+    /// The socket.
+    pub name: Name,
 }
 
 /// All leases.
@@ -63,10 +72,15 @@ impl Control {
     pub(super) fn hold(&mut self, process: &Process, shown: Option<OwnedFd>) -> Result<u32, i32> {
         let shown = shown.ok_or(libc::EINVAL)?;
         let inode = sys::inode(shown.as_fd()).map_err(|_| libc::EBADF)?;
-        let number = self.leases.by_inode.get(&inode).ok_or(libc::ENOENT)?;
-        let name = self.leases.by_number.get(number).ok_or(libc::ENOENT)?.name;
+        let (from, name) = match self.leases.by_inode.get(&inode) {
+            Some(number) => {
+                let lease = self.leases.by_number.get(number).ok_or(libc::ENOENT)?;
+                (*number, lease.name)
+            }
+            None => (NO_PROCESS, self.beside(inode).ok_or(libc::ENOENT)?),
+        };
         let counts = self.ask(|done| Message::Share {
-            from: *number,
+            from,
             contexts: [].into(),
             to: process.number,
             names: [name].into(),
@@ -74,7 +88,46 @@ impl Control {
         })?;
         match counts.into_iter().sum::<usize>() {
             0 => Err(libc::EBADF),
-            _ => Ok(name.socket),
+            _ => {
+                self.unpin(name);
+                Ok(name.socket)
+            }
+        }
+    }
+
+    /// The socket of the stack beside which the kernel's socket of that inode listens.
+    fn beside(&self, inode: u64) -> Option<Name> {
+        let binds = lock(&self.shared.binds);
+        let segment = &self.shared.segment;
+        let mut records = binds
+            .sockets()
+            .filter_map(|socket| Some((socket, segment.socket(socket)?)));
+        let (socket, record) = records.find(|(_, record)| record.names.kernel_inode() == inode)?;
+        let generation = record.engine.generation.load(Relaxed) as u16;
+        Some(Name { socket, generation })
+    }
+
+    /// `process` sends the kernel's half of a listener to another process.
+    pub(super) fn pin(&mut self, process: &mut Process, name: Name) -> Result<(), i32> {
+        if process.pins.iter().any(|pin| pin.name == name) {
+            return Ok(());
+        }
+        let number = self.number()?;
+        if self.share(process, number, [name].into())? == 0 {
+            return Err(libc::EBADF);
+        }
+        process.pins.push(Pin { number, name });
+        Ok(())
+    }
+
+    /// Somebody has come to hold what was sent.
+    fn unpin(&mut self, name: Name) {
+        let mut pins = Vec::new();
+        for process in self.processes.values_mut() {
+            pins.extend(process.pins.extract_if(.., |pin| pin.name == name));
+        }
+        for pin in pins {
+            self.tell_gone(pin.number, pin.name);
         }
     }
 
@@ -84,9 +137,14 @@ impl Control {
             return;
         };
         self.leases.by_inode.remove(&lease.inode);
-        let worker = self.shared.segment.geometry().worker_of(lease.name.socket);
+        self.tell_gone(number, lease.name);
+    }
+
+    /// A holder that is no process holds a socket no more.
+    pub(super) fn tell_gone(&self, number: u32, name: Name) {
+        let worker = self.shared.segment.geometry().worker_of(name.socket);
         if let Some(inbox) = self.shared.inboxes.get(worker) {
-            inbox.send(Message::LeaseGone(number, lease.name));
+            inbox.send(Message::LeaseGone(number, name));
         }
     }
 

@@ -168,6 +168,7 @@ impl Control {
             }
             Request::Lease(name) => self.lease(&process, name),
             Request::Hold => self.hold(&process, fds.pop()).map(Answer::value),
+            Request::Pin(name) => self.pin(&mut process, name).map(|()| Answer::value(0)),
         };
         self.reply(process, result);
     }

@@ -1,5 +1,6 @@
 //! Processes of the application: how they come, what they have, and their end.
 
+use super::lease::Pin;
 use super::{Answer, Control, is_descendant};
 use crate::shared::Message;
 use crate::sys;
@@ -24,6 +25,8 @@ pub struct Process {
     pub contexts: Vec<u32>,
     /// Its ready sets.
     pub sets: Vec<u32>,
+    /// What it has sent to others that have not asked for it yet.
+    pub pins: Vec<Pin>,
 }
 
 impl Control {
@@ -65,6 +68,7 @@ impl Control {
             uid,
             contexts: Vec::new(),
             sets: Vec::new(),
+            pins: Vec::new(),
         };
         self.processes.insert(number, process);
         Ok(number)
@@ -206,6 +210,9 @@ impl Control {
         });
         if asked.is_ok() {
             self.free_contexts.extend(&process.contexts);
+        }
+        for pin in process.pins {
+            self.tell_gone(pin.number, pin.name);
         }
         for set in process.sets {
             self.retire_set(set);

@@ -263,3 +263,40 @@ fn who_writes_into_a_lease_does_not_wait() {
     let error = control::send(lease.as_fd(), b"x", &[]).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
 }
+
+#[test]
+fn a_kernel_socket_in_a_message_keeps_the_listener_beside_it() {
+    let mut bed = Bed::new();
+    let mut sender = bed.process();
+    let socket = bed.bound_socket(&mut sender, 80);
+    let kernel = sys::eventfd().unwrap();
+    let record = bed.shared.segment.socket(socket.socket).unwrap();
+    let inode = sys::inode(kernel.as_fd()).unwrap();
+    record.names.set_kernel_inode(inode);
+    let child = bed.fork(&mut sender, &[socket]);
+    for _ in 0..2 {
+        bed.ask(&mut sender, Request::Pin(socket), &[], None)
+            .unwrap();
+    }
+    bed.close(child.connection);
+    let mut receiver = bed.process();
+    let held = bed.ask(&mut receiver, Request::Hold, &[], Some(&kernel));
+    assert_eq!(held.unwrap().0, socket.socket);
+    bed.close(sender.connection);
+    assert!(bed.is_open(socket));
+    bed.close(receiver.connection);
+    assert!(!bed.is_open(socket));
+}
+
+#[test]
+fn what_was_sent_and_never_asked_for_ends_with_its_sender() {
+    let mut bed = Bed::new();
+    let (mut sender, mut other) = (bed.process(), bed.process());
+    let socket = bed.bound_socket(&mut sender, 80);
+    let refused = bed.ask(&mut other, Request::Pin(socket), &[], None);
+    assert_eq!(refused.unwrap_err(), libc::EBADF);
+    bed.ask(&mut sender, Request::Pin(socket), &[], None)
+        .unwrap();
+    bed.close(sender.connection);
+    assert!(!bed.is_open(socket));
+}

@@ -8,7 +8,7 @@ use crate::net::ipv4::DEFAULT_TTL;
 use crate::shared::{Watch, Watches, lock};
 use crate::stats::Counter;
 use crate::tcp::{self, Algorithm, Duration, SocketOptions, State};
-use context::command::{Command, Op};
+use context::command::{Command, EXCLUSIVE, Op};
 use context::socket::{Socket, flag, header, option, state};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -189,6 +189,8 @@ impl Stack {
 
     fn watch(&mut self, socket: u32, arg: u64) {
         let shared = self.shared.clone();
+        let exclusive = arg & EXCLUSIVE != 0;
+        let arg = arg & !EXCLUSIVE;
         let (set, cookie) = ((arg >> 32) as u32, arg as u32);
         let Some(state) = shared.sets.get(set as usize) else {
             self.count(Counter::bad_commands);
@@ -198,6 +200,7 @@ impl Stack {
             set,
             set_generation: state.generation.load(SeqCst),
             cookie,
+            exclusive,
         };
         let is_current =
             |w: &Watch| shared.sets[w.set as usize].generation.load(SeqCst) == w.set_generation;

@@ -7,7 +7,8 @@ use super::slots::Role;
 use crate::shared::{Watches, lock};
 use crate::stats::Counter;
 use crate::sys;
-use context::ready::{COALESCED, Event};
+use context::ready::{COALESCED, Event, ReadySet};
+use context::socket::Socket;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Events after which sleepers are woken even though more input waits.
@@ -21,6 +22,8 @@ pub struct Edges {
     /// Own cursor in each ready set's ring.
     tails: Vec<u32>,
     published: usize,
+    /// Where the search for an exclusive watch begins.
+    turn: usize,
 }
 
 impl Stack {
@@ -68,8 +71,12 @@ impl Stack {
         let Some(record) = shared.segment.socket(socket) else {
             return;
         };
+        let chosen = self.exclusive_sleeper(record, watches);
         for (slot, watch) in watches.iter().enumerate() {
             let Some(watch) = watch else { continue };
+            if watch.exclusive && chosen.is_some_and(|chosen| chosen != slot) {
+                continue;
+            }
             let slot = slot as u32;
             let Some(set) = shared.sets.get(watch.set as usize) else {
                 continue;
@@ -110,6 +117,29 @@ impl Stack {
                 self.edges.sets.push(watch.set);
             }
         }
+    }
+
+    /// The exclusive watch that is told of an edge alone: one whose threads sleep, and that was not told
+    /// of another edge yet. Without one, all are told, as none of them has to be woken. They take turns.
+    fn exclusive_sleeper(&mut self, record: &Socket, watches: &Watches) -> Option<usize> {
+        let shared = self.shared.clone();
+        let queued = record.app.queued.load(SeqCst);
+        let sleeps = |slot: &usize| {
+            let Some(watch) = watches[*slot].filter(|watch| watch.exclusive) else {
+                return false;
+            };
+            let set = shared.sets.get(watch.set as usize);
+            let is_current =
+                set.is_some_and(|set| set.generation.load(SeqCst) == watch.set_generation);
+            let is_told = queued.checked_shr(*slot as u32).unwrap_or(0) & 1 != 0;
+            let ready = shared.segment.ready_set(watch.set);
+            is_current && !is_told && ready.is_some_and(ReadySet::is_asleep)
+        };
+        let n = watches.len();
+        let turn = self.edges.turn;
+        let chosen = (0..n).map(|i| (turn + i) % n).find(sleeps)?;
+        self.edges.turn = chosen + 1;
+        Some(chosen)
     }
 
     /// Wakes the sleepers of all sets that were told something.

@@ -3,7 +3,7 @@
 
 use super::Stack;
 use super::slots::{Role, Slot};
-use crate::shared::{Watches, lock};
+use crate::shared::{NO_PROCESS, Watches, lock};
 use context::NONE;
 use context::context::COMMANDS;
 use context::control::Name;
@@ -25,7 +25,8 @@ impl Slot {
 
 impl Stack {
     /// What process `from`, whose threads have `contexts`, holds of `names`, `to` holds as well from
-    /// now on. Returns how many sockets of this worker that were.
+    /// now on; if `from` is [`NO_PROCESS`], whoever holds it. Returns how many sockets of this worker
+    /// that were.
     pub fn share(&mut self, from: u32, to: u32, contexts: &[u32], names: &[Name]) -> usize {
         // It may have accepted or closed some of them just now.
         for context in contexts {
@@ -36,7 +37,11 @@ impl Stack {
             let Some(slot) = self.slots.get(name.socket) else {
                 continue;
             };
-            if slot.is(name.generation) && slot.holders.contains(&from) {
+            let is_held = match from {
+                NO_PROCESS => !slot.holders.is_empty(),
+                from => slot.holders.contains(&from),
+            };
+            if slot.is(name.generation) && is_held {
                 if !slot.holders.contains(&to) {
                     slot.holders.push(to);
                 }

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::bed::{Bed, Setup, exchange, pass_together};
 use crate::conversation::Conversation;
-use context::command::Op;
+use context::command::{EXCLUSIVE, Op};
 use context::socket::flag;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -218,4 +218,40 @@ fn a_process_that_has_closed_a_socket_is_not_told_of_it() {
     exchange(&mut a, &mut b, |_, _| true);
     assert_eq!(talk.server.app.events(0, &mut heads[0]), []);
     assert_eq!(child.events(1, &mut heads[1]).len(), 1);
+}
+
+#[test]
+fn of_exclusive_watches_one_that_sleeps_is_told() {
+    let (mut a, mut b, mut talk) = accepted();
+    let sets = [0u32, 1, 2];
+    for set in sets {
+        b.renew_set(set);
+        let arg = EXCLUSIVE | u64::from(set) << 32;
+        talk.server.app.command(Op::Watch, talk.listener, arg);
+    }
+    b.settle();
+    let mut heads = [0; 3];
+    let server = &talk.server.app;
+    let mut told = || sets.map(|set| server.events(set, &mut heads[set as usize]).len());
+    told();
+    let client = &mut talk.client.app;
+    let mut connect = |a: &mut Bed, b: &mut Bed| {
+        let socket = client.socket().unwrap();
+        client.connect(socket, b.at(80));
+        exchange(a, b, |_, _| true);
+    };
+    let sleep = |b: &Bed, set: u32| {
+        let ready = b.shared.segment.ready_set(set).unwrap();
+        ready.fall_asleep(context::ready::ASLEEP_FUTEX);
+    };
+    connect(&mut a, &mut b);
+    assert_eq!(told(), [1, 1, 1], "nobody has to be woken");
+    sleep(&b, 1);
+    connect(&mut a, &mut b);
+    assert_eq!(told(), [0, 1, 0]);
+    for expected in [[0, 0, 1], [1, 0, 0], [0, 1, 0]] {
+        sets.into_iter().for_each(|set| sleep(&b, set));
+        connect(&mut a, &mut b);
+        assert_eq!(told(), expected, "they take turns");
+    }
 }

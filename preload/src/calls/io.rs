@@ -4,6 +4,7 @@ use crate::descriptor::{Behind, behind};
 use crate::errno::{Errno, Result, ret};
 use crate::interpose::run;
 use crate::real;
+use crate::sharing::passing;
 use crate::socket::buffers::Buffers;
 use crate::socket::recv::{self as receiving, receive};
 use crate::socket::send::{self as sending};
@@ -317,7 +318,13 @@ crate::interpose! {
                 // SAFETY: the caller's message.
                 |socket| unsafe { message::receive(socket, message, flags).map(signed) },
                 // SAFETY: as above.
-                || unsafe { recvmsg::real()(fd, message, flags) },
+                || unsafe {
+                    let n = recvmsg::real()(fd, message, flags);
+                    if n >= 0 {
+                        passing::after_receive(message);
+                    }
+                    n
+                },
             )
         })
     }
@@ -339,7 +346,11 @@ crate::interpose! {
                 // SAFETY: the caller's messages.
                 |socket| unsafe { message::receive_many(socket, messages, count, flags, timeout) },
                 // SAFETY: as above.
-                || unsafe { recvmmsg::real()(fd, messages, count, flags, timeout) },
+                || unsafe {
+                    let n = recvmmsg::real()(fd, messages, count, flags, timeout);
+                    passing::after_receive_many(messages, usize::try_from(n).unwrap_or(0));
+                    n
+                },
             )
         })
     }
@@ -400,7 +411,10 @@ crate::interpose! {
                 // SAFETY: the caller's message.
                 |socket| unsafe { message::send(fd, socket, message, flags).map(signed) },
                 // SAFETY: as above.
-                || unsafe { sendmsg::real()(fd, message, flags) },
+                || unsafe {
+                    passing::before_send(message);
+                    sendmsg::real()(fd, message, flags)
+                },
             )
         })
     }
@@ -416,7 +430,10 @@ crate::interpose! {
                 // SAFETY: the caller's messages.
                 |socket| unsafe { message::send_many(fd, socket, messages, count, flags) },
                 // SAFETY: as above.
-                || unsafe { sendmmsg::real()(fd, messages, count, flags) },
+                || unsafe {
+                    passing::before_send_many(messages, count as usize);
+                    sendmmsg::real()(fd, messages, count, flags)
+                },
             )
         })
     }

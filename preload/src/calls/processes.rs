@@ -2,11 +2,14 @@
 
 #![allow(non_snake_case)]
 
+use crate::interpose::run;
 use crate::process;
 use crate::sharing::exec::{Program, execute};
-use crate::sharing::lease;
+use crate::sharing::{confine, lease, passing};
 use crate::socket;
-use libc::{FILE, c_char, c_int, c_void, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
+use libc::{
+    FILE, c_char, c_int, c_uint, c_void, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t,
+};
 
 type Strings = *const *const c_char;
 
@@ -153,6 +156,25 @@ crate::interpose! {
         }
         // SAFETY: the caller's arguments.
         unsafe { posix_spawn_file_actions_adddup2::real()(actions, fd, to) }
+    }
+
+    /// `EOPNOTSUPP` for a socket of the stack.
+    fn pidfd_getfd(pidfd: c_int, fd: c_int, flags: c_uint) -> c_int {
+        // SAFETY: numbers only.
+        let taken = unsafe { pidfd_getfd::real()(pidfd, fd, flags) };
+        match taken {
+            0.. => run(|| passing::taken(taken)),
+            _ => taken,
+        }
+    }
+
+    /// Before `PR_SET_SECCOMP`, the calling thread asks the engine for all that it may need from it.
+    fn prctl(option: c_int, a: usize, b: usize, c: usize, d: usize) -> c_int {
+        if option == libc::PR_SET_SECCOMP {
+            confine::prepare();
+        }
+        // SAFETY: the caller's arguments, as they are.
+        unsafe { prctl::real()(option, a, b, c, d) }
     }
 
     /// The shell has the sockets without `FD_CLOEXEC`.

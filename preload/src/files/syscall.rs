@@ -6,10 +6,11 @@
 
 #![allow(unsafe_code)]
 
-use crate::calls::{descriptors, files, io, options, readiness, sockets};
+use crate::calls::{descriptors, files, io, options, processes, readiness, sockets};
 use crate::errno::{self, Errno, ret};
 use crate::interpose::Symbol;
 use crate::process;
+use crate::sharing::confine;
 use fdmap::Entry;
 use libc::{c_int, c_long, c_uint};
 use std::arch::naked_asm;
@@ -68,10 +69,11 @@ const TAKEN: &[(c_long, By)] = &[
     (libc::SYS_setsockopt, By::First),
     (libc::SYS_sendto, By::First),
     (libc::SYS_recvfrom, By::First),
-    (libc::SYS_sendmsg, By::First),
-    (libc::SYS_recvmsg, By::First),
-    (libc::SYS_sendmmsg, By::First),
-    (libc::SYS_recvmmsg, By::First),
+    // Sockets of the stack may be in a message.
+    (libc::SYS_sendmsg, By::Any),
+    (libc::SYS_recvmsg, By::Any),
+    (libc::SYS_sendmmsg, By::Any),
+    (libc::SYS_recvmmsg, By::Any),
     (libc::SYS_epoll_create, By::Any),
     (libc::SYS_epoll_create1, By::Any),
     (libc::SYS_epoll_ctl, By::FirstAndThird),
@@ -82,6 +84,11 @@ const TAKEN: &[(c_long, By)] = &[
     (libc::SYS_ppoll, By::Any),
     (libc::SYS_select, By::Any),
     (libc::SYS_io_uring_setup, By::Any),
+    (libc::SYS_fork, By::Any),
+    (libc::SYS_execve, By::Any),
+    (libc::SYS_execveat, By::Any),
+    (libc::SYS_pidfd_getfd, By::Any),
+    (libc::SYS_seccomp, By::Any),
 ];
 
 /// A bit for each number of [`TAKEN`].
@@ -250,6 +257,18 @@ unsafe fn call(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> c_long {
             libc::SYS_select => readiness::select(fd, b as _, c as _, d as _, e as _).into(),
             // Its rings would bypass this library. libuv and others fall back.
             libc::SYS_io_uring_setup => ret(Err(Errno(libc::ENOSYS))),
+            // glibc's function is the bare system call.
+            libc::SYS_fork => processes::_Fork().into(),
+            libc::SYS_execve => processes::execve(a as _, b as _, c as _).into(),
+            libc::SYS_execveat => {
+                processes::execveat(fd, b as _, c as _, d as _, e as c_int).into()
+            }
+            libc::SYS_pidfd_getfd => processes::pidfd_getfd(fd, b as c_int, c as c_uint).into(),
+            libc::SYS_seccomp => {
+                confine::prepare();
+                let result = crate::real::syscall(number, [a, b, c, d, e, f]);
+                errno::ret(result.map(|n| n as c_long))
+            }
             _ => ret(Err(Errno(libc::ENOSYS))),
         }
     }

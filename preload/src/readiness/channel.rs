@@ -5,7 +5,7 @@ use super::kernel;
 use super::stack::{SocketId, Stack};
 use crate::errno::{Errno, Result};
 use crate::process;
-use context::command::{Command, Op};
+use context::command::{Command, EXCLUSIVE, Op};
 use context::futex;
 use context::ready::{COALESCED, Event, ReadySet};
 use std::os::fd::RawFd;
@@ -60,22 +60,23 @@ impl Channel {
         self.eventfd
     }
 
-    /// Asks for the edges of `socket`, under the name `cookie`.
-    pub fn watch(&self, stack: &dyn Stack, socket: SocketId, cookie: u32) {
-        self.command(stack, Op::Watch, socket, cookie);
+    /// Asks for the edges of `socket`, under the name `cookie`; `exclusive`: as `EPOLLEXCLUSIVE` does.
+    pub fn watch(&self, stack: &dyn Stack, socket: SocketId, cookie: u32, exclusive: bool) {
+        let flags = if exclusive { EXCLUSIVE } else { 0 };
+        self.command(stack, Op::Watch, socket, cookie, flags);
     }
 
     /// Takes a [`watch`](Channel::watch) back.
     pub fn unwatch(&self, stack: &dyn Stack, socket: SocketId, cookie: u32) {
-        self.command(stack, Op::Unwatch, socket, cookie);
+        self.command(stack, Op::Unwatch, socket, cookie, 0);
     }
 
-    fn command(&self, stack: &dyn Stack, op: Op, socket: SocketId, cookie: u32) {
+    fn command(&self, stack: &dyn Stack, op: Op, socket: SocketId, cookie: u32, flags: u64) {
         stack.command(Command {
             op,
             socket: socket.index,
             generation: socket.generation,
-            arg: u64::from(self.set) << 32 | u64::from(cookie),
+            arg: flags | u64::from(self.set) << 32 | u64::from(cookie),
         });
     }
 

@@ -2,10 +2,9 @@
 
 use super::level::bit;
 use super::poll::PollSets;
-use super::spare;
 use crate::errno::Result;
 use crate::process::{self, Process};
-use crate::thread;
+use crate::{real, thread};
 use context::Segment;
 use context::command::{Command, Op};
 use context::control::Request;
@@ -102,7 +101,7 @@ impl Stack for Process {
     }
 
     fn open_set(&self) -> Result<(u32, RawFd)> {
-        let eventfd = spare::eventfd()?;
+        let eventfd = process::make_private(real::eventfd()?)?;
         match self.control(Request::NewReadySet, &[eventfd]) {
             Ok(set) => Ok((set, eventfd)),
             Err(error) => {

@@ -7,7 +7,7 @@ use super::stack::{SocketId, Stack};
 use crate::errno::{Errno, Result};
 use crate::real;
 use context::Segment;
-use context::command::{Command, Op};
+use context::command::{Command, EXCLUSIVE, Op};
 use context::layout::Plan;
 use context::ready::{COALESCED, Event};
 use context::socket::{Socket, flag, state};
@@ -276,7 +276,8 @@ impl Stack for Engine {
     }
 
     fn command(&self, command: Command) {
-        let (set, cookie) = ((command.arg >> 32) as u32, command.arg as u32);
+        let arg = command.arg & !EXCLUSIVE;
+        let (set, cookie) = ((arg >> 32) as u32, arg as u32);
         let watch = (command.socket, set, cookie);
         let mut inner = self.inner();
         inner.commands.push(command);

@@ -4,11 +4,13 @@
 //! the child holds what its parent holds from its first moment on ([`fork`]). Where a descriptor goes
 //! without this library, a lease goes with it ([`lease`](mod@lease)).
 
+pub mod confine;
 pub mod environment;
 pub mod exec;
 pub mod fork;
 pub mod inherit;
 pub mod lease;
+pub mod passing;
 pub mod vfork;
 
 use crate::socket::SocketRef;

@@ -48,10 +48,6 @@ struct State {
 
 impl Link {
     /// Meets the peer, or waits for one in the background.
-    ///
-    /// # Errors
-    /// What the system says of the socket, or [`Error::Refused`] if a peer that is there already
-    /// does not join with this end.
     pub fn open(
         name: String,
         address: Address,
@@ -83,16 +79,14 @@ impl Link {
                 move || state.run(role, &tried)
             })
             .map_err(Error::io(format!("{name}: thread")))?;
-        let link = Link {
+        if is_second {
+            // So that the very first frames are not lost. That the peer is slow is no error.
+            let _ = first_meeting.recv_timeout(FIRST_MEETING);
+        }
+        Ok(Link {
             state,
             thread: Some(thread),
-        };
-        // So that the very first frames are not lost. That the peer is slow is no error.
-        if is_second && let Ok(Some(refusal)) = first_meeting.recv_timeout(FIRST_MEETING) {
-            let reason = refusal.to_string();
-            return Err(Error::Refused { name, reason });
-        }
-        Ok(link)
+        })
     }
 
     /// Changes whenever a session begins or ends.
@@ -136,9 +130,7 @@ impl State {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The thread's body. `tried` hears what came of the first meeting: the reason, if it is final,
-    /// why there is none.
-    fn run(&self, mut role: Role, tried: &SyncSender<Option<NoLink>>) {
+    fn run(&self, mut role: Role, tried: &SyncSender<()>) {
         let mut log = Log::new(&self.name);
         loop {
             match role {
@@ -149,20 +141,20 @@ impl State {
                         log.trouble(&error.into());
                     }
                 }
-                Role::Second(stream) => match introduce_second(&stream, &self.bells) {
-                    Ok(session) => {
-                        log.joined();
-                        self.begin(session);
-                        let _ = tried.try_send(None);
-                        let result = self.stay(&stream, None);
-                        self.end();
-                        log.parted(result.err());
+                Role::Second(stream) => {
+                    match introduce_second(&stream, &self.bells) {
+                        Ok(session) => {
+                            log.joined();
+                            self.begin(session);
+                            let _ = tried.try_send(());
+                            let result = self.stay(&stream, None);
+                            self.end();
+                            log.parted(result.err());
+                        }
+                        Err(reason) => log.trouble(&reason),
                     }
-                    Err(reason) => {
-                        log.trouble(&reason);
-                        let _ = tried.try_send(Some(reason).filter(NoLink::is_final));
-                    }
-                },
+                    let _ = tried.try_send(());
+                }
             }
             role = loop {
                 if self.stopped() || self.pause().is_err() || self.stopped() {

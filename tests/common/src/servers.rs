@@ -20,8 +20,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a program on the server's host and waits until it accepts connections on `port`.
-    pub fn start(
+    fn start(
         bed: &Testbed,
         program: impl AsRef<std::ffi::OsStr>,
         arguments: &[&str],

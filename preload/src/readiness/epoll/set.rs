@@ -77,7 +77,8 @@ impl Set {
         for index in all {
             match self.watches.get(index) {
                 Some(watch) if watch.active => {
-                    channel.watch(stack, watch.socket, self.watches.cookie(index));
+                    let cookie = self.watches.cookie(index);
+                    channel.watch(stack, watch.socket, cookie, is_exclusive(watch.events));
                     self.watches.push_ready(index);
                 }
                 _ => {
@@ -100,8 +101,11 @@ impl Set {
         events: u32,
         data: u64,
     ) -> Result<()> {
-        let index = match self.watches.find(fd, socket) {
-            Some(index) if self.is_active(index) => return Err(Errno(libc::EEXIST)),
+        let found = self.watches.find(fd, socket);
+        if found.is_some_and(|index| self.is_active(index)) {
+            return Err(Errno(libc::EEXIST));
+        }
+        let index = match found.filter(|index| !self.must_ask_anew(*index, events)) {
             Some(index) => {
                 self.watches.set_active(index, true);
                 index
@@ -123,8 +127,19 @@ impl Set {
         Ok(())
     }
 
+    /// Whether the engine watches with another `EPOLLEXCLUSIVE` than the program asks for now; then the
+    /// watch is gone.
+    fn must_ask_anew(&mut self, index: u32, events: u32) -> bool {
+        let watch = self.watches.get(index);
+        let differs = watch.is_none_or(|w| is_exclusive(w.events) != is_exclusive(events));
+        if differs {
+            self.watches.remove(index);
+        }
+        differs
+    }
+
     fn insert(&mut self, stack: &dyn Stack, watch: Watch) -> Result<u32> {
-        let socket = watch.socket;
+        let (socket, exclusive) = (watch.socket, is_exclusive(watch.events));
         let of_record: Vec<u32> = self.watches.of_socket(socket.index).collect();
         for index in of_record {
             if self
@@ -138,7 +153,7 @@ impl Set {
         }
         let index = self.watches.insert(watch)?;
         if let Some(channel) = self.channel {
-            channel.watch(stack, socket, self.watches.cookie(index));
+            channel.watch(stack, socket, self.watches.cookie(index), exclusive);
         }
         Ok(index)
     }
@@ -418,6 +433,10 @@ impl Set {
             channel.disarm(stack);
         }
     }
+}
+
+fn is_exclusive(events: u32) -> bool {
+    events & EXCLUSIVE != 0
 }
 
 /// Takes one edge: into the ready list with the watch, if the edge can have raised what it asks for.

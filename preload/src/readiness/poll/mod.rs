@@ -63,6 +63,14 @@ pub fn poll(
     }
 }
 
+/// Sees to it that this thread has a ready set to sleep on, when it polls.
+pub fn prepare(stack: &dyn Stack) {
+    if let Some(mut set) = stack.poll_sets().take(stack.tid()) {
+        // Without one the thread naps.
+        let _ = set.watch(stack, std::iter::empty());
+    }
+}
+
 /// The descriptors of one call, sorted by who answers for them.
 struct Poll<'a> {
     stack: &'a dyn Stack,

@@ -87,7 +87,7 @@ impl PollSet {
             };
             // The engine has dropped the watch of an earlier life of the record.
             self.watches.insert(index, watch);
-            channel.watch(stack, SocketId { index, generation }, self.cookie);
+            channel.watch(stack, SocketId { index, generation }, self.cookie, false);
         }
         if self.watches.len() > KEPT + 2 * in_use {
             self.prune(stack, channel);

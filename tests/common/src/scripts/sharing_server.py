@@ -3,12 +3,16 @@
 Each case serves as its function says; what a client reads is told in tests/sharing.rs.
 """
 
+import ctypes
+import errno
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 
 
 def listener(port):
@@ -281,6 +285,125 @@ def by_shell(s):
     c, _ = s.accept()
     c.set_inheritable(True)
     assert os.system("echo from the shell >&%d" % c.fileno()) == 0
+
+
+def passed(s):
+    """A connection goes to another process in a message, and the sender closes it at once."""
+    c, _ = s.accept()
+    ours, theirs = socket.socketpair()
+    ready, go = os.pipe()
+
+    def receive():
+        s.close()
+        os.read(ready, 1)
+        _, fds, _, _ = socket.recv_fds(theirs, 10, 4)
+        os.close(go)
+        talk(fds[0])
+
+    pid = child(receive)
+    socket.send_fds(ours, [b"here"], [c.fileno()])
+    c.close()
+    os.write(go, b"x")
+    reap(pid)
+
+
+def passed_to_stranger(s):
+    """A connection and the listener go to a program that was started before there were any."""
+    ours, theirs = socket.socketpair()
+    receiver = subprocess.Popen(again("receive", theirs.fileno()), pass_fds=[theirs.fileno()])
+    theirs.close()
+    c, _ = s.accept()
+    socket.send_fds(ours, [b"here"], [c.fileno(), s.fileno()])
+    c.close()
+    s.close()
+    sys.exit(receiver.wait())
+
+
+def receive(fd):
+    """Takes a connection and a listener from a message, serves both, and passes a connection on."""
+    theirs = socket.socket(fileno=fd)
+    _, fds, _, _ = socket.recv_fds(theirs, 10, 4)
+    c, s = (socket.socket(fileno=fd) for fd in fds)
+    assert c.type == s.type == socket.SOCK_STREAM and not os.isatty(fds[0])
+    c.sendall(b"passed\n")
+    c.close()
+    last, _ = s.accept()
+    # In the message alone for a moment.
+    here, there = socket.socketpair()
+    socket.send_fds(here, [b"x"], [last.fileno()])
+    last.close()
+    last = socket.socket(fileno=socket.recv_fds(there, 10, 4)[1][0])
+    last.sendall(b"served by the receiver\n")
+
+
+def taken(s):
+    """pidfd_getfd of a socket of the stack fails with an error that says so."""
+    c, _ = s.accept()
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(os.getpid())
+    SYS_pidfd_getfd = 438
+    results = [libc.syscall(SYS_pidfd_getfd, pidfd, c.fileno(), 0), ctypes.get_errno()]
+    file = os.open("/dev/null", os.O_RDONLY)
+    assert libc.syscall(SYS_pidfd_getfd, pidfd, file, 0) > 0
+    assert results == [-1, errno.EOPNOTSUPP], results
+    c.sendall(b"refused\n")
+
+
+def confined(s):
+    """A child that may only read, write, poll and exit, as that of sshd, talks."""
+    c, _ = s.accept()
+    c.setblocking(False)
+    reading, writing = os.pipe()
+
+    def confined_talk():
+        poller = select.poll()
+        poller.register(c, 0)
+        poller.register(reading, select.POLLIN)
+        confine()
+        # After a second, a wait looks whether the engine lives.
+        assert poller.poll(1200) == []
+        poller.modify(c, select.POLLIN)
+        assert poller.poll() == [(c.fileno(), select.POLLIN)]
+        os.write(c.fileno(), b"echo " + os.read(c.fileno(), 100))
+
+    pid = child(confined_talk)
+    c.close()
+    reap(pid)
+
+
+def confine():
+    """Kills this process at any system call that sends a message or makes a descriptor."""
+    forbidden = [41, 42, 44, 45, 46, 47, 53, 55, 290, 291]
+    program = [(0x20, 0, 0, 0)]
+    for number in forbidden:
+        program += [(0x15, 0, 1, number), (0x06, 0, 0, 0x80000000)]
+    program += [(0x06, 0, 0, 0x7FFF0000)]
+    code = b"".join(struct.pack("HBBI", *line) for line in program)
+    buffer = ctypes.create_string_buffer(code)
+    header = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None)
+    PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+    assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0) == 0
+
+
+def cannot_enter(s):
+    """A static program is executed with a connection as its output."""
+    c, _ = s.accept()
+    with tempfile.TemporaryDirectory() as folder:
+        program = folder + "/program"
+        source = b"#include <stdio.h>\nint main(void) { puts(\"x\"); return fflush(stdout) != EOF; }"
+        command = ["cc", "-static", "-x", "c", "-", "-o", program]
+        subprocess.run(command, input=source, check=True)
+
+        def become():
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            os.dup2(c.fileno(), 1)
+            os.execv(program, [program])
+
+        pid = child(become)
+        c.close()
+        reap(pid)
 
 
 if __name__ == "__main__":
