@@ -132,15 +132,40 @@ fn a_capture_shows_the_conversation_to_wireshark() {
 fn a_device_that_is_removed_ends_mtcp_run_with_the_reason() {
     let bed = Testbed::server_on_tap();
     let host = &bed.server;
-    let mut program = host.start("sleep", &["3600"]);
+    // The shell leaves its child behind, which is told to end as well.
+    let program = host.start("sh", &["-c", "sleep 3600; true"]);
     let has_tap = || host.namespace().interfaces().contains(&"mtcp0".to_owned());
     assert!(testbed::until(Instant::now() + LIMIT, has_tap));
     host.namespace().ip("link del mtcp0");
-    program.wait_until("said why", LIMIT, |program| {
-        program.stderr().contains("mtcp0 is gone")
-    });
-    let finished = program.stop(LIMIT);
+    let finished = program.finish(LIMIT);
     assert_eq!(finished.code(), 125);
     let said = "mtcp-run: the stack failed while the program ran: tap:mtcp0 is gone";
     assert!(finished.stderr.contains(said), "{}", finished.stderr);
+}
+
+/// Accepts until that has failed three times, and fails if that took the processor's time.
+const LOOP_OF_ACCEPTS: &str = r#"
+import errno, signal, socket, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+listener = socket.create_server(("10.77.0.2", 7000))
+print("up", flush=True)
+failures = []
+while len(failures) < 3:
+    try:
+        listener.accept()
+    except OSError as error:
+        failures.append(errno.errorcode[error.errno])
+print(set(failures), "slept" if time.process_time() < 1 else "spun", flush=True)
+"#;
+
+#[test]
+fn a_server_that_only_accepts_does_not_spin_when_its_stack_has_failed() {
+    let bed = Testbed::server_on_tap();
+    let mut program = bed.server.start("python3", &["-c", LOOP_OF_ACCEPTS]);
+    program.wait_until("came up", LIMIT, |program| program.stdout().contains("up"));
+    bed.server.namespace().ip("link del mtcp0");
+    let finished = program.finish(LIMIT);
+    let said = "{'ENETDOWN'} slept";
+    assert!(finished.stdout.contains(said), "{finished}");
+    assert_eq!(finished.code(), 125);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testbed::{Testbed, scenarios};
+use testbed::{LIMIT, Testbed, scenarios};
 
 testbed::test_every_program_on!(Testbed::wire());
 
@@ -34,4 +34,21 @@ fn a_killed_server_leaves_no_peer_waiting() {
 #[test]
 fn data_unsent_at_exit_still_arrives() {
     scenarios::data_unsent_at_exit_still_arrives(&Testbed::wire());
+}
+
+#[test]
+fn a_third_stack_on_a_wire_is_refused() {
+    let bed = Testbed::wire();
+    let both = [&bed.server, &bed.client].map(|host| {
+        let mut program = host.start("sh", &["-c", "echo up; exec sleep 3600"]);
+        program.wait_until("came up", LIMIT, |program| program.stdout().contains("up"));
+        program
+    });
+    let third = bed.client.run("true", &[]);
+    assert_eq!(third.code(), 125, "{third}");
+    let said = "both ends are taken, and a wire has no third";
+    assert!(third.stderr.contains(said), "{third}");
+    for program in both {
+        program.stop(LIMIT);
+    }
 }

@@ -8,7 +8,7 @@ use crate::worker::Worker;
 use context::Segment;
 use context::layout::Plan;
 use psio::Device;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -151,6 +151,11 @@ impl Engine {
     /// Whether a worker has ended by itself, after which no connection works any more.
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::SeqCst)
+    }
+
+    /// Becomes readable once it has failed, or is told to stop.
+    pub fn end(&self) -> BorrowedFd<'_> {
+        self.stop.as_fd()
     }
 
     /// Why it has failed, if it has.

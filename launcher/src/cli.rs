@@ -202,7 +202,7 @@ Signals:
 Exit status:
   The program's own; 128+N if signal N ended it.
   1    --check could not write what it found
-  125  mtcp-run itself failed
+  125  mtcp-run itself failed, or the stack did while the program ran
   126  the program cannot be executed
   127  the program was not found
 

@@ -129,7 +129,7 @@ fn on_the_kernel(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Erro
         environment: Vec::new(),
     };
     let program = child::start(start, &signals)?;
-    supervise::supervise(program, &signals).map(|outcome| outcome.status)
+    supervise::supervise(program, &signals, None).map(|outcome| outcome.status)
 }
 
 fn on_the_stack(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Error> {
@@ -156,8 +156,8 @@ fn on_the_stack(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Error
         preload: Some(&preload),
         environment: stack.child_env(),
     };
-    let outcome =
-        child::start(start, &signals).and_then(|program| supervise::supervise(program, &signals));
+    let outcome = child::start(start, &signals)
+        .and_then(|program| supervise::supervise(program, &signals, Some(stack.failed())));
     end(stack, settings, signals, outcome)
 }
 

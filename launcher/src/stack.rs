@@ -1,6 +1,7 @@
 //! The stack behind the program: the engine, seen from the launcher.
 
 use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -76,6 +77,11 @@ impl Stack {
     /// Variables by which the preload library finds the stack.
     pub fn child_env(&self) -> Vec<(OsString, OsString)> {
         vec![(SOCKET_VARIABLE.into(), self.engine.control_name().into())]
+    }
+
+    /// Becomes readable once the stack has failed, after which no connection works any more.
+    pub fn failed(&self) -> BorrowedFd<'_> {
+        self.engine.end()
     }
 
     /// Sends what is unsent until nothing is left or `deadline` is over, then ends the stack.

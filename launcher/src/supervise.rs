@@ -1,9 +1,10 @@
 //! Stays with the program until its last process is gone, and passes signals on.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::sys::{self, Exit, HeldSignals, Pid, Reaped, Received, Signal};
+use crate::sys::{self, Event, Exit, HeldSignals, Pid, Reaped, Received, Signal};
 
 /// Signals that are passed on to the program.
 pub const FORWARDED: [Signal; 7] = [
@@ -19,6 +20,9 @@ pub const FORWARDED: [Signal; 7] = [
 /// Two requests to end within this time force it.
 const IMPATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the program may take to end once its stack has failed, before it is killed.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// How long killed processes may take to be gone before `mtcp-run` ends without them.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -27,35 +31,56 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 pub struct Outcome {
     /// Its exit status, 128+n if signal n ended it.
     pub status: u8,
-    /// It was killed because somebody asked for the end twice.
+    /// It was killed because somebody asked for the end twice, or it did not end without its stack.
     pub forced: bool,
 }
 
-/// Waits until the program and everything that it left behind are gone.
+/// Waits until the program and everything that it left behind are gone. Once `failed` becomes
+/// readable they are told to end (SIGTERM): a program without its stack serves nobody, and who runs
+/// `mtcp-run` can only start it again when it is gone.
 ///
 /// # Errors
 /// What the system says.
-pub fn supervise(program: Pid, signals: &HeldSignals) -> Result<Outcome, Error> {
+pub fn supervise(
+    program: Pid,
+    signals: &HeldSignals,
+    failed: Option<BorrowedFd<'_>>,
+) -> Result<Outcome, Error> {
     let mut family = Family {
         program,
         exit: None,
+        told: Vec::new(),
     };
     let mut last_request: Option<Instant> = None;
+    let mut grace: Option<Instant> = None;
     let mut deadline: Option<Instant> = None;
     while family.reap()? {
-        if deadline.is_some() {
-            // Whoever lost its parent to the last blow is a child of ours now.
-            family.signal_all(libc::SIGKILL);
+        let now = Instant::now();
+        if grace.is_some_and(|end| end <= now) {
+            deadline.get_or_insert(now + LAST_WAIT);
         }
-        let timeout = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        // Whoever lost its parent meanwhile is a child of ours now.
+        if deadline.is_some() {
+            family.signal_all(libc::SIGKILL);
+        } else if grace.is_some() {
+            family.tell_to_end();
+        }
+        let end = deadline.or(grace);
+        let timeout = end.map(|end| end.saturating_duration_since(now));
         if timeout == Some(Duration::ZERO) {
             break;
         }
-        let received = signals
-            .next(timeout)
+        let event = signals
+            .next(failed.filter(|_| grace.is_none()), timeout)
             .map_err(Error::system("reading a signal"))?;
-        let Some(received) = received.filter(|r| r.signal != libc::SIGCHLD) else {
-            continue;
+        let received = match event {
+            Event::Signal(received) if received.signal != libc::SIGCHLD => received,
+            Event::Alarm => {
+                tracing::warn!("the stack has failed: the program is told to end (SIGTERM)");
+                grace = Some(Instant::now() + GRACE);
+                continue;
+            }
+            Event::Signal(_) | Event::Nothing => continue,
         };
         // A process of the program has signalled its whole group, as apache does when it ends: that
         // reached whom it concerns, and nobody asked mtcp-run for anything.
@@ -83,6 +108,8 @@ pub fn supervise(program: Pid, signals: &HeldSignals) -> Result<Outcome, Error> 
 struct Family {
     program: Pid,
     exit: Option<Exit>,
+    /// Who has been told to end because the stack has failed.
+    told: Vec<Pid>,
 }
 
 impl Family {
@@ -90,8 +117,12 @@ impl Family {
     fn reap(&mut self) -> Result<bool, Error> {
         loop {
             match sys::reap().map_err(Error::system("waiting for the program"))? {
-                Reaped::Child(pid, exit) if pid == self.program => self.exit = Some(exit),
-                Reaped::Child(..) => {}
+                Reaped::Child(pid, exit) => {
+                    self.told.retain(|told| *told != pid);
+                    if pid == self.program {
+                        self.exit = Some(exit);
+                    }
+                }
                 Reaped::AllRunning => return Ok(true),
                 Reaped::NoChildren => return Ok(false),
             }
@@ -112,6 +143,16 @@ impl Family {
             .filter(concerned)
             .filter(|pid| !has_got_it(*pid))
             .for_each(|pid| sys::send(pid, received.signal));
+    }
+
+    /// Sends SIGTERM to each once.
+    fn tell_to_end(&mut self) {
+        for pid in children() {
+            if !self.told.contains(&pid) {
+                self.told.push(pid);
+                sys::send(pid, libc::SIGTERM);
+            }
+        }
     }
 
     fn signal_all(&self, signal: Signal) {

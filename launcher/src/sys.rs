@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -197,6 +197,17 @@ pub struct Received {
     pub sender: Pid,
 }
 
+/// What [`HeldSignals::next`] has waited for.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A signal.
+    Signal(Received),
+    /// The other descriptor is readable.
+    Alarm,
+    /// The time is over, or something that concerns nobody.
+    Nothing,
+}
+
 impl HeldSignals {
     /// Holds back SIGCHLD and those of `signals` that this process does not ignore. To be called
     /// before any thread is started, so that all threads inherit it.
@@ -228,11 +239,24 @@ impl HeldSignals {
         }
     }
 
-    /// The next signal; `None` once `timeout` is over. Without one it waits for as long as it takes.
-    pub fn next(&self, timeout: Option<Duration>) -> io::Result<Option<Received>> {
-        if !wait_readable(self.fd.as_raw_fd(), timeout)? {
-            return Ok(None);
+    /// What happens next: a signal, or that `alarm` becomes readable. Without `timeout` it waits for
+    /// as long as it takes.
+    pub fn next(
+        &self,
+        alarm: Option<BorrowedFd<'_>>,
+        timeout: Option<Duration>,
+    ) -> io::Result<Event> {
+        // poll(2) passes over a negative descriptor.
+        let alarm = alarm.map_or(-1, |alarm| alarm.as_raw_fd());
+        let [signal, alarm] = wait_readable([self.fd.as_raw_fd(), alarm], timeout)?;
+        match self.read().filter(|_| signal) {
+            Some(received) => Ok(Event::Signal(received)),
+            None if alarm => Ok(Event::Alarm),
+            None => Ok(Event::Nothing),
         }
+    }
+
+    fn read(&self) -> Option<Received> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
         // SAFETY: the call writes at most `size` bytes to `info`, which has as many, and it is read
@@ -240,14 +264,14 @@ impl HeldSignals {
         let info = unsafe {
             match libc::read(self.fd.as_raw_fd(), info.as_mut_ptr().cast(), size) {
                 n if n == size as isize => info.assume_init(),
-                _ => return Ok(None),
+                _ => return None,
             }
         };
-        Ok(Some(Received {
+        Some(Received {
             signal: info.ssi_signo as Signal,
             is_from_kernel: info.ssi_code == libc::SI_KERNEL,
             sender: info.ssi_pid as Pid,
-        }))
+        })
     }
 
     /// Lets signals act on this process again as they did before.
@@ -268,17 +292,17 @@ fn is_ignored(signal: Signal) -> bool {
     }
 }
 
-fn wait_readable(fd: RawFd, timeout: Option<Duration>) -> io::Result<bool> {
-    let mut poll = libc::pollfd {
+fn wait_readable(fds: [RawFd; 2], timeout: Option<Duration>) -> io::Result<[bool; 2]> {
+    let mut polled = fds.map(|fd| libc::pollfd {
         fd,
         events: libc::POLLIN,
         revents: 0,
-    };
+    });
     let millis = timeout.map_or(-1, |t| t.as_millis().try_into().unwrap_or(i32::MAX));
-    // SAFETY: the call reads and writes one pollfd, which it is given.
-    match check(unsafe { libc::poll(&mut poll, 1, millis) }) {
-        Ok(ready) => Ok(ready > 0),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+    // SAFETY: the call reads and writes two pollfds, which it is given.
+    match check(unsafe { libc::poll(polled.as_mut_ptr(), 2, millis) }) {
+        Ok(_) => Ok(polled.map(|fd| fd.revents != 0)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok([false; 2]),
         Err(error) => Err(error),
     }
 }

@@ -175,6 +175,14 @@ pub enum Error {
         /// How to get it.
         remedy: String,
     },
+    /// The other end of the device does not join with this one.
+    #[error("{name}: {reason}")]
+    Refused {
+        /// The device.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// The device, or its peer, is gone for good.
     #[error("{0} is gone")]
     Gone(String),

@@ -75,8 +75,8 @@ impl Wire {
     /// Opens one end. Does not wait for the other, unless that listens already.
     ///
     /// # Errors
-    /// [`Error::Description`] for a configuration that no wire can have, else what the system
-    /// says of the socket.
+    /// [`Error::Description`] for a configuration that no wire can have, [`Error::Refused`] if the
+    /// wire has both ends already or the other does not fit, else what the system says of the socket.
     pub fn open(config: &WireConfig) -> Result<Wire, Error> {
         let name = format!("wire:{}", config.path.display());
         if !(1..=MAX_QUEUES).contains(&config.queues) {

@@ -6,6 +6,7 @@ mod setup;
 mod shell;
 mod soak;
 mod suite;
+mod suites;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Task {
     },
     /// Runs the tests over faulty links with ever new seeds, until the time is up or one fails.
     Soak(soak::Options),
+    /// Runs test suites of others on the kernel and on the stack, and compares them.
+    Suites(suites::Options),
     /// Measures the stack and the kernel side by side.
     Bench(bench::Options),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test { arguments } => suite::run_all(&arguments),
         Task::Soak(options) => soak::run(&options),
+        Task::Suites(options) => suites::run(&options),
         Task::Bench(options) => bench::run(&options),
     };
     match result {

@@ -9,8 +9,9 @@ use std::process::Command;
 use crate::shell::{Error, at, is_root, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 21] = [
+const PROGRAMS: [(&str, &str); 24] = [
     ("ab", "apache2-utils"),
+    ("apache2", "apache2"),
     ("cc", "gcc"),
     ("/usr/include/stdio.h", "libc6-dev"),
     ("curl", "curl"),
@@ -18,10 +19,12 @@ const PROGRAMS: [(&str, &str); 21] = [
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("lighttpd", "lighttpd"),
+    ("mariadbd", "mariadb-server"),
     ("memcached", "memcached"),
     ("modprobe", "kmod"),
     ("nft", "nftables"),
     ("nginx", "nginx"),
+    ("/usr/lib/postgresql", "postgresql"),
     ("/usr/bin/python3", "python3"),
     ("redis-benchmark", "redis-tools"),
     ("redis-server", "redis-server"),
@@ -33,27 +36,54 @@ const PROGRAMS: [(&str, &str); 21] = [
     ("wrk", "wrk"),
 ];
 
+/// What the suites of others need beyond that (`cargo xtask suites`).
+const FOR_SUITES: [(&str, &str); 9] = [
+    ("autoreconf", "autoconf"),
+    ("automake", "automake"),
+    ("dpkg-source", "dpkg-dev"),
+    ("libtoolize", "libtool"),
+    ("make", "make"),
+    ("memcached", "memcached"),
+    ("perl", "perl"),
+    ("tclsh", "tcl"),
+    (
+        "/usr/lib/python3.11/test/test_socket.py",
+        "libpython3.11-testsuite",
+    ),
+];
+
 /// Where Debian's package scripts ask whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing, or says what to install.
 pub fn provide() -> Result<(), Error> {
-    let missing = missing_packages();
+    provide_all(&PROGRAMS)?;
+    provide_tun()
+}
+
+/// Installs what the suites of others need, or says what to install.
+pub fn provide_for_suites() -> Result<(), Error> {
+    provide_all(&PROGRAMS)?;
+    provide_all(&FOR_SUITES)
+}
+
+fn provide_all(programs: &[(&str, &'static str)]) -> Result<(), Error> {
+    let missing = missing_packages(programs);
     if missing.is_empty() {
         eprintln!("setup: every program is there");
-    } else {
-        eprintln!("setup: missing: {}", missing.join(" "));
-        install(&missing)?;
-        let missing = missing_packages();
-        if !missing.is_empty() {
-            let text = format!(
-                "still missing after the installation: {}",
-                missing.join(" ")
-            );
-            return Err(Error::Other(text));
-        }
+        return Ok(());
     }
-    provide_tun()
+    eprintln!("setup: missing: {}", missing.join(" "));
+    install(&missing)?;
+    let missing = missing_packages(programs);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "still missing after the installation: {}",
+        missing.join(" ")
+    );
+    Err(Error::Other(text))
 }
 
 /// Whether a program is in a directory of PATH or of the system's.
@@ -65,8 +95,8 @@ fn exists(program: &str) -> bool {
         .any(|directory| directory.join(program).exists())
 }
 
-fn missing_packages() -> Vec<&'static str> {
-    let missing = PROGRAMS.iter().filter(|(program, _)| !exists(program));
+fn missing_packages(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    let missing = programs.iter().filter(|(program, _)| !exists(program));
     missing.map(|(_, package)| *package).collect()
 }
 

@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod level;
 pub mod poll;
 pub mod select;
+mod spare;
 pub mod stack;
 #[cfg(test)]
 pub(crate) mod testing;

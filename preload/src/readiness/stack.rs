@@ -2,9 +2,10 @@
 
 use super::level::bit;
 use super::poll::PollSets;
+use super::spare;
 use crate::errno::Result;
 use crate::process::{self, Process};
-use crate::{real, thread};
+use crate::thread;
 use context::Segment;
 use context::command::{Command, Op};
 use context::control::Request;
@@ -101,7 +102,7 @@ impl Stack for Process {
     }
 
     fn open_set(&self) -> Result<(u32, RawFd)> {
-        let eventfd = process::make_private(real::eventfd()?)?;
+        let eventfd = spare::eventfd()?;
         match self.control(Request::NewReadySet, &[eventfd]) {
             Ok(set) => Ok((set, eventfd)),
             Err(error) => {

@@ -48,6 +48,10 @@ struct State {
 
 impl Link {
     /// Meets the peer, or waits for one in the background.
+    ///
+    /// # Errors
+    /// What the system says of the socket, or [`Error::Refused`] if a peer that is there already
+    /// does not join with this end.
     pub fn open(
         name: String,
         address: Address,
@@ -79,14 +83,16 @@ impl Link {
                 move || state.run(role, &tried)
             })
             .map_err(Error::io(format!("{name}: thread")))?;
-        if is_second {
-            // So that the very first frames are not lost. That the peer is slow is no error.
-            let _ = first_meeting.recv_timeout(FIRST_MEETING);
-        }
-        Ok(Link {
+        let link = Link {
             state,
             thread: Some(thread),
-        })
+        };
+        // So that the very first frames are not lost. That the peer is slow is no error.
+        if is_second && let Ok(Some(refusal)) = first_meeting.recv_timeout(FIRST_MEETING) {
+            let reason = refusal.to_string();
+            return Err(Error::Refused { name, reason });
+        }
+        Ok(link)
     }
 
     /// Changes whenever a session begins or ends.
@@ -130,7 +136,9 @@ impl State {
         self.stop.load(Ordering::Acquire)
     }
 
-    fn run(&self, mut role: Role, tried: &SyncSender<()>) {
+    /// The thread's body. `tried` hears what came of the first meeting: the reason, if it is final,
+    /// why there is none.
+    fn run(&self, mut role: Role, tried: &SyncSender<Option<NoLink>>) {
         let mut log = Log::new(&self.name);
         loop {
             match role {
@@ -141,20 +149,20 @@ impl State {
                         log.trouble(&error.into());
                     }
                 }
-                Role::Second(stream) => {
-                    match introduce_second(&stream, &self.bells) {
-                        Ok(session) => {
-                            log.joined();
-                            self.begin(session);
-                            let _ = tried.try_send(());
-                            let result = self.stay(&stream, None);
-                            self.end();
-                            log.parted(result.err());
-                        }
-                        Err(reason) => log.trouble(&reason),
+                Role::Second(stream) => match introduce_second(&stream, &self.bells) {
+                    Ok(session) => {
+                        log.joined();
+                        self.begin(session);
+                        let _ = tried.try_send(None);
+                        let result = self.stay(&stream, None);
+                        self.end();
+                        log.parted(result.err());
                     }
-                    let _ = tried.try_send(());
-                }
+                    Err(reason) => {
+                        log.trouble(&reason);
+                        let _ = tried.try_send(Some(reason).filter(NoLink::is_final));
+                    }
+                },
             }
             role = loop {
                 if self.stopped() || self.pause().is_err() || self.stopped() {

@@ -106,7 +106,7 @@ fn lock_directory(path: &Path) -> io::Result<File> {
 pub enum NoLink {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it has both ends already")]
+    #[error("both ends are taken, and a wire has no third")]
     Busy,
     #[error("this end has {ours} queues and the other {theirs}")]
     Queues { ours: usize, theirs: usize },
@@ -114,6 +114,17 @@ pub enum NoLink {
     Stranger(u32),
     #[error("the other end does not speak this version of the wire's language")]
     Garbled,
+}
+
+impl NoLink {
+    /// Whether trying again will not help: the peer is there, and it is not for us.
+    pub fn is_final(&self) -> bool {
+        match self {
+            NoLink::Busy | NoLink::Queues { .. } | NoLink::Stranger(_) => true,
+            // So it looks, too, when a peer ends in the midst of it.
+            NoLink::Io(_) | NoLink::Garbled => false,
+        }
+    }
 }
 
 /// Two ends joined.

@@ -17,4 +17,4 @@ mod sys;
 pub use bed::{Host, LIMIT, Testbed};
 pub use namespace::Namespace;
 pub use program::{Finished, Program, describe, until};
-pub use sys::raise_file_limit;
+pub use sys::{raise_file_limit, signal};

@@ -20,7 +20,8 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(
+    /// Starts a program on the server's host and waits until it accepts connections on `port`.
+    pub fn start(
         bed: &Testbed,
         program: impl AsRef<std::ffi::OsStr>,
         arguments: &[&str],

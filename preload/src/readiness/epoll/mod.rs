@@ -10,6 +10,7 @@ mod watches;
 use super::deadline::Deadline;
 use super::kernel::{self, SignalMask};
 use super::level::bit;
+use super::spare;
 use super::stack::{self, SocketId, Stack};
 use crate::errno::{Errno, Result};
 use context::socket::{Socket, flag};
@@ -66,6 +67,9 @@ pub fn create(flags: c_int) -> Result<RawFd> {
     let epfd = kernel::epoll_create(flags)?;
     // Without a place it can hold no socket, but everything else.
     let _ = adopt(epfd);
+    if stack::current().is_some() {
+        spare::keep();
+    }
     Ok(epfd)
 }
 

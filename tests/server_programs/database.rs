@@ -1,0 +1,244 @@
+//! Databases: redis, memcached, PostgreSQL and MariaDB.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+
+use testbed::{LIMIT, Testbed};
+
+use crate::service::Service;
+
+crate::on_both_stacks!(
+    redis_saves_in_the_background_under_load,
+    memcached_serves_as_a_daemon,
+    postgresql_serves_pgbench,
+    mariadb_serves_mariadb_slap,
+);
+
+/// What `redis-cli` says.
+fn redis_cli(bed: &Testbed, arguments: &[&str]) -> String {
+    let host = bed.address.to_string();
+    let arguments = [&["-h", &host], arguments].concat();
+    bed.client
+        .run("redis-cli", &arguments)
+        .expect_success("redis-cli")
+        .stdout
+}
+
+fn redis_saves_in_the_background_under_load(bed: &Testbed) {
+    let directory = bed.path("").display().to_string();
+    let pid_file = bed.path("redis.pid").display().to_string();
+    let command = [
+        "redis-server",
+        "--bind",
+        "0.0.0.0",
+        "--protected-mode",
+        "no",
+        "--daemonize",
+        "yes",
+        "--io-threads",
+        "2",
+        "--io-threads-do-reads",
+        "yes",
+        "--save",
+        "",
+        "--dir",
+        &directory,
+        "--pidfile",
+        &pid_file,
+    ];
+    let mut redis = Service::start(bed, "redis", &command, 6379);
+    let host = bed.address.to_string();
+    let arguments = [
+        "-h", &host, "-c", "20", "-n", "1000", "-r", "10000", "-t", "set,get", "--csv",
+    ];
+    let mut load = bed.client.start("redis-benchmark", &arguments);
+    let mut saves = 0;
+    while load.is_running() {
+        redis_cli(bed, &["bgsave"]);
+        saves += 1;
+        let is_saving =
+            || redis_cli(bed, &["info", "persistence"]).contains("rdb_bgsave_in_progress:1");
+        redis.wait_until("has saved", || !is_saving());
+    }
+    let output = load.finish(LIMIT).expect_success("redis-benchmark");
+    assert!(
+        output.stdout.contains("\"SET\"") && output.stdout.contains("\"GET\""),
+        "{output}"
+    );
+    assert!(saves >= 2, "{saves} saves under load");
+    let info = redis_cli(bed, &["info", "persistence"]);
+    assert!(info.contains("rdb_last_bgsave_status:ok"), "{info}");
+    redis_cli(bed, &["shutdown", "nosave"]);
+    redis.has_ended();
+}
+
+fn memcached_serves_as_a_daemon(bed: &Testbed) {
+    let pid_file = bed.path("memcached.pid").display().to_string();
+    let command = [
+        "memcached",
+        "-d",
+        "-P",
+        &pid_file,
+        "-u",
+        "root",
+        "-t",
+        "4",
+        "-U",
+        "0",
+        "-l",
+        "0.0.0.0",
+    ];
+    let memcached = Service::start(bed, "memcached", &command, 11211);
+    for round in 0..50 {
+        let stream = bed.client.namespace().connect(bed.endpoint(11211), LIMIT);
+        let mut stream = BufReader::new(stream.expect("memcached accepts"));
+        let value = "x".repeat(round * 100 + 1);
+        let request = format!("set key 0 0 {}\r\n{value}\r\nget key\r\n", value.len());
+        stream
+            .get_mut()
+            .write_all(request.as_bytes())
+            .expect("it is sent");
+        let lines: Vec<String> = stream
+            .lines()
+            .take(4)
+            .map(|line| line.expect("a line"))
+            .collect();
+        let header = format!("VALUE key 0 {}", value.len());
+        assert_eq!(lines, ["STORED", &header, &value, "END"]);
+    }
+    memcached.end(libc::SIGTERM);
+}
+
+/// A directory that belongs to a user of the system's.
+fn directory_of(bed: &Testbed, user: &str) -> PathBuf {
+    let path = bed.path(user);
+    fs::create_dir(&path).expect("a directory");
+    let status = std::process::Command::new("chown")
+        .arg(user)
+        .arg(&path)
+        .status();
+    assert!(status.expect("chown").success(), "chown {user}");
+    path
+}
+
+/// The directory of PostgreSQL's programs; Debian has one for each version.
+fn postgresql_programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").expect("package postgresql");
+    let newest = versions.flatten().map(|entry| entry.path()).max();
+    newest.expect("a version of PostgreSQL").join("bin")
+}
+
+fn postgresql_serves_pgbench(bed: &Testbed) {
+    let directory = directory_of(bed, "postgres");
+    let data = directory.join("data").display().to_string();
+    let program = |name| postgresql_programs().join(name).display().to_string();
+    let as_postgres = [
+        "setpriv",
+        "--reuid=postgres",
+        "--regid=postgres",
+        "--clear-groups",
+    ];
+    let initdb = program("initdb");
+    let make = [
+        &as_postgres[1..],
+        &[&initdb, "-D", &data, "-A", "trust", "-N", "--locale=C"],
+    ]
+    .concat();
+    bed.client
+        .run(as_postgres[0], &make)
+        .expect_success("initdb");
+    let everyone = "host all all 0.0.0.0/0 trust\n";
+    let rules = format!("{data}/pg_hba.conf");
+    fs::write(&rules, everyone).expect("the rules of access");
+
+    let (postgres, sockets) = (program("postgres"), directory.display().to_string());
+    let sockets = format!("unix_socket_directories={sockets}");
+    let command = [
+        &as_postgres[..],
+        &[
+            &postgres,
+            "-D",
+            &data,
+            "-c",
+            "listen_addresses=0.0.0.0",
+            "-c",
+            "fsync=off",
+            "-c",
+            &sockets,
+        ],
+    ];
+    let mut server = Service::start(bed, "postgres/data/postmaster", &command.concat(), 5432);
+
+    let host = bed.address.to_string();
+    let client = |program: &str, arguments: &[&str]| {
+        let to = ["-h", host.as_str(), "-U", "postgres"];
+        let arguments = [&to, arguments, &["postgres"]].concat();
+        bed.client
+            .run(program, &arguments)
+            .expect_success(program)
+            .stdout
+    };
+    server.wait_until("accepts queries", || {
+        bed.client
+            .run("pg_isready", &["-h", &host])
+            .status
+            .success()
+    });
+    let pgbench = program("pgbench");
+    client(&pgbench, &["-i", "-s", "1", "-q"]);
+    // Eight connections, then a connection and so a process for every transaction.
+    let steady = client(&pgbench, &["-c", "8", "-j", "2", "-t", "100"]);
+    assert!(steady.contains("actually processed: 800/800"), "{steady}");
+    let fresh = client(&pgbench, &["-C", "-S", "-c", "4", "-t", "25"]);
+    assert!(fresh.contains("actually processed: 100/100"), "{fresh}");
+    server.end(libc::SIGINT);
+}
+
+fn mariadb_serves_mariadb_slap(bed: &Testbed) {
+    let directory = directory_of(bed, "mysql");
+    let path = |name: &str| directory.join(name).display().to_string();
+    let data = format!("--datadir={}", path("data"));
+    let options = ["--no-defaults", "--user=mysql", &data];
+    let make = [
+        &options[..],
+        &["--auth-root-authentication-method=normal", "--skip-test-db"],
+    ];
+    bed.client
+        .run("mariadb-install-db", &make.concat())
+        .expect_success("mariadb-install-db");
+    let socket = path("socket");
+    let (socket, pid) = (
+        format!("--socket={socket}"),
+        format!("--pid-file={}", path("mariadb.pid")),
+    );
+    let server = [
+        "--bind-address=0.0.0.0",
+        "--skip-grant-tables",
+        "--skip-name-resolve",
+    ];
+    let command = [&["mariadbd"], &options[..], &server, &[&socket, &pid]].concat();
+    let mariadb = Service::start(bed, "mysql/mariadb", &command, 3306);
+    let host = bed.address.to_string();
+    let arguments = [
+        "--no-defaults",
+        "-h",
+        &host,
+        "-u",
+        "test",
+        "--auto-generate-sql",
+        "--concurrency=10",
+        "--number-of-queries=500",
+    ];
+    let output = bed
+        .client
+        .run("mariadb-slap", &arguments)
+        .expect_success("mariadb-slap");
+    assert!(
+        output
+            .stdout
+            .contains("Number of clients running queries: 10"),
+        "{output}"
+    );
+    mariadb.end(libc::SIGTERM);
+}
