@@ -1,7 +1,7 @@
 //! Edges: ready sets, their rings, and who is woken.
 
 use crate::app::App;
-use crate::bed::{Bed, Setup, exchange};
+use crate::bed::{Bed, Family, Setup, exchange};
 use crate::conversation::Conversation;
 use context::command::Op;
 use context::futex::Wait;
@@ -12,11 +12,31 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+over_both_families! {
+    edges_coalesce_until_the_event_is_taken,
+    each_set_that_watches_a_socket_is_told,
+    a_watch_taken_back_is_silent,
+    the_same_watch_twice_is_one,
+    a_set_that_changed_hands_hears_nothing_of_old_watches,
+    a_full_event_ring_sets_overflow_and_goes_on_after,
+    the_watches_of_one_socket_are_bounded,
+    accept_ring_and_events,
+    connecting_peer_closing_and_room_are_edges,
+    a_sleeper_is_woken_once_for_a_burst,
+    a_sleeper_in_the_kernel_gets_the_eventfd,
+    threads_that_block_on_a_socket_are_woken_by_its_edges,
+    a_writer_held_back_by_what_is_unsent_is_told_once_it_was_sent,
+    a_writer_is_told_that_any_number_of_bytes_may_be_unsent_again,
+}
+
 const SET: u32 = 3;
 
 /// A connection whose client end stands in ready set [`SET`] with cookie 7, its first edge taken.
-fn watched() -> (Bed, Bed, Conversation, u32) {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn watched(family: Family) -> (Bed, Bed, Conversation, u32) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
     let options = &b.shared.segment.socket(talk.server.socket).unwrap().options;
     options.bits.store(option::NODELAY, SeqCst);
@@ -40,9 +60,8 @@ fn byte_to_client(a: &mut Bed, b: &mut Bed, talk: &mut Conversation) {
     exchange(a, b, |_, _| true);
 }
 
-#[test]
-fn edges_coalesce_until_the_event_is_taken() {
-    let (mut a, mut b, mut talk, mut head) = watched();
+fn edges_coalesce_until_the_event_is_taken(family: Family) {
+    let (mut a, mut b, mut talk, mut head) = watched(family);
     for _ in 0..3 {
         for _ in 0..5 {
             byte_to_client(&mut a, &mut b, &mut talk);
@@ -52,9 +71,8 @@ fn edges_coalesce_until_the_event_is_taken() {
     }
 }
 
-#[test]
-fn each_set_that_watches_a_socket_is_told() {
-    let (mut a, mut b, mut talk, mut head) = watched();
+fn each_set_that_watches_a_socket_is_told(family: Family) {
+    let (mut a, mut b, mut talk, mut head) = watched(family);
     a.renew_set(5);
     talk.client.app.watch(5, 8, talk.client.socket);
     talk.client.app.watch(SET, 9, talk.client.socket);
@@ -67,9 +85,8 @@ fn each_set_that_watches_a_socket_is_told() {
     assert_eq!(talk.client.app.events(5, &mut other)[0].cookie, 8);
 }
 
-#[test]
-fn a_watch_taken_back_is_silent() {
-    let (mut a, mut b, mut talk, mut head) = watched();
+fn a_watch_taken_back_is_silent(family: Family) {
+    let (mut a, mut b, mut talk, mut head) = watched(family);
     talk.client.app.unwatch(SET, 7, talk.client.socket);
     byte_to_client(&mut a, &mut b, &mut talk);
     assert_eq!(cookies(&talk.client.app, &mut head), []);
@@ -78,9 +95,8 @@ fn a_watch_taken_back_is_silent() {
     assert_eq!(cookies(&talk.client.app, &mut head), [8]);
 }
 
-#[test]
-fn the_same_watch_twice_is_one() {
-    let (mut a, mut b, mut talk, mut head) = watched();
+fn the_same_watch_twice_is_one(family: Family) {
+    let (mut a, mut b, mut talk, mut head) = watched(family);
     talk.client.app.watch(SET, 7, talk.client.socket);
     a.settle();
     cookies(&talk.client.app, &mut head);
@@ -88,9 +104,8 @@ fn the_same_watch_twice_is_one() {
     assert_eq!(cookies(&talk.client.app, &mut head), [7]);
 }
 
-#[test]
-fn a_set_that_changed_hands_hears_nothing_of_old_watches() {
-    let (mut a, mut b, mut talk, _) = watched();
+fn a_set_that_changed_hands_hears_nothing_of_old_watches(family: Family) {
+    let (mut a, mut b, mut talk, _) = watched(family);
     a.renew_set(SET);
     byte_to_client(&mut a, &mut b, &mut talk);
     assert_eq!(cookies(&talk.client.app, &mut 0), []);
@@ -99,9 +114,8 @@ fn a_set_that_changed_hands_hears_nothing_of_old_watches() {
     assert_eq!(cookies(&talk.client.app, &mut 0), [8]);
 }
 
-#[test]
-fn a_full_event_ring_sets_overflow_and_goes_on_after() {
-    let (mut a, mut b, mut talk, mut head) = watched();
+fn a_full_event_ring_sets_overflow_and_goes_on_after(family: Family) {
+    let (mut a, mut b, mut talk, mut head) = watched(family);
     // Watches beyond the coalesced ones get an event for each edge.
     for cookie in 100..100 + COALESCED + 20 {
         talk.client.app.watch(SET, cookie, talk.client.socket);
@@ -121,9 +135,8 @@ fn a_full_event_ring_sets_overflow_and_goes_on_after() {
     assert!(!ready.take_overflow());
 }
 
-#[test]
-fn the_watches_of_one_socket_are_bounded() {
-    let (mut a, mut b, mut talk, _) = watched();
+fn the_watches_of_one_socket_are_bounded(family: Family) {
+    let (mut a, mut b, mut talk, _) = watched(family);
     let before = a.count(Counter::bad_commands);
     for round in 0..40 {
         for cookie in 0..100 {
@@ -139,9 +152,11 @@ fn the_watches_of_one_socket_are_bounded() {
     assert!(a.count(Counter::events) - events <= 1024);
 }
 
-#[test]
-fn accept_ring_and_events() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn accept_ring_and_events(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let (mut client, mut server) = (a.app(1), b.app(1));
     let listener = server.socket().unwrap();
     b.renew_set(SET);
@@ -166,9 +181,11 @@ fn accept_ring_and_events() {
     assert_eq!(server.accept(listener), None);
 }
 
-#[test]
-fn connecting_peer_closing_and_room_are_edges() {
-    let (mut a, mut b) = (Setup::host(1).build(), Setup::host(2).build());
+fn connecting_peer_closing_and_room_are_edges(family: Family) {
+    let (mut a, mut b) = (
+        Setup::over(family, 1).build(),
+        Setup::over(family, 2).build(),
+    );
     let (mut client, mut server) = (a.app(1), b.app(1));
     let listener = server.socket().unwrap();
     assert!(b.listen(listener, 80, 10));
@@ -198,9 +215,8 @@ fn connecting_peer_closing_and_room_are_edges() {
     assert!(client.is_at_end(socket));
 }
 
-#[test]
-fn a_sleeper_is_woken_once_for_a_burst() {
-    let (mut a, mut b, mut talk, mut head) = watched();
+fn a_sleeper_is_woken_once_for_a_burst(family: Family) {
+    let (mut a, mut b, mut talk, mut head) = watched(family);
     let mut more = Vec::new();
     for i in 0..10 {
         let socket = talk.client.app.socket().unwrap();
@@ -231,9 +247,8 @@ fn a_sleeper_is_woken_once_for_a_burst() {
     assert_eq!(a.count(Counter::wakes), wakes + 1);
 }
 
-#[test]
-fn a_sleeper_in_the_kernel_gets_the_eventfd() {
-    let (mut a, mut b, mut talk, mut head) = watched();
+fn a_sleeper_in_the_kernel_gets_the_eventfd(family: Family) {
+    let (mut a, mut b, mut talk, mut head) = watched(family);
     let eventfd = engine::sys::eventfd().unwrap();
     a.shared.sets[SET as usize]
         .eventfd
@@ -250,9 +265,8 @@ fn a_sleeper_in_the_kernel_gets_the_eventfd() {
     assert_eq!(cookies(&talk.client.app, &mut head), [7]);
 }
 
-#[test]
-fn threads_that_block_on_a_socket_are_woken_by_its_edges() {
-    let (mut a, mut b, mut talk, _) = watched();
+fn threads_that_block_on_a_socket_are_woken_by_its_edges(family: Family) {
+    let (mut a, mut b, mut talk, _) = watched(family);
     let socket = talk.client.socket;
     let record = |bed: &Bed| bed.shared.segment.socket(socket).unwrap().announce_waiter();
     let seen = record(&a);
@@ -270,9 +284,8 @@ fn threads_that_block_on_a_socket_are_woken_by_its_edges() {
     assert_eq!(wait(&a, seen), Wait::Woken);
 }
 
-#[test]
-fn a_writer_held_back_by_what_is_unsent_is_told_once_it_was_sent() {
-    let (mut a, mut b, mut talk, mut head) = watched();
+fn a_writer_held_back_by_what_is_unsent_is_told_once_it_was_sent(family: Family) {
+    let (mut a, mut b, mut talk, mut head) = watched(family);
     let shared = a.shared.clone();
     let socket = talk.client.socket;
     let record = shared.segment.socket(socket).unwrap();
@@ -296,9 +309,8 @@ fn a_writer_held_back_by_what_is_unsent_is_told_once_it_was_sent() {
     assert_eq!(talk.client.app.send(socket, b"x"), 1);
 }
 
-#[test]
-fn a_writer_is_told_that_any_number_of_bytes_may_be_unsent_again() {
-    let (mut a, _b, mut talk, mut head) = watched();
+fn a_writer_is_told_that_any_number_of_bytes_may_be_unsent_again(family: Family) {
+    let (mut a, _b, mut talk, mut head) = watched(family);
     let shared = a.shared.clone();
     let socket = talk.client.socket;
     let record = shared.segment.socket(socket).unwrap();

@@ -4,9 +4,9 @@
 //! `MTCP_TEST_SEED=n` repeats one run, `MTCP_TEST_RUNS=n` makes that many, from `MTCP_TEST_FROM` on.
 
 use crate::app::App;
-use crate::bed::{Bed, Setup};
+use crate::bed::{Bed, Family, Setup};
 use crate::dice::Dice;
-use crate::frames::{IP, TCP};
+use crate::frames::IP;
 use crate::path_mtu::too_big;
 use engine::stats::Counter;
 use engine::tcp::{Duration, MtuProbing, TcpConfig};
@@ -21,6 +21,7 @@ const SECOND: u64 = 1_000_000;
 /// What the link and the applications are like, drawn from the seed.
 #[derive(Debug)]
 struct Run {
+    family: Family,
     /// Chances in a thousand that a frame is lost, doubled, damaged.
     loss: u64,
     duplication: u64,
@@ -45,14 +46,21 @@ impl Run {
             choices[dice.index(choices.len())]
         }
         let delay = one_of(dice, &[20, 1_000, 40_000]);
+        let family = one_of(dice, &[Family::V4, Family::V6]);
+        let least = match family {
+            Family::V4 => 600,
+            // Every link of IPv6 takes 1,280 bytes (RFC 8200 §5).
+            Family::V6 => 1280,
+        };
         Run {
+            family,
             loss: one_of(dice, &[0, 1, 10, 50, 100, 200]),
             duplication: one_of(dice, &[0, 0, 20, 100]),
             corruption: one_of(dice, &[0, 0, 10, 50]),
             delay,
             jitter: one_of(dice, &[0, delay / 4, delay * 3]),
             mtus: match dice.below(3) {
-                0 => (0..4).map(|_| 600 + dice.index(900)).collect(),
+                0 => (0..4).map(|_| least + dice.index(1500 - least)).collect(),
                 _ => vec![1500],
             },
             mtu_lasts: one_of(dice, &[SECOND / 10, SECOND, 30 * SECOND]),
@@ -64,7 +72,7 @@ impl Run {
     }
 
     fn setup(&self, host: u8, dice: &mut Dice<'_>) -> Setup {
-        let mut setup = Setup::host(host);
+        let mut setup = Setup::over(self.family, host);
         if self.offloads {
             setup.pair = PairConfig::default();
         }
@@ -313,7 +321,10 @@ impl Simulation {
     fn carry(&mut self, frame: Vec<u8>, about: RxMeta, to: usize) {
         let largest = match about.gso_size {
             0 => frame.len() - IP,
-            size => TCP - IP + usize::from(frame[TCP + 12] >> 4) * 4 + usize::from(size),
+            size => {
+                let header = self.run.family.header();
+                header + usize::from(frame[IP + header + 12] >> 4) * 4 + usize::from(size)
+            }
         };
         let mtu = self.mtu();
         if largest > mtu {
