@@ -59,6 +59,7 @@ impl Tcb {
             && segment.seq == self.irs.at(self.rcv.nxt)
             && segment.payload.len() as u64 <= self.rcv.window()
             && !self.orphan
+            && !self.deaf
             && self.rcv.fin == NO_FIN
             && self.assembler.is_empty()
             && segment.options.sack.is_empty()
@@ -286,7 +287,8 @@ impl Tcb {
         let (from, to) = (seq.max(self.rcv.nxt), end.min(limit));
         let mut events = Events::NONE;
         if from < to {
-            if self.orphan {
+            let ours_is_closed = matches!(self.state, State::FinWait1 | State::FinWait2);
+            if self.orphan || self.deaf && ours_is_closed {
                 return self.refuse_data(segment);
             }
             let data = &segment.payload[(from - seq) as usize..(to - seq) as usize];
@@ -370,11 +372,14 @@ impl Tcb {
         }
     }
 
-    /// Data for an application that has closed: the peer must learn that nobody takes it. The RST
+    /// Data for an application that has closed, or shut both halves: the peer must learn that nobody takes it. The RST
     /// has the number that the peer says it waits for: if our FIN was lost, one behind it would only
     /// be challenged (RFC 5961 section 3.2).
     fn refuse_data(&mut self, segment: &Segment<'_>) -> Events {
-        let events = self.enter_closed();
+        let events = match self.orphan {
+            true => self.enter_closed(),
+            false => self.fail(Error::Reset),
+        };
         self.reset_seq = Some(segment.ack);
         events | Events::SEND
     }

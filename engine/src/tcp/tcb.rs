@@ -136,6 +136,8 @@ pub struct Tcb {
     pub(super) fin_sent: bool,
     /// Closed by the application: nobody reads any more.
     pub(super) orphan: bool,
+    /// The application reads no more, but has not closed.
+    pub(super) deaf: bool,
     /// Both ends scale windows.
     pub(super) scaling: bool,
     /// MSG_MORE stood with the last write.
@@ -228,6 +230,7 @@ impl Tcb {
             fin_wanted: false,
             fin_sent: false,
             orphan: false,
+            deaf: false,
             scaling: false,
             more: false,
             syn_due: false,
@@ -323,7 +326,11 @@ impl Tcb {
 
     /// Takes a change of socket options into account at once.
     pub fn set_options(&mut self, now: Instant, opts: &SocketOptions) {
-        let new = self.set.with(opts);
+        let mut new = self.set.with(opts);
+        if !matches!(self.state, State::SynSent | State::SynReceived) {
+            // As on Linux, the segment size is settled with the handshake.
+            new.own_mss = self.set.own_mss;
+        }
         let old = core::mem::replace(&mut self.set, new);
         // Setting it anew pushes as well, past a cork (tcp(7)).
         if new.nodelay {
@@ -423,6 +430,12 @@ impl Tcb {
         if self.snd.flight() == 0 {
             self.progress_at = now;
         }
+    }
+
+    /// The application will read no more. Data that comes once it writes no more either is answered by
+    /// a RST, as after [`close`](Self::close).
+    pub fn shutdown_read(&mut self) {
+        self.deaf = true;
     }
 
     /// The application closes: nobody reads or writes any more. FIN after what was written; but if

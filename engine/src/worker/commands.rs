@@ -147,6 +147,11 @@ impl Stack {
                         self.after(id, tcp::Events::SEND);
                     }
                 }
+                if command.arg != libc::SHUT_WR as u64
+                    && let Some(connection) = self.connections.get(id)
+                {
+                    connection.tcb.shutdown_read();
+                }
                 self.raise(command.socket);
             }
             (Op::Shutdown, None) => {
@@ -415,7 +420,7 @@ pub fn state_number(state: State) -> u32 {
         State::CloseWait => state::CLOSE_WAIT,
         State::Closing => state::CLOSING,
         State::LastAck => state::LAST_ACK,
-        State::TimeWait => state::TIME_WAIT,
-        State::Closed => state::CLOSE,
+        // As Linux, whose sockets are done with the connection then.
+        State::TimeWait | State::Closed => state::CLOSE,
     }
 }

@@ -11,8 +11,8 @@ use crate::socket::send::{self as sending};
 use crate::socket::{SocketRef, fast_open, message, names};
 use crate::trace::{self, Line};
 use libc::{
-    c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t,
-    timespec,
+    c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, sockaddr_storage,
+    socklen_t, ssize_t, timespec,
 };
 
 crate::interpose! {
@@ -275,6 +275,9 @@ crate::interpose! {
                             if address_len.is_null() {
                                 return Err(Errno(libc::EFAULT));
                             }
+                            if address_len.read_unaligned() > i32::MAX as socklen_t {
+                                return Err(Errno(libc::EINVAL));
+                            }
                             address_len.write_unaligned(0);
                         }
                         Ok(n)
@@ -525,6 +528,9 @@ unsafe fn send_one(
     flags: c_int,
     to: (*const sockaddr, socklen_t),
 ) -> Result<ssize_t> {
+    if !to.0.is_null() && to.1 as usize > size_of::<sockaddr_storage>() {
+        return Err(Errno(libc::EINVAL));
+    }
     if flags & libc::MSG_FASTOPEN == 0 {
         // SAFETY: the caller's promise.
         return unsafe { write_one(socket, from, len, flags) };
@@ -569,7 +575,9 @@ fn at_no_position(offset: off_t, flags: c_int) -> Result<c_int> {
     if offset != -1 {
         no_position(offset)?;
     }
-    match flags & !(libc::RWF_HIPRI | libc::RWF_NOWAIT) {
+    // What says how a file's blocks are written means nothing to a socket.
+    let harmless = libc::RWF_HIPRI | libc::RWF_DSYNC | libc::RWF_SYNC | libc::RWF_APPEND;
+    match flags & !(harmless | libc::RWF_NOWAIT) {
         0 if flags & libc::RWF_NOWAIT != 0 => Ok(libc::MSG_DONTWAIT),
         0 => Ok(0),
         _ => Err(Errno(libc::EOPNOTSUPP)),
@@ -625,9 +633,10 @@ mod tests {
     }
 
     #[test]
-    fn only_flags_with_an_effect_are_taken() {
+    fn only_flags_that_linux_knows_are_taken() {
         assert_eq!(at_no_position(-1, 0), Ok(0));
         assert_eq!(at_no_position(-1, libc::RWF_NOWAIT), Ok(libc::MSG_DONTWAIT));
+        assert_eq!(at_no_position(-1, libc::RWF_APPEND), Ok(0));
         assert_eq!(at_no_position(-1, 1 << 30), Err(Errno(libc::EOPNOTSUPP)));
         assert_eq!(at_no_position(0, 0), Err(Errno(libc::ESPIPE)));
     }

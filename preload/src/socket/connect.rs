@@ -106,6 +106,10 @@ pub(super) fn advance(
             Ok(Outcome::Connected)
         }
         Attempt::Failed if !is_reported => Err(failure(socket)),
+        // A socket that was connected once stays so for Linux.
+        Attempt::Failed if socket.state_bits() & state::WAS_CONNECTED != 0 => {
+            Err(Errno(libc::EISCONN))
+        }
         Attempt::Failed => begin(start_over(fd, socket)?),
     }
 }

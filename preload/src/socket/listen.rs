@@ -3,7 +3,7 @@
 use super::names::Raw;
 use super::{SocketRef, demote};
 use crate::errno::{Errno, Result};
-use crate::{real, trace};
+use crate::{real, trace, wait};
 use config::{Decision, Role};
 use context::command::Op;
 use context::control::Request;
@@ -12,7 +12,10 @@ use std::ffi::c_int;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+/// How long the engine may take to stop listening.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a free port is looked for that kernel and stack both have.
 const ATTEMPTS: usize = 16;
 
@@ -134,6 +137,9 @@ pub fn listen(fd: RawFd, mut socket: SocketRef, backlog: c_int) -> Result<()> {
 /// `ENETDOWN` if the engine is gone.
 pub(super) fn stop(socket: SocketRef) -> Result<()> {
     socket.tell(Op::Shutdown, libc::SHUT_RDWR as u64)?;
+    // Who looks at it next is to find it closed, as on Linux.
+    let stopped = || (!socket.is_listening()).then_some(());
+    let _ = wait::until(socket, Some(PATIENCE), stopped);
     socket.record().wake_waiters();
     Ok(())
 }

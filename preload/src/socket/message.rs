@@ -107,6 +107,8 @@ pub unsafe fn send(
     let header = unsafe { message.as_ref() }.ok_or(Errno(libc::EFAULT))?;
     // SAFETY: as above.
     let mut buffers = unsafe { buffers(header) }?;
+    // SAFETY: as above.
+    unsafe { check_control(header) }?;
     if flags & libc::MSG_FASTOPEN == 0 {
         return send::send(socket, &mut buffers, flags);
     }
@@ -118,6 +120,38 @@ pub unsafe fn send(
         // SAFETY: the caller's arguments, as they are.
         unsafe { real::syscall(libc::SYS_sendmsg, args) }
     })
+}
+
+/// Refuses the control data that Linux refuses of a stream of TCP; what it takes means nothing here.
+///
+/// # Errors
+/// `EINVAL`.
+///
+/// # Safety
+/// The header's control data may be read.
+unsafe fn check_control(header: &msghdr) -> Result<()> {
+    // SAFETY: the caller's promise; both walk within the control data.
+    let (mut at, end) = unsafe {
+        let first = libc::CMSG_FIRSTHDR(header);
+        (first, header.msg_control.byte_add(header.msg_controllen))
+    };
+    while !at.is_null() {
+        // SAFETY: a whole header stands there.
+        let message = unsafe { at.read_unaligned() };
+        let room = end as usize - at as usize;
+        let known = matches!(
+            message.cmsg_type,
+            libc::SCM_RIGHTS | libc::SCM_CREDENTIALS | libc::SO_TIMESTAMPING
+        );
+        if !(size_of::<libc::cmsghdr>()..=room).contains(&message.cmsg_len)
+            || message.cmsg_level == libc::SOL_SOCKET && !known
+        {
+            return Err(Errno(libc::EINVAL));
+        }
+        // SAFETY: as above; its length is good.
+        at = unsafe { libc::CMSG_NXTHDR(header, at) };
+    }
+    Ok(())
 }
 
 /// recvmmsg(2): returns the number of messages.

@@ -59,7 +59,6 @@ static const struct {
     OF(IPPROTO_TCP, TCP_SAVE_SYN, 0, 1, -1, 3),
     OF(IPPROTO_TCP, TCP_INQ, 0, 1, -1, 2),
     OF(IPPROTO_TCP, TCP_TX_DELAY, 0, 0, -1, 0),
-    OF(IPPROTO_TCP, TCP_TIMESTAMP, 0, 1, 2, 3),
     OF(IPPROTO_TCP, 99, 0, 1, -1, 2),
     OF(IPPROTO_IP, IP_TOS, 0, 0x10, -1, 0xff),
     OF(IPPROTO_IP, IP_TTL, 0, 1, -1, 256),

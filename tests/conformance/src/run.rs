@@ -59,7 +59,10 @@ pub fn compile(family: &str, directory: &Path) -> PathBuf {
     let program = directory.join(family);
     let output = Command::new("cc")
         .args(["-O2", "-D_FORTIFY_SOURCE=2", "-Wall", "-Wextra", "-Werror"])
-        .args(["-Wno-unused-result", "-pthread", "-o"])
+        // To call with bad arguments is what they are for.
+        .args(["-Wno-unused-result", "-Wno-nonnull"])
+        .args(["-Wno-stringop-overflow", "-Wno-stringop-overread"])
+        .args(["-pthread", "-o"])
         .arg(&program)
         .arg(sources.join(format!("{family}.c")))
         .arg(sources.join("check.c"))
@@ -88,6 +91,7 @@ impl Places {
             namespace.sysctl("net.ipv4.ip_local_port_range", "32768 60999");
             namespace.sysctl("net.ipv4.tcp_tw_reuse", "2");
             namespace.sysctl("net.core.somaxconn", "4096");
+            namespace.sysctl("net.ipv4.tcp_congestion_control", "cubic");
         }
         places
     }

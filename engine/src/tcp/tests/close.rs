@@ -387,3 +387,28 @@ fn an_orphan_whose_peer_vanished_is_given_up_sooner() {
     assert_eq!(counters.retransmits - u32::from(counters.tail_probes), 8);
     assert_eq!(client.tcb.error(), Some(Error::TimedOut));
 }
+
+/// As Linux (RFC 1122 4.2.2.13): who has shut both halves has nobody left who could take data.
+#[test]
+fn data_after_shutdown_of_both_halves_is_answered_by_a_reset() {
+    let (mut client, mut server) = pair();
+    client.tcb.shutdown_read();
+    server.write(100);
+    client.receive_all(T0, &server.poll(T0));
+    assert_eq!(
+        client.tcb.received(),
+        100,
+        "the reading half alone refuses nothing"
+    );
+    server.receive_all(T0, &client.poll(T0));
+    client.tcb.shutdown_write(T0);
+    server.receive_all(T0, &client.poll(T0));
+    client.receive_all(T0, &server.poll(T0));
+    assert_eq!(client.state(), State::FinWait2);
+    server.write(100);
+    client.receive_all(T0, &server.poll(T0));
+    assert_eq!(client.tcb.error(), Some(Error::Reset));
+    let packets = client.poll(T0);
+    server.receive_all(T0, &packets);
+    assert_eq!(server.tcb.error(), Some(Error::BrokenPipe));
+}
