@@ -31,7 +31,15 @@ pub fn bind(fd: RawFd, socket: SocketRef, address: SocketAddr) -> Result<()> {
     trace::policy(fd, Role::Listen, address, decision, reason);
     let on_stack = SocketAddr::new(address.ip().to_canonical(), address.port());
     match decision {
-        Decision::Mtcp => stack_bind(socket, on_stack),
+        Decision::Mtcp => {
+            stack_bind(socket, on_stack)?;
+            if on_stack.is_ipv6() && !on_stack.ip().is_unspecified() {
+                // As Linux (`__inet6_bind`): from there no IPv4 address can be reached.
+                let bits = &socket.record().options.bits;
+                bits.fetch_or(option::V6ONLY, Ordering::SeqCst);
+            }
+            Ok(())
+        }
         Decision::Kernel => {
             demote::to_kernel(fd, socket)?;
             demote::kernel_bind(fd, &socket.show(address))

@@ -91,7 +91,6 @@ impl Places {
             namespace.sysctl("net.ipv4.ip_local_port_range", "32768 60999");
             namespace.sysctl("net.ipv4.tcp_tw_reuse", "2");
             namespace.sysctl("net.core.somaxconn", "4096");
-            namespace.sysctl("net.ipv4.tcp_congestion_control", "cubic");
         }
         places
     }

@@ -55,7 +55,7 @@ macro_rules! families {
     };
 }
 
-families!(states);
+families!(states, closing, options, transfer, polling, epolling);
 
 #[test]
 fn differences_are_listed_of_families_that_there_are() {
