@@ -47,7 +47,7 @@ fn redis_saves_in_the_background_under_load(bed: &Testbed) {
         "--pidfile",
         &pid_file,
     ];
-    let mut redis = Service::start(bed, "redis", &command, 6379);
+    let mut redis = Service::start(bed, &command, 6379);
     let host = bed.address.to_string();
     let arguments = [
         "-h", &host, "-c", "20", "-n", "1000", "-r", "10000", "-t", "set,get", "--csv",
@@ -89,7 +89,7 @@ fn memcached_serves_as_a_daemon(bed: &Testbed) {
         "-l",
         "0.0.0.0",
     ];
-    let memcached = Service::start(bed, "memcached", &command, 11211);
+    let memcached = Service::start(bed, &command, 11211).with_pid_file("memcached.pid");
     for round in 0..50 {
         let stream = bed.client.namespace().connect(bed.endpoint(11211), LIMIT);
         let mut stream = BufReader::new(stream.expect("memcached accepts"));
@@ -168,7 +168,7 @@ fn postgresql_serves_pgbench(bed: &Testbed) {
             &sockets,
         ],
     ];
-    let mut server = Service::start(bed, "postgres/data/postmaster", &command.concat(), 5432);
+    let mut server = Service::start(bed, &command.concat(), 5432);
 
     let host = bed.address.to_string();
     let client = |program: &str, arguments: &[&str]| {
@@ -218,7 +218,7 @@ fn mariadb_serves_mariadb_slap(bed: &Testbed) {
         "--skip-name-resolve",
     ];
     let command = [&["mariadbd"], &options[..], &server, &[&socket, &pid]].concat();
-    let mariadb = Service::start(bed, "mysql/mariadb", &command, 3306);
+    let mariadb = Service::start(bed, &command, 3306);
     let host = bed.address.to_string();
     let arguments = [
         "--no-defaults",

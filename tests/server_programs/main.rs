@@ -5,6 +5,7 @@
 
 mod database;
 mod load;
+mod runtime;
 mod service;
 mod web;
 

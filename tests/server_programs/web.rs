@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::PathBuf;
 
-use testbed::Testbed;
+use testbed::{Testbed, signal};
 
 use crate::load::Load;
-use crate::service::{Service, wait_for_lines};
+use crate::service::{Service, wait, wait_for_lines, write};
 
 crate::on_both_stacks!(
     nginx_reloads_its_workers_under_load,
     nginx_reloads_workers_with_listeners_of_their_own_under_load,
+    nginx_is_replaced_by_a_new_binary_under_load,
     apache_prefork_restarts_under_load,
     apache_event_restarts_under_load,
     lighttpd_restarts_under_load_as_a_daemon,
@@ -26,12 +27,6 @@ fn site(bed: &Testbed) -> PathBuf {
     root
 }
 
-fn write(bed: &Testbed, name: &str, text: &str) -> String {
-    let path = bed.path(name);
-    fs::write(&path, text).expect("a configuration");
-    path.display().to_string()
-}
-
 /// nginx as a daemon with a master and two workers.
 fn nginx<'bed>(bed: &'bed Testbed, listen: &str) -> Service<'bed> {
     let root = site(bed);
@@ -45,7 +40,7 @@ fn nginx<'bed>(bed: &'bed Testbed, listen: &str) -> Service<'bed> {
     let file = write(bed, "nginx.conf", &text);
     // An upgrade starts the program anew by the name that it was started with.
     let command = ["/usr/sbin/nginx", "-e", &log, "-c", &file];
-    Service::start(bed, "nginx", &command, 80)
+    Service::start(bed, &command, 80).with_pid_file("nginx.pid")
 }
 
 const WORKER: &str = "nginx: worker process";
@@ -76,6 +71,28 @@ fn nginx_reloads_workers_with_listeners_of_their_own_under_load(bed: &Testbed) {
     nginx_reloads(bed, "listen 80 reuseport");
 }
 
+/// USR2 starts a new master with the listeners of the old one, which then leaves.
+fn nginx_is_replaced_by_a_new_binary_under_load(bed: &Testbed) {
+    let mut nginx = nginx(bed, "listen 80");
+    Load::start(bed, &bed.url(80, "page"), REQUESTS).disturbed_by(|| {
+        let old = nginx.pid();
+        let workers = nginx.processes(WORKER, LEAVING);
+        signal(old, libc::SIGUSR2).expect("the old master runs");
+        wait(|| {
+            nginx
+                .processes(WORKER, LEAVING)
+                .difference(&workers)
+                .count()
+                == 2
+        });
+        signal(old, libc::SIGQUIT).expect("the old master runs");
+        wait(|| nginx.processes("nginx: ", LEAVING).is_disjoint(&workers));
+        wait(|| !nginx.processes("nginx: ", "nothing").contains(&old));
+        assert_ne!(nginx.pid(), old);
+    });
+    nginx.end(libc::SIGQUIT);
+}
+
 /// apache as a daemon with the named way of processing; USR1 restarts it gracefully.
 fn apache_restarts(bed: &Testbed, mpm: &str) {
     let root = site(bed);
@@ -96,7 +113,7 @@ Group www-data
 "
     );
     let file = write(bed, "apache.conf", &text);
-    let mut apache = Service::start(bed, "apache", &["apache2", "-f", &file], 80);
+    let mut apache = Service::start(bed, &["apache2", "-f", &file], 80).with_pid_file("apache.pid");
     let mut starts = 1;
     Load::start(bed, &bed.url(80, "page"), REQUESTS).disturbed_by(|| {
         apache.signal(libc::SIGUSR1);
@@ -132,7 +149,8 @@ mimetype.assign = (\"\" => \"application/octet-stream\")
         site(bed).display()
     );
     let file = write(bed, "lighttpd.conf", &text);
-    let mut lighttpd = Service::start(bed, "lighttpd", &["lighttpd", "-f", &file], 80);
+    let mut lighttpd =
+        Service::start(bed, &["lighttpd", "-f", &file], 80).with_pid_file("lighttpd.pid");
     let mut starts = 1;
     Load::start(bed, &bed.url(80, "page"), REQUESTS).disturbed_by(|| {
         lighttpd.signal(libc::SIGUSR1);

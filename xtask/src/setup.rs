@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::shell::{Error, at, is_root, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 24] = [
+const PROGRAMS: [(&str, &str); 29] = [
     ("ab", "apache2-utils"),
     ("apache2", "apache2"),
     ("cc", "gcc"),
@@ -18,13 +18,21 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
+    ("javac", "default-jdk-headless"),
     ("lighttpd", "lighttpd"),
     ("mariadbd", "mariadb-server"),
     ("memcached", "memcached"),
     ("modprobe", "kmod"),
     ("nft", "nftables"),
     ("nginx", "nginx"),
+    ("node", "nodejs"),
     ("/usr/lib/postgresql", "postgresql"),
+    (
+        "/usr/lib/python3/dist-packages/gunicorn",
+        "python3-gunicorn",
+    ),
+    ("/usr/lib/python3/dist-packages/uvicorn", "python3-uvicorn"),
+    ("/usr/lib/python3/dist-packages/uvloop", "python3-uvloop"),
     ("/usr/bin/python3", "python3"),
     ("redis-benchmark", "redis-tools"),
     ("redis-server", "redis-server"),

@@ -325,11 +325,11 @@ pub fn the_second_fast_open_carries_its_data_in_the_syn(bed: &Testbed) {
     end(bed, server);
 }
 
-/// iperf3 carries 128 MB up, down, and over four streams at once.
+/// iperf3 carries 128 MB up, down, and over eight streams at once.
 pub fn iperf3_serves_iperf3(bed: &Testbed) {
     let mut server = servers::iperf3(bed);
     let host = bed.address.to_string();
-    for direction in [&[][..], &["-R"], &["-P", "4"]] {
+    for direction in [&[][..], &["-R"], &["-P", "8"]] {
         let arguments = [
             &["-c", &host, "-n", "128M", "--connect-timeout", "10000"],
             direction,
