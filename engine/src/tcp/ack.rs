@@ -21,6 +21,10 @@ pub(super) struct AckPolicy {
     quick: u8,
     /// What `quick` is refilled to.
     quick_limit: u8,
+    /// Segments that were not full since the last ACK, 2 meaning more than one.
+    small: u8,
+    /// The ACK that waits goes out once the application has read everything.
+    on_read: bool,
     /// Largest segment seen from the peer, in bytes.
     segment: u32,
     /// RCV.NXT in the last segment sent: Last.ACK.sent of RFC 7323.
@@ -49,6 +53,8 @@ impl AckPolicy {
             interactive: false,
             quick: quick_acks,
             quick_limit: quick_acks,
+            small: 0,
+            on_read: false,
             segment: MIN_SEGMENT,
             last_sent: 0,
             data_at: now,
@@ -92,13 +98,24 @@ impl AckPolicy {
         }
         self.data_at = now;
         self.begun = true;
+        if segment < self.segment {
+            self.small = (self.small + 1).min(2);
+        }
         if nxt - self.last_sent.min(nxt) > u64::from(self.segment) {
             return Answer::Now;
         }
         if self.quick > 0 && !self.interactive {
             return Answer::Soon;
         }
+        // As Linux's `tcp_cleanup_rbuf`: a sender of small segments may wait for the ACK with the next
+        // (Nagle), and an answer that could carry it has not come.
+        self.on_read = self.small > u8::from(self.interactive);
         Answer::Later
+    }
+
+    /// Whether the ACK that waits is due once the application has read everything.
+    pub(super) fn is_due_on_read(&self) -> bool {
+        self.on_read
     }
 
     /// Data is missing or came twice: the sender needs to know, now and for the next segments.
@@ -126,6 +143,7 @@ impl AckPolicy {
             0
         };
         self.due = self.owed > 0;
+        (self.small, self.on_read) = (0, false);
         self.last_sent = nxt;
     }
 

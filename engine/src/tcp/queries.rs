@@ -98,7 +98,12 @@ impl Tcb {
     /// Offset up to which the application has to read before [`consumed`](Self::consumed) makes a
     /// window update due: telling of less is needless, though harmless.
     pub fn window_update_at(&self) -> u64 {
-        self.rcv.update_at(self.set.own_mss.into()) - 1
+        let update_at = self.rcv.update_at(self.set.own_mss.into()) - 1;
+        if self.ack.is_due_on_read() {
+            update_at.min(self.received())
+        } else {
+            update_at
+        }
     }
 
     /// Window offered to the peer: bytes that it may still send.

@@ -387,6 +387,7 @@ impl Tcb {
         {
             self.ack.due = true;
         }
+        self.ack.due |= self.ack.is_due_on_read() && read == self.data_end();
     }
 
     /// Forgets what came out of order with the highest positions, to save its memory; the peer has to

@@ -231,6 +231,39 @@ fn an_answer_carries_the_delayed_ack() {
 }
 
 #[test]
+fn what_was_read_to_the_end_is_acknowledged_where_no_answer_is_likely() {
+    let (mut client, mut server) = settled(TcpConfig::default());
+    for _ in 0..3 {
+        client.write(100);
+        server.receive_all(T0, &client.poll(T0));
+        assert_eq!(server.tcb.window_update_at(), server.tcb.received());
+        server.tcb.consumed(T0, server.tcb.received() - 1);
+        assert!(server.poll(T0).is_empty(), "one byte is left");
+        server.read_all(T0);
+        client.receive_all(T0, &server.poll(T0));
+        assert_eq!(client.tcb.unsent() + client.tcb.in_flight(), 0);
+    }
+}
+
+#[test]
+fn in_a_dialogue_reading_leaves_the_ack_to_the_answer() {
+    let (mut client, mut server) = settled(TcpConfig::default());
+    let ask = |client: &mut Host, server: &mut Host, ms| {
+        client.write(100);
+        server.receive_all(after(ms), &client.poll(after(ms)));
+    };
+    for ms in [0, 2] {
+        ask(&mut client, &mut server, ms);
+        server.write(100);
+        client.receive_all(after(ms + 1), &server.poll(after(ms + 1)));
+    }
+    ask(&mut client, &mut server, 4);
+    assert!(server.tcb.window_update_at() > server.tcb.received());
+    server.read_all(after(4));
+    assert!(server.poll(after(4)).is_empty());
+}
+
+#[test]
 fn a_merged_super_segment_is_acknowledged_at_once() {
     let (mut client, mut server) = settled(TcpConfig::default());
     client.burst = BURST;
