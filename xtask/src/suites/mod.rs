@@ -100,10 +100,11 @@ pub fn run(options: &Options) -> Result<(), Error> {
     need_root("running the suites")?;
     setup::provide_for_suites()?;
     let programs = build_programs()?;
-    let mut page = Page::open()?;
     let mut unexplained = 0;
     for part in parts.iter().filter(|part| part.is_meant(&options.names)) {
         let row = compare(part, &programs)?;
+        // Opened each time: somebody may run other parts meanwhile.
+        let mut page = Page::open()?;
         unexplained += page.note(part, &row);
         eprintln!("{}", page::describe(&row));
         if !options.no_page {
