@@ -384,7 +384,8 @@ fn a_connect_waits_for_the_first_router_and_no_longer() {
             bed.inject(&ethernet(mac(1), mac(2), IPV6, &router));
             bed.pass(1_500_000);
             let record = bed.shared.segment.socket(socket).unwrap();
-            let own: Ipv6Addr = "2001:db8:1::ff:fe00:1".parse().unwrap();
+            let prefix = Prefix6::new("2001:db8:1::".parse().unwrap(), 64).unwrap();
+            let own = prefix.with_identifier_of(mac(1));
             assert_eq!(record.names.local().ip(), IpAddr::from(own));
         } else {
             bed.pass(2_500_000);

@@ -1,7 +1,10 @@
 //! IPv6 address prefixes (RFC 4291 §2.3).
 
 use std::fmt;
+use std::hash::Hasher;
 use std::net::Ipv6Addr;
+
+use siphasher::sip::SipHasher24;
 
 /// A block of IPv6 addresses that share their first bits. The other bits are kept zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -50,13 +53,38 @@ impl Prefix6 {
         address.to_bits() & mask(self.len) == self.network.to_bits()
     }
 
-    /// The address of the block with the interface identifier that is made from a station's
-    /// address (modified EUI-64, RFC 4291 appendix A); for blocks of 64 bits.
+    /// The address of the block whose interface identifier a station makes for itself: opaque, and
+    /// the same in every run (RFC 7217 §5, with a key that is no secret); for blocks of 64 bits.
+    ///
+    /// It never has the form that is made from the station's address alone (modified EUI-64): on an
+    /// interface that is shared with the kernel that one is the kernel's.
     pub fn with_identifier_of(self, mac: psio::MacAddr) -> Ipv6Addr {
-        let [a, b, c, d, e, f] = mac.0;
-        let identifier = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        let mut counter = 0;
+        let identifier = loop {
+            let identifier = self.identifier(mac, counter);
+            if !is_taken(identifier) {
+                break identifier;
+            }
+            counter += 1;
+        };
         Ipv6Addr::from_bits(self.network.to_bits() | u128::from(identifier))
     }
+
+    fn identifier(self, mac: psio::MacAddr, counter: u64) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(b"mtcp identifiers");
+        hasher.write(&self.network.octets());
+        hasher.write(&mac.0);
+        hasher.write_u64(counter);
+        hasher.finish()
+    }
+}
+
+/// Whether an identifier is set aside: for all routers of a network (RFC 4291 §2.6.1), for anycast
+/// (RFC 2526 §2), or for who makes it from a station's address (RFC 4291 appendix A).
+fn is_taken(identifier: u64) -> bool {
+    identifier == 0
+        || identifier >> 7 == 0xfdff_ffff_ffff_ff80 >> 7
+        || identifier >> 24 & 0xffff == 0xfffe
 }
 
 const fn mask(len: u8) -> u128 {
@@ -93,12 +121,41 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_are_modified_eui_64() {
+    fn an_identifier_is_the_same_in_every_run() {
         let mac = psio::MacAddr([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
-        assert_eq!(
-            Prefix6::LINK_LOCAL.with_identifier_of(mac),
-            ip("fe80::3656:78ff:fe9a:bcde"),
-            "the example of RFC 4291"
+        let known = ip("fe80::aa73:d21d:fb85:a9fd");
+        assert_eq!(Prefix6::LINK_LOCAL.with_identifier_of(mac), known);
+    }
+
+    #[test]
+    fn an_identifier_differs_by_station_and_by_network() {
+        let [here, there] = ["fd77::", "fd78::"].map(|net| Prefix6::new(ip(net), 64).unwrap());
+        let [one, other] = [1, 2].map(|last| psio::MacAddr([2, 0, 0, 0, 0, last]));
+        let identifier = |prefix: Prefix6, mac| prefix.with_identifier_of(mac).to_bits() as u64;
+        assert!(here.contains(here.with_identifier_of(one)));
+        assert_ne!(identifier(here, one), identifier(here, other));
+        assert_ne!(identifier(here, one), identifier(there, one));
+    }
+
+    #[test]
+    fn identifiers_that_are_set_aside_are_not_made() {
+        let eui_64 = 0x3656_78ff_fe9a_bcde;
+        let free = [
+            1,
+            0xfdff_ffff_ffff_ff7f,
+            0xfe00_0000_0000_0000,
+            0x3656_78ff_ff9a_bcde,
+        ];
+        assert!(
+            [0, 0xfdff_ffff_ffff_ff80, u64::MAX - (2 << 56), eui_64]
+                .into_iter()
+                .all(is_taken)
         );
+        assert!(!free.into_iter().any(is_taken));
+        for last in 0..=255 {
+            let address =
+                Prefix6::LINK_LOCAL.with_identifier_of(psio::MacAddr([2, 0, 0, 0, 0, last]));
+            assert!(!is_taken(address.to_bits() as u64));
+        }
     }
 }

@@ -221,7 +221,9 @@ fn a_router_gives_an_address_a_network_and_a_way_out() {
     let mut host = listening();
     host.on_ndp(0, ip("fe80::1"), &router(&[prefix("2001:db8::")]))
         .unwrap();
-    let own = ip("2001:db8::ff:fe00:1");
+    let own = Prefix6::new(ip("2001:db8::"), 64)
+        .unwrap()
+        .with_identifier_of(MAC);
     assert!(host.addresses.is_ours(own));
     assert_eq!(host.next_hop(0, ip("2001:db8::9")), Some(ip("2001:db8::9")));
     assert_eq!(host.next_hop(0, ip("2001:db9::9")), Some(ip("fe80::1")));
@@ -248,7 +250,9 @@ fn a_forged_lifetime_cannot_end_an_address_before_two_hours() {
     let mut host = listening();
     let long = prefix("2001:db8::");
     host.on_ndp(0, ip("fe80::1"), &router(&[long])).unwrap();
-    let own = ip("2001:db8::ff:fe00:1");
+    let own = Prefix6::new(ip("2001:db8::"), 64)
+        .unwrap()
+        .with_identifier_of(MAC);
     for (said, left) in [(0, 7200), (10, 7200), (20_000, 20_000)] {
         let short = PrefixInformation {
             valid: said,
