@@ -64,6 +64,12 @@ impl<'bed> Service<'bed> {
         self.server.wait_until(text, LIMIT, said);
     }
 
+    /// Waits until the server has said something that many times on its standard error.
+    pub fn wait_until_it_complains(&mut self, text: &str, times: usize) {
+        let said = |server: &Program| server.stderr().matches(text).count() >= times;
+        self.server.wait_until(text, LIMIT, said);
+    }
+
     /// The server's processes whose command line has `title` in it and `not` not.
     pub fn processes(&self, title: &str, not: &str) -> BTreeSet<u32> {
         let is_it =

@@ -9,13 +9,16 @@ use std::process::Command;
 use crate::shell::{Error, at, is_root, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 29] = [
+const PROGRAMS: [(&str, &str); 35] = [
     ("ab", "apache2-utils"),
     ("apache2", "apache2"),
     ("cc", "gcc"),
     ("/usr/include/stdio.h", "libc6-dev"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
+    ("/usr/lib/git-core/git-http-backend", "git"),
+    ("h2load", "nghttp2-client"),
+    ("haproxy", "haproxy"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("javac", "default-jdk-headless"),
@@ -26,6 +29,7 @@ const PROGRAMS: [(&str, &str); 29] = [
     ("nft", "nftables"),
     ("nginx", "nginx"),
     ("node", "nodejs"),
+    ("openssl", "openssl"),
     ("/usr/lib/postgresql", "postgresql"),
     (
         "/usr/lib/python3/dist-packages/gunicorn",
@@ -36,6 +40,8 @@ const PROGRAMS: [(&str, &str); 29] = [
     ("/usr/bin/python3", "python3"),
     ("redis-benchmark", "redis-tools"),
     ("redis-server", "redis-server"),
+    ("scp", "openssh-client"),
+    ("sshd", "openssh-server"),
     ("strace", "strace"),
     ("tshark", "tshark"),
     ("unshare", "util-linux"),
