@@ -39,7 +39,11 @@ impl Stack {
             match connection.listener.take() {
                 Some(listener) if early => self.settle_early(&listener, false),
                 Some(listener) => self.offer(id, &listener),
-                None => self.learn_fast_open(id),
+                None => {
+                    self.learn_fast_open(id);
+                    // The segment size that the peers have agreed on decides.
+                    self.set_send_limit(id);
+                }
             }
         } else if events.contains(Events::ERROR) {
             self.learn_fast_open(id);

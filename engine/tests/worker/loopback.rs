@@ -9,6 +9,7 @@ use engine::stats::Counter;
 use engine::tcp::Flags;
 use engine::wire::{Ipv6Header, protocol};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
 
 const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 const OTHER_LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 1, 2, 3);
@@ -49,6 +50,18 @@ fn the_source_address_is_that_of_linux_routes() {
         assert_eq!((local.ip(), peer), (from, (to, 80).into()));
         assert_eq!(names(&bed, accepted), (peer, local));
     }
+}
+
+#[test]
+fn both_ends_may_write_as_much_at_first() {
+    let mut bed = Setup::dual(1).build();
+    let (_, socket, accepted) = connected(&mut bed, Ipv4Addr::LOCALHOST);
+    let limit = |socket| {
+        let record = bed.shared.segment.socket(socket).unwrap();
+        record.engine.tx_limit.load(Relaxed)
+    };
+    assert_eq!(limit(socket), limit(accepted));
+    assert!(limit(socket) > bed.shared.config.send_buffer);
 }
 
 #[test]
