@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::IpAddr;
 
 use config::{Device, Settings};
 
@@ -73,7 +73,10 @@ pub fn stack(settings: &Settings) -> Vec<Finding> {
         }
         // To open a wire is to meet the other end.
         Device::Wire(_) | Device::None => {}
-        Device::Packet(_) | Device::Xdp(_) | Device::Pci(_) => findings.push(device(settings)),
+        Device::Packet(_) | Device::Xdp(_) | Device::Pci(_) => {
+            findings.push(device(settings));
+            findings.extend(addresses(settings));
+        }
     }
     findings.extend(faults(settings));
     findings.extend(memory(settings));
@@ -94,27 +97,50 @@ fn device(settings: &Settings) -> Finding {
     }
 }
 
-/// An address for documentation (RFC 5737), which no interface has.
-const NOBODYS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-
-/// Both addresses of a TAP's network have to be new to the kernel: with another TAP's it would send
-/// this stack's answers there. Where a socket can be bound to any address, as it can while no
-/// interface is up, nothing is known.
+/// The addresses of the stack, and of the kernel's side of a TAP, have to be new to the kernel. It
+/// would take what is for its own on whatever interface that comes, and answer with resets; and
+/// with another TAP's it would send this stack's answers there.
 fn addresses(settings: &Settings) -> Option<Finding> {
-    let is_known = |address: Ipv4Addr| UdpSocket::bind((address, 0)).is_ok();
-    if is_known(NOBODYS) {
-        return None;
+    let in_use = match sys::interface_addresses() {
+        Ok(in_use) => in_use,
+        Err(error) => {
+            let text = format!("the kernel's addresses cannot be read: {error}");
+            return Some(Finding::new("address", Grade::Doubtful, text));
+        }
+    };
+    let v4 = settings.kernel_address().map(|net| net.address());
+    let v6 = [settings.kernel_address6(), settings.fixed_address6()];
+    let v4 = [v4, Some(settings.address.address())].map(|a| ("address", a.map(IpAddr::V4)));
+    let v6 = v6.map(|net| ("address6", net.map(|net| IpAddr::V6(net.address()))));
+    let wanted = v4.into_iter().chain(v6);
+    wanted
+        .flat_map(|(key, ip)| Some((key, ip?)))
+        .find_map(|(key, ip)| {
+            let (_, interface) = in_use.iter().find(|(taken, _)| *taken == ip)?;
+            Some(Finding::new(
+                key,
+                Grade::Missing,
+                taken(ip, interface, &settings.device),
+            ))
+        })
+}
+
+fn taken(ip: IpAddr, interface: &str, device: &Device) -> String {
+    let option = if ip.is_ipv4() {
+        "--address"
+    } else {
+        "--address6"
+    };
+    match device {
+        Device::Tap(_) => format!(
+            "{ip} is the kernel's already, on {interface} (another mtcp-run's TAP?): choose another \
+             network with {option}, or run it in a network namespace of its own"
+        ),
+        _ => format!(
+            "{ip} is the kernel's already, on {interface}: give the stack another with {option}, \
+             which nobody else on the network has"
+        ),
     }
-    let kernel = settings.kernel_address().map(|net| net.address());
-    let taken = [kernel, Some(settings.address.address())]
-        .into_iter()
-        .flatten()
-        .find(|address| is_known(*address))?;
-    let text = format!(
-        "{taken} is the kernel's already (another mtcp-run's TAP?): choose another network with \
-         --address, or run it in a network namespace of its own"
-    );
-    Some(Finding::new("address", Grade::Missing, text))
 }
 
 fn faults(settings: &Settings) -> Option<Finding> {

@@ -1,9 +1,10 @@
 //! System calls that the standard library has no name for.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -35,6 +36,46 @@ pub fn may_execute(path: &Path) -> io::Result<()> {
     let result =
         unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) };
     check(result).map(drop)
+}
+
+/// The kernel's addresses, each with the name of its interface (getifaddrs(3)).
+pub fn interface_addresses() -> io::Result<Vec<(IpAddr, String)>> {
+    let mut first = std::ptr::null_mut();
+    // SAFETY: on success the call stores a list that is ours until freeifaddrs.
+    check(unsafe { libc::getifaddrs(&raw mut first) })?;
+    let mut found = Vec::new();
+    let mut next = first;
+    // SAFETY: each entry, and the name in it, lives until freeifaddrs; the last one's link is null.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        if let Some(ip) = ip_address(entry.ifa_addr) {
+            // SAFETY: the name is a string that ends with 0.
+            let name = unsafe { CStr::from_ptr(entry.ifa_name) };
+            found.push((ip, name.to_string_lossy().into_owned()));
+        }
+        next = entry.ifa_next;
+    }
+    // SAFETY: the list came from getifaddrs, and nothing points into it any more.
+    unsafe { libc::freeifaddrs(first) };
+    Ok(found)
+}
+
+/// The IP address at `address`, which is null or points to what its family says (getifaddrs(3)).
+fn ip_address(address: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: not null, it points to a sockaddr at least.
+    let family = i32::from(unsafe { address.as_ref() }?.sa_family);
+    match family {
+        libc::AF_INET => {
+            // SAFETY: of this family it is a sockaddr_in, with whatever alignment.
+            let v4 = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
+            Some(Ipv4Addr::from_bits(u32::from_be(v4.sin_addr.s_addr)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: of this family it is a sockaddr_in6, with whatever alignment.
+            let v6 = unsafe { address.cast::<libc::sockaddr_in6>().read_unaligned() };
+            Some(Ipv6Addr::from(v6.sin6_addr.s6_addr).into())
+        }
+        _ => None,
+    }
 }
 
 /// Whether the file has capabilities attached (capabilities(7), "File capabilities").
@@ -363,6 +404,13 @@ mod tests {
     #[test]
     fn a_core_set_keeps_what_fits() {
         assert_eq!(CoreSet::new(&[3, 0, 1023, 1024]).cores(), [0, 3, 1023]);
+    }
+
+    #[test]
+    fn the_loopback_interface_has_its_address() {
+        let found = interface_addresses().unwrap();
+        let lo = found.iter().find(|(ip, _)| *ip == Ipv4Addr::LOCALHOST);
+        assert_eq!(lo.map(|(_, name)| name.as_str()), Some("lo"), "{found:?}");
     }
 
     #[test]

@@ -233,6 +233,54 @@ fn no_address_counts_as_taken_while_no_interface_is_up() {
     assert!(!shown.contains("is the kernel's already"), "{shown}");
 }
 
+/// Needs root, to make a network namespace with an interface that has addresses.
+#[test]
+fn an_address_that_the_kernel_has_on_the_interface_is_refused() {
+    for (option, address, said) in [
+        ("--address", "10.9.0.1/24", Some("address: 10.9.0.1")),
+        ("--address6", "fd09::1/64", Some("address6: fd09::1")),
+        ("--address", "10.9.0.3/24", None),
+    ] {
+        let device = ["--device", "packet:west", option, address];
+        let run = on_west(&mtcp_run(&[&device[..], &["true"]].concat()));
+        let message = text(&run.stderr);
+        let Some(said) = said else {
+            assert!(run.status.success(), "{message}");
+            continue;
+        };
+        assert_eq!(run.status.code(), Some(125), "{message}");
+        let lines: Vec<&str> = message.lines().collect();
+        let expected = format!("mtcp-run: {said} is the kernel's already, on west: ");
+        assert!(lines[0].starts_with(&expected), "{message}");
+        assert_eq!(lines.len(), 1, "{message}");
+
+        let check = on_west(&mtcp_run(&[&device[..], &["--check"]].concat()));
+        assert_eq!(check.status.code(), Some(125));
+        let shown = text(&check.stdout);
+        assert!(
+            shown.contains("is the kernel's already, on west"),
+            "{shown}"
+        );
+    }
+}
+
+/// Runs it in a network namespace with an interface `west` that is up and has addresses.
+fn on_west(command: &Command) -> std::process::Output {
+    const SETUP: &str = "ip link add west type veth peer name east && ip link set east up && \
+        ip link set west up && ip address add 10.9.0.1/24 dev west && \
+        ip address add fd09::1/64 dev west nodad && exec \"$@\"";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-n", "sh", "-c", SETUP, "sh"]);
+    unshare.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => unshare.env(name, value),
+            None => unshare.env_remove(name),
+        };
+    }
+    output(unshare.stdin(Stdio::null()))
+}
+
 #[test]
 fn a_core_that_is_not_there_gives_125() {
     let run = output(&mut mtcp_run(&["--kernel", "--app-cores", "8000", "true"]));
