@@ -125,7 +125,13 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::Conflict`] if they do not.
-    pub fn finish(self) -> Result<Loaded, Error> {
+    pub fn finish(mut self) -> Result<Loaded, Error> {
+        if self.settings.is_too_narrow() {
+            let origin = self.origins.get("mtu").cloned().unwrap_or(Origin::Default);
+            let message =
+                "below 1280 the stack has no IPv6 (address6 = \"off\" says that it need not)";
+            self.note(origin, "mtu", message);
+        }
         match self.settings.conflict() {
             Some((key, message)) => Err(Error::Conflict {
                 origin: self.origins.get(key).cloned().unwrap_or(Origin::Default),
@@ -168,20 +174,20 @@ impl Loaded {
 
     /// The settings in force, one line each: key, value, origin.
     pub fn report(&self) -> String {
-        let mut lines: Vec<(String, String, Origin)> = KEYS
+        let mut lines: Vec<(String, String, String)> = KEYS
             .iter()
             .map(|key| {
-                let value = match key.name {
-                    "address6" => self.settings.address6_in_force().to_string(),
-                    _ => key.get(&self.settings),
+                let (value, origin) = match key.name {
+                    "address6" => self.address6(),
+                    _ => (key.get(&self.settings), self.origin(key.name).to_string()),
                 };
-                (key.name.to_owned(), value, self.origin(key.name))
+                (key.name.to_owned(), value, origin)
             })
             .collect();
         let settings = &self.settings;
         let numbered = |name: &str, i: usize, value: String| {
             let name = format!("{name} {}", i + 1);
-            let origin = self.origin(&name);
+            let origin = self.origin(&name).to_string();
             (name, value, origin)
         };
         let tables = [
@@ -200,6 +206,15 @@ impl Loaded {
             let _ = writeln!(out, "{name:<22} = {value:<22} # {origin}");
         }
         out
+    }
+
+    /// What `address6` comes to, and why.
+    fn address6(&self) -> (String, String) {
+        let why = match self.settings.is_too_narrow() {
+            true => "mtu is below 1280".to_owned(),
+            false => self.origin("address6").to_string(),
+        };
+        (self.settings.address6_in_force().to_string(), why)
     }
 }
 

@@ -142,6 +142,9 @@ pub struct TcpSettings {
     pub backlog_max: usize,
 }
 
+/// Bytes that a packet of IPv6 has to have room for (RFC 8200 §5).
+const MIN_MTU6: usize = 1280;
+
 /// Bits of [`TcpSettings::fastopen`], by Linux's numbers.
 pub mod fastopen {
     /// Programs that ask for it send data with their SYN.
@@ -340,7 +343,12 @@ impl Settings {
     /// Whether the stack has IPv6: not on a link with packets of less than 1,280 bytes
     /// (RFC 8200 §5).
     pub fn speaks_ipv6(&self) -> bool {
-        self.address6 != Address6::Off && self.mtu >= 1280
+        self.address6 != Address6::Off && self.mtu >= MIN_MTU6
+    }
+
+    /// Whether it is the MTU that keeps IPv6 away.
+    pub(crate) fn is_too_narrow(&self) -> bool {
+        self.address6 != Address6::Off && self.mtu < MIN_MTU6
     }
 
     /// `address6` with what it comes to: the derived address itself, off if packets are too small.
@@ -432,7 +440,10 @@ impl Settings {
     fn no_ipv6(&self) -> String {
         match self.address6 {
             Address6::Off => "the stack has no IPv6 (address6 is off)".to_owned(),
-            _ => format!("mtu is {}, and IPv6 needs packets of 1280 bytes", self.mtu),
+            _ => format!(
+                "mtu is {}, and IPv6 needs packets of {MIN_MTU6} bytes",
+                self.mtu
+            ),
         }
     }
 

@@ -170,7 +170,32 @@ fn the_report_shows_the_ipv6_address_that_is_derived() {
     assert_eq!(shown(&[]), "fd77::2/64");
     assert_eq!(shown(&[("MTCP_ADDRESS", "10.78.0.2/24")]), "fd77:0:3::2/64");
     assert_eq!(shown(&[("MTCP_ADDRESS6", "auto")]), "auto");
-    assert_eq!(shown(&[("MTCP_MTU", "1279")]), "off");
+}
+
+#[test]
+fn an_mtu_too_small_for_ipv6_is_said_to_be_the_reason() {
+    let told = |variables: &[(&str, &str)]| {
+        let loaded = environment(variables).unwrap();
+        let report = loaded.report();
+        let line = report.lines().find(|l| l.starts_with("address6 ")).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        (words[2..].join(" "), warnings)
+    };
+    let narrow = ("MTCP_MTU", "1279");
+    let (shown, warnings) = told(&[narrow]);
+    assert_eq!(shown, "off # mtu is below 1280");
+    let warning = "MTCP_MTU: mtu: below 1280 the stack has no IPv6 (address6 = \"off\" says that it \
+                   need not)";
+    assert_eq!(warnings, [warning]);
+    let (shown, warnings) = told(&[narrow, ("MTCP_ADDRESS6", "off")]);
+    assert_eq!(shown, "off # MTCP_ADDRESS6");
+    assert_eq!(warnings, [""; 0]);
+    let error = environment(&[narrow, ("MTCP_GATEWAY6", "fd77::1")]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "MTCP_GATEWAY6: gateway6: mtu is 1279, and IPv6 needs packets of 1280 bytes"
+    );
 }
 
 #[test]
