@@ -106,7 +106,7 @@ pub static KEYS: &[Key] = &[
         name: "mtu",
         section: Section::Device,
         expected: "a number of bytes from 576 to 65521",
-        doc: "Largest IP packet on the wire, in bytes.",
+        doc: "Largest IP packet on the wire, in bytes; below 1280 the stack has no IPv6 (RFC 8200 §5).",
         read: |s, v| number(v, 576..=65_521).map(|n| s.mtu = n),
         write: |s| s.mtu.to_string(),
     },
@@ -318,7 +318,8 @@ pub static KEYS: &[Key] = &[
         name: "tcp.congestion",
         section: Section::Memory,
         expected: "cubic, reno, bbr or dctcp",
-        doc: "Congestion control of sockets that do not choose one (TCP_CONGESTION).",
+        doc: "Congestion control of sockets that do not choose one (TCP_CONGESTION). dctcp asks for ECN \
+              whatever tcp.ecn says, as in Linux; where the peer refuses, it answers losses alone, as reno does.",
         read: |s, v| Congestion::parse(v).map(|c| s.tcp.congestion = c),
         write: |s| s.tcp.congestion.to_string(),
     },
@@ -326,7 +327,8 @@ pub static KEYS: &[Key] = &[
         name: "tcp.ecn",
         section: Section::Memory,
         expected: "off, passive or on",
-        doc: "Explicit congestion notification (RFC 3168): never, when the peer asks for it, or always asked for.",
+        doc: "Explicit congestion notification (RFC 3168): never, when the peer asks for it, or always \
+              asked for. Sockets with dctcp ask for it, and agree to it, in any case.",
         read: |s, v| Ecn::parse(v).map(|ecn| s.tcp.ecn = ecn),
         write: |s| s.tcp.ecn.to_string(),
     },

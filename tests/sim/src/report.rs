@@ -24,6 +24,9 @@ the tail of a queue that holds one bandwidth-delay product, and for DCTCP marks 
 queue on. Super-segments are cut and dropped segment by segment. Rates count delivered payload with
 its headers, as the capacity does.
 
+DCTCP needs marks: its connections ask for ECN, and agree to it, whatever `tcp.ecn` says, as in Linux. With a
+peer that refuses there are none, and they answer losses alone, as NewReno does.
+
 ";
 
 /// Result of a run in a line.
