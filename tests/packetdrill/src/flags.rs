@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(settings.tcp.recv_buffer_max, 15 << 20);
         assert_eq!(settings.tcp.rto_min, Duration::from_millis(200));
         assert_eq!(settings.tcp.delayed_ack, Duration::from_millis(40));
-        assert_eq!((settings.mtu, settings.arp.len()), (1500, 1));
+        assert_eq!((settings.mtu, settings.neighbors.len()), (1500, 1));
     }
 
     #[test]
