@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{Errno, Result};
+use crate::readiness::channel::LIVENESS;
 use crate::real;
 use crate::socket::SocketRef;
 use crate::thread::{self, Thread};
@@ -11,7 +12,7 @@ use context::socket::flag;
 use std::time::{Duration, Instant};
 
 /// How often a wait asks whether the engine is still there.
-const SLICE: Duration = Duration::from_secs(1);
+const SLICE: Duration = LIVENESS;
 
 /// Waits until `check` has an answer, at most `timeout`; `None` if the time is up.
 ///

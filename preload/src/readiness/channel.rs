@@ -13,7 +13,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a thread sleeps before it makes sure that the engine is still there.
-pub const LIVENESS: Duration = Duration::from_secs(1);
+///
+/// A signal that comes just when such a sleep is over does not interrupt the next. Timers of programs
+/// end after whole seconds; multiples of the golden ratio's fraction keep farthest from these.
+pub const LIVENESS: Duration = Duration::from_millis(618);
 
 /// A ready set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
