@@ -1,10 +1,8 @@
 //! Databases: redis, memcached, PostgreSQL and MariaDB.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 
-use testbed::{LIMIT, Testbed};
+use testbed::{LIMIT, Testbed, postgresql};
 
 use crate::service::Service;
 
@@ -110,93 +108,26 @@ fn memcached_serves_as_a_daemon(bed: &Testbed) {
     memcached.end(libc::SIGTERM);
 }
 
-/// A directory that belongs to a user of the system's.
-fn directory_of(bed: &Testbed, user: &str) -> PathBuf {
-    let path = bed.path(user);
-    fs::create_dir(&path).expect("a directory");
-    let status = std::process::Command::new("chown")
-        .arg(user)
-        .arg(&path)
-        .status();
-    assert!(status.expect("chown").success(), "chown {user}");
-    path
-}
-
-/// The directory of PostgreSQL's programs; Debian has one for each version.
-fn postgresql_programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").expect("package postgresql");
-    let newest = versions.flatten().map(|entry| entry.path()).max();
-    newest.expect("a version of PostgreSQL").join("bin")
-}
-
 fn postgresql_serves_pgbench(bed: &Testbed) {
-    let directory = directory_of(bed, "postgres");
-    let data = directory.join("data").display().to_string();
-    let program = |name| postgresql_programs().join(name).display().to_string();
-    let as_postgres = [
-        "setpriv",
-        "--reuid=postgres",
-        "--regid=postgres",
-        "--clear-groups",
-    ];
-    let initdb = program("initdb");
-    let make = [
-        &as_postgres[1..],
-        &[&initdb, "-D", &data, "-A", "trust", "-N", "--locale=C"],
-    ]
-    .concat();
-    bed.client
-        .run(as_postgres[0], &make)
-        .expect_success("initdb");
-    let everyone = "host all all 0.0.0.0/0 trust\n";
-    let rules = format!("{data}/pg_hba.conf");
-    fs::write(&rules, everyone).expect("the rules of access");
-
-    let (postgres, sockets) = (program("postgres"), directory.display().to_string());
-    let sockets = format!("unix_socket_directories={sockets}");
-    let command = [
-        &as_postgres[..],
-        &[
-            &postgres,
-            "-D",
-            &data,
-            "-c",
-            "listen_addresses=0.0.0.0",
-            "-c",
-            "fsync=off",
-            "-c",
-            &sockets,
-        ],
-    ];
-    let mut server = Service::start(bed, &command.concat(), 5432);
-
-    let host = bed.address.to_string();
-    let client = |program: &str, arguments: &[&str]| {
-        let to = ["-h", host.as_str(), "-U", "postgres"];
-        let arguments = [&to, arguments, &["postgres"]].concat();
-        bed.client
-            .run(program, &arguments)
-            .expect_success(program)
-            .stdout
+    let command = postgresql::prepare(bed);
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let mut server = Service::start(bed, &command, postgresql::PORT);
+    server.wait_until("accepts queries", || postgresql::is_ready(bed));
+    let pgbench = |arguments: &[&str]| {
+        let finished = postgresql::pgbench(bed, arguments);
+        finished.expect_success("pgbench").stdout
     };
-    server.wait_until("accepts queries", || {
-        bed.client
-            .run("pg_isready", &["-h", &host])
-            .status
-            .success()
-    });
-    let pgbench = program("pgbench");
-    client(&pgbench, &["-i", "-s", "1", "-q"]);
+    pgbench(&["-i", "-s", "1", "-q"]);
     // Eight connections, then a connection and so a process for every transaction.
-    let steady = client(&pgbench, &["-c", "8", "-j", "2", "-t", "100"]);
+    let steady = pgbench(&["-c", "8", "-j", "2", "-t", "100"]);
     assert!(steady.contains("actually processed: 800/800"), "{steady}");
-    let fresh = client(&pgbench, &["-C", "-S", "-c", "4", "-t", "25"]);
+    let fresh = pgbench(&["-C", "-S", "-c", "4", "-t", "25"]);
     assert!(fresh.contains("actually processed: 100/100"), "{fresh}");
     server.end(libc::SIGINT);
 }
 
 fn mariadb_serves_mariadb_slap(bed: &Testbed) {
-    let directory = directory_of(bed, "mysql");
+    let directory = postgresql::directory_of(bed, "mysql");
     let path = |name: &str| directory.join(name).display().to_string();
     let data = format!("--datadir={}", path("data"));
     let options = ["--no-defaults", "--user=mysql", &data];

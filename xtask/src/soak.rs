@@ -1,4 +1,7 @@
-//! `cargo xtask soak`: the tests over faulty links, with ever new seeds.
+//! `cargo xtask soak`: the tests over faulty links, with ever new seeds; or servers under load while
+//! their processes are forked, reloaded and killed.
+
+mod servers;
 
 use std::ops::Range;
 use std::path::Path;
@@ -17,6 +20,10 @@ pub struct Options {
     /// TAP: needs no root.
     #[arg(long)]
     link: bool,
+    /// Instead of the tests: nginx, redis and PostgreSQL on one stack under mixed load, while their
+    /// processes are reloaded and killed at random.
+    #[arg(long, conflicts_with = "link")]
+    servers: bool,
     /// How long to go on; the round that is under way then is finished.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
@@ -134,7 +141,7 @@ fn seed_of_the_clock() -> u64 {
     since.map_or(0, |since| since.as_secs() * 1_000_000)
 }
 
-/// Runs round after round until the time is up.
+/// Runs round after round, or the servers, until the time is up.
 ///
 /// # Errors
 /// The first failure, with the seed that repeats it.
@@ -146,6 +153,12 @@ pub fn run(options: &Options) -> Result<(), Error> {
         setup::provide()?;
         programs = Some(build_programs()?);
         tests.push(WITH_THE_KERNEL);
+    }
+    if options.servers {
+        let programs = programs.expect("built above: not `--link`");
+        artifacts::use_directory(programs);
+        let seed = options.from.unwrap_or_else(seed_of_the_clock);
+        return servers::run(Duration::from_secs(options.minutes * 60), seed);
     }
     tests.iter().try_for_each(Soaked::build)?;
 

@@ -9,6 +9,7 @@ pub mod artifacts;
 mod bed;
 pub mod data;
 mod namespace;
+pub mod postgresql;
 mod program;
 pub mod scenarios;
 pub mod servers;

@@ -1,0 +1,176 @@
+//! What came of the requests to one server, and what the stack holds.
+
+use std::fmt;
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The requests to one server.
+pub struct Tally {
+    name: &'static str,
+    done: AtomicU64,
+    excused: AtomicU64,
+    /// Odd while a process of the server is being killed and replaced.
+    kills: AtomicU64,
+    failure: Mutex<Option<String>>,
+}
+
+impl Tally {
+    /// Of a server by that name.
+    pub fn new(name: &'static str) -> Tally {
+        Tally {
+            name,
+            done: AtomicU64::new(0),
+            excused: AtomicU64::new(0),
+            kills: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// Makes requests one after the other; each answers how many it was. One that fails ends the
+    /// soak, unless a process of the server was being killed meanwhile.
+    pub fn count_while(
+        &self,
+        goes_on: impl Fn() -> bool,
+        request: impl Fn() -> Result<u64, String>,
+    ) {
+        while goes_on() {
+            let before = self.kills.load(Ordering::SeqCst);
+            match request() {
+                Ok(count) => drop(self.done.fetch_add(count, Ordering::Relaxed)),
+                Err(_) if before % 2 == 1 || self.kills.load(Ordering::SeqCst) != before => {
+                    self.excused.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => self.fail(&error),
+            }
+        }
+    }
+
+    /// Does `work`, which kills a process of the server and waits for the next one: requests that
+    /// fail meanwhile are excused.
+    pub fn excuse(&self, work: impl FnOnce()) {
+        self.kills.fetch_add(1, Ordering::SeqCst);
+        work();
+        self.kills.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Ends the soak; the first failure is kept.
+    pub fn fail(&self, error: &str) {
+        let mut failure = self.failure.lock().expect("nobody panics with it");
+        failure.get_or_insert_with(|| format!("{}: {error}", self.name));
+    }
+
+    /// What ended the soak.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().expect("nobody panics with it").clone()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let (done, excused) = (count(&self.done), count(&self.excused));
+        write!(f, "{} {done} (+{excused} killed)", self.name)
+    }
+}
+
+/// What `mtcp-run` holds, the shared segment included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    kilobytes: u64,
+    descriptors: u64,
+    threads: u64,
+}
+
+impl Footprint {
+    /// Of this process.
+    pub fn of(pid: u32) -> Footprint {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+        Footprint {
+            kilobytes: field(&status, "VmRSS:"),
+            descriptors: descriptors.map_or(0, |entries| entries.count() as u64),
+            threads: field(&status, "Threads:"),
+        }
+    }
+
+    /// The larger of both, in each respect.
+    pub fn max(self, other: Footprint) -> Footprint {
+        Footprint {
+            kilobytes: self.kilobytes.max(other.kilobytes),
+            descriptors: self.descriptors.max(other.descriptors),
+            threads: self.threads.max(other.threads),
+        }
+    }
+
+    /// Whether it is more than chance that it is larger than before.
+    pub fn has_grown_since(self, before: Footprint) -> bool {
+        self.kilobytes > before.kilobytes + before.kilobytes / 5
+            || self.descriptors > before.descriptors + 50
+            || self.threads > before.threads
+    }
+}
+
+impl fmt::Display for Footprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Footprint {
+            kilobytes,
+            descriptors,
+            threads,
+        } = self;
+        write!(
+            f,
+            "{kilobytes} KB, {descriptors} descriptors, {threads} threads"
+        )
+    }
+}
+
+fn field(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// One request that fails, and what becomes of it when `meanwhile` happens.
+    fn failing(meanwhile: impl Fn(&Tally)) -> Tally {
+        let tally = Tally::new("server");
+        let first = Cell::new(true);
+        let request = || {
+            meanwhile(&tally);
+            Err("gone".to_owned())
+        };
+        tally.count_while(|| first.replace(false), request);
+        tally
+    }
+
+    #[test]
+    fn a_failed_request_is_remembered() {
+        assert_eq!(failing(|_| ()).failure().as_deref(), Some("server: gone"));
+    }
+
+    #[test]
+    fn a_request_that_fails_while_a_process_is_killed_is_excused() {
+        let tally = failing(|tally| tally.excuse(|| ()));
+        assert_eq!(tally.failure(), None);
+        assert_eq!(tally.to_string(), "server 0 (+1 killed)");
+    }
+
+    #[test]
+    fn growth_is_more_than_a_fluctuation() {
+        let footprint = |kilobytes, descriptors, threads| Footprint {
+            kilobytes,
+            descriptors,
+            threads,
+        };
+        let before = footprint(100_000, 100, 4);
+        assert!(!footprint(110_000, 120, 4).has_grown_since(before));
+        assert!(footprint(130_000, 100, 4).has_grown_since(before));
+        assert!(footprint(100_000, 200, 4).has_grown_since(before));
+        assert!(footprint(100_000, 100, 5).has_grown_since(before));
+    }
+}
