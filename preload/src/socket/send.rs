@@ -93,14 +93,11 @@ fn send_all(
                 may_wait_for_chunks = n > 0;
                 continue;
             }
+            want_memory(socket)?;
             if is_nonblocking {
-                socket.record().app.starved.fetch_add(1, Ordering::Release);
-                want_room(socket)?;
-                // No acknowledgement may come to raise the edge: the engine does when it has looked.
-                socket.tell(Op::Send, 0)?;
                 return would_block(libc::EAGAIN);
             }
-            pause(socket, &deadline)?;
+            wait_for_memory(socket, &deadline)?;
             may_wait_for_chunks = true;
             continue;
         }
@@ -216,14 +213,18 @@ fn wait_for_room(socket: SocketRef, deadline: &Deadline) -> Result<()> {
     deadline.wait(socket, room)
 }
 
-/// Waits a little while the worker has no memory, with all that can end a wait.
-fn pause(socket: SocketRef, deadline: &Deadline) -> Result<()> {
-    let until = Instant::now() + Duration::from_millis(1);
-    deadline.wait(socket, || {
-        (Instant::now() >= until || is_shut(socket)).then_some(())
-    })?;
-    real::sleep(PAUSE);
-    Ok(())
+/// Has the engine raise an edge once it has memory for this writer. No acknowledgement may come to do
+/// so: the writer queues for it.
+fn want_memory(socket: SocketRef) -> Result<()> {
+    socket.record().app.starved.fetch_add(1, Ordering::Release);
+    want_room(socket)?;
+    socket.tell(Op::Send, 0)
+}
+
+/// Waits until the engine has served this writer, which takes its wish for room away.
+fn wait_for_memory(socket: SocketRef, deadline: &Deadline) -> Result<()> {
+    let served = || (socket.flags() & flag::NOSPACE == 0 || is_shut(socket)).then_some(());
+    deadline.wait(socket, served)
 }
 
 /// When a blocking send gives up (`SO_SNDTIMEO`).
@@ -264,7 +265,8 @@ fn broken_pipe(socket: SocketRef, flags: c_int) -> Errno {
 mod tests {
     use super::*;
     use crate::socket::connect;
-    use crate::testing::{TX_LIMIT, commands, engine, established, fresh};
+    use crate::testing::{TX_LIMIT, commands, engine, established, fresh, when_waiting};
+    use std::sync::atomic::Ordering::SeqCst;
 
     fn write(socket: SocketRef, bytes: &[u8], flags: c_int) -> std::result::Result<usize, c_int> {
         let flags = flags | libc::MSG_NOSIGNAL;
@@ -403,19 +405,45 @@ mod tests {
         assert_eq!(socket.flags() & flag::MORE, 0);
     }
 
-    #[test]
-    fn without_chunks_a_call_that_must_not_block_says_so() {
-        let socket = established();
-        let bytes = pattern(TX_LIMIT as usize);
-        // The fake engine grants only when a context is made: use up what this thread has.
-        let context = thread::with_thread(|thread| {
+    /// Uses up what this thread was granted: the fake engine grants only when a context is made.
+    fn exhaust(socket: SocketRef) -> u32 {
+        let exhaust = |thread: &mut thread::Thread| {
             for class in Class::ALL {
                 while thread.chunk(socket.worker(), class).is_some() {}
             }
             thread.context()
-        });
+        };
+        thread::with_thread(exhaust).unwrap()
+    }
+
+    #[test]
+    fn without_chunks_a_blocking_call_queues_and_goes_on_once_it_is_served() {
+        let socket = established();
+        let bytes = pattern(TX_LIMIT as usize);
+        let context = exhaust(socket);
+        commands();
+        let serve = || {
+            engine().grant(context);
+            let before = socket.record().app.flags.fetch_and(!flag::NOSPACE, SeqCst);
+            assert_ne!(before & flag::NOSPACE, 0, "an edge is asked for");
+            socket.record().wake_waiters();
+        };
+        let taken = when_waiting(socket, serve, || write(socket, &bytes, 0));
+        assert_eq!(taken, Ok(bytes.len()));
+        assert!(
+            commands().contains(&socket.command(Op::Send, 0)),
+            "it queues"
+        );
+        assert_eq!(engine().sent(socket), bytes);
+    }
+
+    #[test]
+    fn without_chunks_a_call_that_must_not_block_says_so() {
+        let socket = established();
+        let bytes = pattern(TX_LIMIT as usize);
+        let context = exhaust(socket);
         assert_eq!(write(socket, &bytes, libc::MSG_DONTWAIT), Err(libc::EAGAIN));
-        engine().grant(context.unwrap());
+        engine().grant(context);
         assert_eq!(write(socket, &bytes, libc::MSG_DONTWAIT), Ok(bytes.len()));
     }
 }
