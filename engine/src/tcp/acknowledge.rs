@@ -97,7 +97,7 @@ impl Tcb {
         if self.snd.flight() > 0 || reports {
             events |= self.take_ack(now, segment, ack, window_changed);
         }
-        if self.snd.flight() == 0 || self.snd.wnd == 0 {
+        if self.snd.flight() == 0 || (self.snd.wnd == 0 && !self.orphan) {
             // The peer answers: however long its window stays shut, it is alive.
             self.retries = 0;
         }

@@ -86,6 +86,11 @@ impl RttEstimator {
         Duration::from_micros(backed_off.min(u64::from(self.rto_max)))
     }
 
+    /// Whether the timeout has doubled as far as it may.
+    pub(super) fn is_backed_off_fully(&self) -> bool {
+        self.rto().as_micros() >= self.rto_max.into()
+    }
+
     /// Smoothed round-trip time; `None` before the first sample.
     pub(super) fn srtt(&self) -> Option<Duration> {
         (self.srtt != 0).then(|| Duration::from_micros(self.srtt.into()))

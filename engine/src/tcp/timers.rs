@@ -218,7 +218,10 @@ impl Tcb {
         if !self.blocked_by_window() {
             return Events::SEND;
         }
-        if self.give_up(now, self.data_retries()) {
+        // Of an orphan nobody is left to decide how long to wait: answers or not, it ends once probes
+        // are as far apart as they get (Linux's tcp_probe_timer).
+        let over = self.orphan && self.rtt.is_backed_off_fully();
+        if over || self.give_up(now, self.data_retries()) {
             return self.time_out();
         }
         if self.snd.usable() > 0 {

@@ -412,3 +412,26 @@ fn data_after_shutdown_of_both_halves_is_answered_by_a_reset() {
     server.receive_all(T0, &packets);
     assert_eq!(server.tcb.error(), Some(Error::BrokenPipe));
 }
+
+#[test]
+fn an_orphan_whose_window_stays_shut_ends_although_the_peer_answers() {
+    let small = SocketOptions {
+        recv_buffer: Some(4000),
+        ..SocketOptions::default()
+    };
+    let config = TcpConfig::default();
+    let (mut client, mut server) =
+        established_between(&config, &SocketOptions::default(), &config, &small);
+    client.write(10_000);
+    settle(T0, &mut client, &mut server);
+    client.tcb.close(T0);
+    let mut now = T0;
+    while !client.tcb.is_closed() {
+        now = client.expire();
+        settle(now, &mut client, &mut server);
+    }
+    assert_eq!(client.tcb.error(), Some(Error::TimedOut));
+    let waited = now.since(T0);
+    // Linux, with its least timeout of 200 ms: 325 seconds.
+    assert!(waited > Duration::from_secs(240) && waited < Duration::from_secs(400));
+}
