@@ -27,6 +27,14 @@ pub enum Error {
         /// The filter.
         filter: String,
     },
+    /// The faults cannot be understood.
+    #[error("{origin}: {source}")]
+    Faults {
+        /// Where they were set.
+        origin: config::Origin,
+        /// Which of them, and what was expected.
+        source: psio::Error,
+    },
     /// A file that was asked for cannot be opened.
     #[error("{origin}: {}: cannot open: {source}", path.display())]
     Open {

@@ -25,6 +25,7 @@ use cli::Cli;
 use error::{Error, FAILED};
 use launcher::stack::Stack;
 use preflight::{Finding, Grade};
+use psio::fault::FaultConfig;
 use supervise::{FORWARDED, Outcome};
 use sys::HeldSignals;
 
@@ -56,6 +57,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(cli: &Cli) -> Result<u8, Error> {
     let loaded = cli.settings(std::env::vars_os())?;
+    check_faults(&loaded)?;
     logging::start(&loaded)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -75,6 +77,17 @@ fn run(cli: &Cli) -> Result<u8, Error> {
         on_the_kernel(cli, settings, &path)
     } else {
         on_the_stack(cli, settings, &path)
+    }
+}
+
+fn check_faults(loaded: &Loaded) -> Result<(), Error> {
+    let faults = loaded.settings.faults.as_deref().unwrap_or_default();
+    match faults.parse::<FaultConfig>() {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Error::Faults {
+            origin: loaded.origin("faults"),
+            source,
+        }),
     }
 }
 

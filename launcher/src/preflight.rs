@@ -78,7 +78,6 @@ pub fn stack(settings: &Settings) -> Vec<Finding> {
             findings.extend(addresses(settings));
         }
     }
-    findings.extend(faults(settings));
     findings.extend(memory(settings));
     findings.extend(huge_pages());
     findings
@@ -141,15 +140,6 @@ fn taken(ip: IpAddr, interface: &str, device: &Device) -> String {
              which nobody else on the network has"
         ),
     }
-}
-
-fn faults(settings: &Settings) -> Option<Finding> {
-    let parsed = settings
-        .faults
-        .as_ref()?
-        .parse::<psio::fault::FaultConfig>();
-    let error = parsed.err()?;
-    Some(Finding::new("faults", Grade::Missing, error.to_string()))
 }
 
 /// Looks at the cores that the settings name.

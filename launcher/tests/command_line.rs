@@ -71,6 +71,19 @@ fn a_wrong_log_filter_is_one_line() {
 }
 
 #[test]
+fn wrong_faults_give_125_and_one_line() {
+    for last in ["true", "--check"] {
+        let run = output(&mut mtcp_run(&["--faults", "loss=2", last]));
+        assert_eq!(run.status.code(), Some(125));
+        assert_eq!(
+            text(&run.stderr),
+            "mtcp-run: --faults: faults: \"loss=2\": expected a rate from 0 to 1, or 0% to 100%\n"
+        );
+        assert_eq!(text(&run.stdout), "");
+    }
+}
+
+#[test]
 fn a_log_file_that_cannot_be_opened_is_named() {
     let run = output(&mut mtcp_run(&[
         "--log-file",

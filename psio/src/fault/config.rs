@@ -74,15 +74,22 @@ impl FromStr for FaultConfig {
 
     fn from_str(text: &str) -> Result<FaultConfig, Error> {
         let mut config = FaultConfig::default();
-        for item in text
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-        {
+        if text.trim().is_empty() {
+            return Ok(config);
+        }
+        let mut seen = Vec::new();
+        for item in text.split(',').map(str::trim) {
             let (key, value) = item
                 .split_once('=')
                 .ok_or_else(|| wrong(item, "key=value"))?;
             let (key, value) = (key.trim(), value.trim());
+            if seen.contains(&key) {
+                return Err(wrong(item, &format!("{key} once")));
+            }
+            seen.push(key);
+            if matches!(key, "rx.seed" | "tx.seed") {
+                return Err(wrong(item, "seed without a direction: both have the same"));
+            }
             if key == "seed" {
                 config.seed = number(item, value)?;
             } else if let Some(key) = key.strip_prefix("rx.") {
@@ -105,8 +112,8 @@ impl Faults {
             "dup" => self.duplicate = rate(item, value)?,
             "corrupt" => self.corrupt = rate(item, value)?,
             "reorder" => self.reorder = rate(item, value)?,
-            "gap" => self.gap = number(item, value)?,
-            "limit" => self.limit = number(item, value)?,
+            "gap" => self.gap = count(item, value)?,
+            "limit" => self.limit = count(item, value)?,
             "delay" => self.delay = duration(item, value)?,
             "jitter" => self.jitter = duration(item, value)?,
             _ => {
@@ -124,6 +131,13 @@ fn wrong(item: &str, expected: &str) -> Error {
 
 fn number<T: FromStr>(item: &str, value: &str) -> Result<T, Error> {
     value.parse().map_err(|_| wrong(item, "a whole number"))
+}
+
+fn count<T: FromStr + PartialOrd + From<u8>>(item: &str, value: &str) -> Result<T, Error> {
+    let number = value.parse().ok();
+    number
+        .filter(|n| *n >= T::from(1))
+        .ok_or_else(|| wrong(item, "a whole number from 1"))
 }
 
 fn rate(item: &str, value: &str) -> Result<f64, Error> {
@@ -211,7 +225,12 @@ mod tests {
             ("delay=1e30s", "delay=1e30s", "up to 60s"),
             ("gap=x", "gap=x", "whole number"),
             ("seed=1,speed=9", "speed=9", "one of loss"),
-            ("rx.seed=9", "rx.seed=9", "one of loss"),
+            ("rx.seed=9", "rx.seed=9", "seed without a direction"),
+            ("loss=0.1,loss=0.2", "loss=0.2", "loss once"),
+            ("tx.gap=1, tx.gap=1", "tx.gap=1", "tx.gap once"),
+            ("loss=0.1,", "\"\"", "key=value"),
+            ("gap=0", "gap=0", "a whole number from 1"),
+            ("limit=0", "limit=0", "a whole number from 1"),
         ] {
             let error = text.parse::<FaultConfig>().unwrap_err().to_string();
             assert!(error.contains(item) && error.contains(expected), "{error}");
