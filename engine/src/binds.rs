@@ -10,6 +10,9 @@ use std::net::IpAddr;
 /// Ports that are chosen for a socket which asks for none (`ip_local_port_range`).
 pub const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
 
+/// Longest step from one such port to the next.
+const EPHEMERAL_STEP: u16 = 8;
+
 /// One socket's claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bind {
@@ -50,7 +53,8 @@ impl Bind {
 pub struct Binds {
     ports: HashMap<u16, Vec<Bind>>,
     by_socket: HashMap<u32, u16>,
-    next_ephemeral: u16,
+    /// Where the search for a free port last began, from the first of them.
+    next_ephemeral: Option<u16>,
 }
 
 impl Binds {
@@ -93,8 +97,14 @@ impl Binds {
 
     fn free_port(&mut self, bind: &Bind, seed: u16) -> Option<u16> {
         let span = EPHEMERAL.end() - EPHEMERAL.start() + 1;
-        self.next_ephemeral = self.next_ephemeral.wrapping_add(seed | 1);
-        let first = self.next_ephemeral % span;
+        // RFC 6056 3.3.5: begins anywhere and goes on by small steps, so that thousands of ports are
+        // given out before one is that a connection in TIME-WAIT may have had.
+        let step = match self.next_ephemeral {
+            None => seed % span,
+            Some(_) => 1 + seed % EPHEMERAL_STEP,
+        };
+        let first = (self.next_ephemeral.unwrap_or(0) + step) % span;
+        self.next_ephemeral = Some(first);
         (0..span)
             .map(|i| EPHEMERAL.start() + (first + i) % span)
             .find(|port| !self.ports.contains_key(port) && self.admits(*port, bind))
@@ -236,6 +246,17 @@ mod tests {
         assert!(binds.bind(80, second, 0).is_none());
         binds.refresh(80, |socket| Some((socket == 1, false)));
         assert!(binds.bind(80, second, 0).is_some());
+    }
+
+    #[test]
+    fn a_chosen_port_is_not_chosen_again_for_long() {
+        let mut binds = Binds::default();
+        let mut seen = std::collections::HashSet::new();
+        for seed in 0..3000u16 {
+            let port = binds.bind(0, bind(1, [0; 4]), seed.wrapping_mul(40_503));
+            assert!(seen.insert(port.unwrap()), "after {seed}");
+            binds.release(1);
+        }
     }
 
     #[test]
