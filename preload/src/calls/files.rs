@@ -8,6 +8,10 @@ use crate::trace::{self, About};
 use libc::{FILE, c_char, c_int, c_uint, c_void, iovec, loff_t, off_t, size_t, ssize_t};
 use std::ffi::CStr;
 
+/// The flags of splice(2) (`SPLICE_F_ALL`).
+const SPLICE_FLAGS: c_uint =
+    libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
+
 crate::interpose! {
     family: "files";
 
@@ -43,8 +47,10 @@ crate::interpose! {
                     // SAFETY: the caller's arguments, as they are.
                     unsafe { splice::real()(from, from_offset, to, to_offset, len, flags) }
                 }
-                _ if !(from_offset.is_null() && to_offset.is_null()) => {
-                    ret(Err(Errno(libc::ESPIPE)))
+                (Behind::Stack(_), _) if !to_offset.is_null() => ret(Err(Errno(libc::ESPIPE))),
+                (Behind::Kernel, _) if !from_offset.is_null() => ret(Err(Errno(libc::ESPIPE))),
+                _ if !(from_offset.is_null() && to_offset.is_null()) || flags & !SPLICE_FLAGS != 0 => {
+                    ret(Err(Errno(libc::EINVAL)))
                 }
                 _ => run(|| splicing::splice(from, to, len, flags).map(|n| n as ssize_t)),
             },

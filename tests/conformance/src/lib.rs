@@ -9,13 +9,18 @@ pub use differences::{Differences, FILE as DIFFERENCES};
 pub use run::{Outcomes, Places, compile};
 
 /// The programs in `programs/`, and how many checks each makes.
-pub const FAMILIES: [(&str, usize); 6] = [
+pub const FAMILIES: [(&str, usize); 11] = [
     ("states", 365),
     ("closing", 191),
     ("options", 893),
     ("transfer", 218),
     ("polling", 88),
     ("epolling", 129),
+    ("descriptors", 129),
+    ("copying", 82),
+    ("waiting", 56),
+    ("threads", 19),
+    ("syscalls", 60),
 ];
 
 /// What is different on the stack, a line for each check; nothing if all is as on the kernel.

@@ -55,7 +55,19 @@ macro_rules! families {
     };
 }
 
-families!(states, closing, options, transfer, polling, epolling);
+families!(
+    states,
+    closing,
+    options,
+    transfer,
+    polling,
+    epolling,
+    descriptors,
+    copying,
+    waiting,
+    threads,
+    syscalls
+);
 
 #[test]
 fn differences_are_listed_of_families_that_there_are() {
