@@ -1,9 +1,11 @@
 //! bind(2) and listen(2).
 
 use super::Control;
+use super::process::Process;
 use crate::binds::Bind;
 use crate::shared::{Listener, Message, lock};
 use crate::sys;
+use context::control::Name;
 use context::socket::{AcceptRing, option, state};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +15,24 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 const PRIVILEGED: u16 = 1024;
 
 impl Control {
-    pub(super) fn bind(&self, uid: u32, socket: u32, to: SocketAddr) -> Result<(), i32> {
+    /// `process` asks for a name for its socket.
+    pub(super) fn bind(&self, process: &Process, socket: u32, to: SocketAddr) -> Result<(), i32> {
+        self.require_holder(process, socket)?;
+        self.name(process.uid, socket, to)
+    }
+
+    /// `EBADF` unless `process` holds the socket.
+    fn require_holder(&self, process: &Process, socket: u32) -> Result<(), i32> {
+        let record = self.shared.segment.socket(socket).ok_or(libc::EBADF)?;
+        let generation = record.engine.generation.load(Relaxed) as u16;
+        let name = Name { socket, generation };
+        match self.share(process, process.number, [name].into())? {
+            0 => Err(libc::EBADF),
+            _ => Ok(()),
+        }
+    }
+
+    fn name(&self, uid: u32, socket: u32, to: SocketAddr) -> Result<(), i32> {
         let record = self.shared.segment.socket(socket).ok_or(libc::EBADF)?;
         if record.engine.state.load(SeqCst) & state::BOUND != 0 {
             return Err(libc::EINVAL);
@@ -76,7 +95,9 @@ impl Control {
         Ok(())
     }
 
-    pub(super) fn listen(&self, socket: u32, backlog: u32) -> Result<(), i32> {
+    /// `process` makes its socket a listener, or changes its backlog.
+    pub(super) fn listen(&self, process: &Process, socket: u32, backlog: u32) -> Result<(), i32> {
+        self.require_holder(process, socket)?;
         let record = self.shared.segment.socket(socket).ok_or(libc::EBADF)?;
         let backlog = backlog
             .min(self.shared.config.somaxconn)
@@ -89,7 +110,7 @@ impl Control {
             _ => return Err(libc::EINVAL),
         }
         if record.engine.state.load(SeqCst) & state::BOUND == 0 {
-            self.bind(0, socket, (Ipv4Addr::UNSPECIFIED, 0).into())?;
+            self.name(0, socket, (Ipv4Addr::UNSPECIFIED, 0).into())?;
         }
         let only_v6 = record.options.bits.load(Relaxed) & option::V6ONLY != 0;
         let (address, port) = {

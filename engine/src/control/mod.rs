@@ -151,12 +151,12 @@ impl Control {
             Request::FreeReadySet(set) => {
                 self.free_set(&mut process, set).map(|()| Answer::value(0))
             }
-            Request::Bind { socket, to } => self
-                .bind(process.uid, socket, to)
-                .map(|()| Answer::value(0)),
-            Request::Listen { socket, backlog } => {
-                self.listen(socket, backlog).map(|()| Answer::value(0))
+            Request::Bind { socket, to } => {
+                self.bind(&process, socket, to).map(|()| Answer::value(0))
             }
+            Request::Listen { socket, backlog } => self
+                .listen(&process, socket, backlog)
+                .map(|()| Answer::value(0)),
             Request::Fork => {
                 let names = names();
                 self.fork(&process, names)

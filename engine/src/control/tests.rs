@@ -255,6 +255,33 @@ fn only_a_holder_is_given_a_lease() {
 }
 
 #[test]
+fn only_a_holder_names_a_socket_and_listens_on_it() {
+    let mut bed = Bed::new();
+    let (mut holder, mut stranger) = (bed.process(), bed.process());
+    let request = Request::NewContext { tid: 1 };
+    let context = bed.ask(&mut holder, request, &[], None).unwrap().0;
+    let lane = bed.shared.segment.lane(context, 0).unwrap();
+    let [socket] = lane.sockets.pop(&mut 0).unwrap().expect("granted");
+    let socket = socket as u32;
+    let to = ([0, 0, 0, 0], 80).into();
+    let requests = [
+        Request::Bind { socket, to },
+        Request::Listen { socket, backlog: 1 },
+    ];
+    for request in requests {
+        let refused = bed.ask(&mut stranger, request, &[], None);
+        assert_eq!(refused.unwrap_err(), libc::EBADF);
+    }
+    for request in requests {
+        bed.ask(&mut holder, request, &[], None).unwrap();
+    }
+    for request in requests {
+        let refused = bed.ask(&mut stranger, request, &[], None);
+        assert_eq!(refused.unwrap_err(), libc::EBADF);
+    }
+}
+
+#[test]
 fn who_writes_into_a_lease_does_not_wait() {
     let mut bed = Bed::new();
     let mut process = bed.process();
