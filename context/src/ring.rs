@@ -80,18 +80,30 @@ impl<const W: usize, const N: usize> Ring<W, N> {
     /// # Errors
     /// [`Corrupt`] if the producer's cursor lies.
     pub fn pop(&self, head: &mut u32) -> Result<Option<[u64; W]>, Corrupt> {
-        let waiting = self.tail().wrapping_sub(*head);
+        let entry = self.first(*head)?;
+        if entry.is_some() {
+            *head = head.wrapping_add(1);
+            self.head.0.store(*head, Ordering::Release);
+        }
+        Ok(entry)
+    }
+
+    /// The entry at `head`, if there is one. It stays.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the producer's cursor lies.
+    pub fn first(&self, head: u32) -> Result<Option<[u64; W]>, Corrupt> {
+        let waiting = self.tail().wrapping_sub(head);
         if waiting == 0 {
             return Ok(None);
         }
         if waiting > N as u32 {
             return Err(Corrupt);
         }
-        let slot = &self.slots[*head as usize & (N - 1)];
-        let entry = std::array::from_fn(|i| slot[i].load(Ordering::Relaxed));
-        *head = head.wrapping_add(1);
-        self.head.0.store(*head, Ordering::Release);
-        Ok(Some(entry))
+        let slot = &self.slots[head as usize & (N - 1)];
+        Ok(Some(std::array::from_fn(|i| {
+            slot[i].load(Ordering::Relaxed)
+        })))
     }
 
     /// Entries between the published cursors, at most `N`.
@@ -124,8 +136,10 @@ mod tests {
         }
         assert_eq!(ring.push(&mut tail, [9, 9]), Ok(false));
         for i in 0..4 {
+            assert_eq!(ring.first(head), Ok(Some([i, i * 2])));
             assert_eq!(ring.pop(&mut head), Ok(Some([i, i * 2])));
         }
+        assert_eq!(ring.first(head), Ok(None));
         assert_eq!(ring.pop(&mut head), Ok(None));
     }
 

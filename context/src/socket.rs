@@ -169,6 +169,9 @@ pub struct AppHalf {
     /// Counts writes that found room but no chunk: of the edge that follows one, no cursor tells that
     /// it is about writing.
     pub starved: AtomicU32,
+    /// Process that takes this connection from its listener's queue, noted before it does: if it is
+    /// killed before it can say so by a command, the engine knows whose the connection was.
+    pub taker: AtomicU32,
 }
 
 /// Socket options as the application set them; the engine reads them after `Options`, `Connect`
@@ -381,6 +384,7 @@ impl Socket {
             &a.file_flags,
             &a.queued,
             &a.starved,
+            &a.taker,
             &o.bits,
             &o.keep_idle,
             &o.keep_interval,

@@ -121,6 +121,9 @@ impl Stack {
         for context in contexts {
             self.close_context(*context);
         }
+        for taken in self.taken_by(process) {
+            self.close_socket(taken, self.lingers_not(taken));
+        }
         let held: Vec<u32> = self
             .slots
             .iter()
@@ -131,6 +134,23 @@ impl Stack {
             self.leave(socket, process, self.lingers_not(socket));
         }
         self.pool.revoke(process);
+    }
+
+    /// Connections that a process which is gone had taken from a queue, but not yet said so.
+    fn taken_by(&self, process: u32) -> Vec<u32> {
+        let segment = &self.shared.segment;
+        let is_taken = |socket: u32, listener: u32| {
+            let record = segment.socket(socket);
+            let is_its = || record.is_some_and(|r| r.app.taker.load(Relaxed) == process);
+            // What it only meant to take is at the head of the queue, or another process's by now:
+            // that one has noted so before it took it.
+            is_its() && self.listeners.next_to_accept(segment, listener) != Some(socket) && is_its()
+        };
+        self.slots
+            .iter()
+            .filter(|(socket, slot)| slot.waits_for.is_some_and(|l| is_taken(*socket, l)))
+            .map(|(socket, _)| socket)
+            .collect()
     }
 
     /// Whether the end of a socket resets its connection: `SO_LINGER` with a time of 0.

@@ -145,6 +145,15 @@ impl Listeners {
         matching().nth(choice).map(|local| &local.listener)
     }
 
+    /// The connection at the head of a listener's queue. What stands behind it waits as well.
+    pub fn next_to_accept(&self, segment: &Segment, socket: u32) -> Option<u32> {
+        let mut locals = self.by_port.values().flatten();
+        let local = locals.find(|local| local.listener.socket == socket)?;
+        let ring = segment.accept_ring(local.chunk)?;
+        let [first] = ring.first(ring.head()).ok()??;
+        u32::try_from(first).ok()
+    }
+
     fn local(&mut self, listener: &Listener) -> Option<&mut Local> {
         self.by_port
             .get_mut(&listener.port)?

@@ -104,12 +104,23 @@ impl App {
 
     /// `accept(2)`: the next connection that waits at a listener.
     pub fn accept(&mut self, listener: u32) -> Option<u32> {
+        let socket = self.take(listener, true)?;
+        self.command(Op::Adopt, socket, 0);
+        Some(socket)
+    }
+
+    /// The part of accept(2) before its command: `whole`, or killed before it moves the cursor.
+    pub fn take(&mut self, listener: u32, whole: bool) -> Option<u32> {
         let record = self.segment().socket(listener)?;
         let chunk = record.accept_rings[self.worker].load(SeqCst);
         let ring = (chunk != 0).then(|| self.segment().accept_ring(chunk))??;
         let mut head = ring.head();
-        let [socket] = ring.pop(&mut head).ok()??;
-        self.command(Op::Adopt, socket as u32, 0);
+        let [socket] = ring.first(head).ok()??;
+        let record = self.segment().socket(socket as u32)?;
+        record.app.taker.store(self.process, SeqCst);
+        if whole {
+            ring.pop(&mut head).ok()?;
+        }
         Some(socket as u32)
     }
 

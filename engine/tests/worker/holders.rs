@@ -123,6 +123,38 @@ fn a_chunk_attached_by_a_process_that_dies_is_not_written_to_by_the_other() {
 }
 
 #[test]
+fn what_a_process_took_from_a_queue_and_did_not_live_to_use_is_closed_and_nothing_else() {
+    let (mut a, mut b, mut talk) = accepted();
+    let parent = (PARENT, &[talk.server.app.context][..]);
+    assert_eq!(b.share(parent, CHILD, &[talk.listener]), 1);
+    let mut child = b.app(CHILD);
+    let clients: [u32; 3] = std::array::from_fn(|_| {
+        let client = &mut talk.client.app;
+        let socket = client.socket().expect("a socket");
+        client.connect(socket, b.at(80));
+        exchange(&mut a, &mut b, |_, _| true);
+        socket
+    });
+    // The child has taken the first. Of the second and the third it was killed before it moved the
+    // cursor; the second is then on its way to its parent.
+    child.take(talk.listener, true).expect("the first");
+    let second = child.take(talk.listener, false).expect("the second");
+    assert_eq!(talk.server.app.take(talk.listener, true), Some(second));
+    let third = child.take(talk.listener, false).expect("the third");
+    b.process_gone(CHILD, &[child.context]);
+    pass_together(&mut a, &mut b, 60_000);
+    let at_end = clients.map(|client| talk.client.app.is_at_end(client));
+    assert_eq!(at_end, [true, false, false]);
+    talk.server.app.command(Op::Adopt, second, 0);
+    assert_eq!(talk.server.app.accept(talk.listener), Some(third));
+    for (socket, client) in [second, third].into_iter().zip(&clients[1..]) {
+        assert_eq!(talk.server.app.send(socket, b"hello"), 5);
+        exchange(&mut a, &mut b, |_, _| true);
+        assert_eq!(talk.client.app.recv(*client, 99), b"hello");
+    }
+}
+
+#[test]
 fn who_does_not_hold_a_socket_cannot_close_or_use_it() {
     let (mut a, mut b, mut talk) = accepted();
     let mut stranger = b.app(CHILD);

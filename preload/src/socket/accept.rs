@@ -176,8 +176,15 @@ fn take(listener: SocketRef) -> Option<SocketRef> {
     (0..workers).find_map(|n| {
         let chunk = listener.record().accept_rings[(first + n) % workers].load(Ordering::Acquire);
         let ring = (chunk != 0).then(|| segment.accept_ring(chunk)).flatten()?;
-        let [index] = ring.pop(&mut ring.head()).ok()??;
-        SocketRef::current(u32::try_from(index).ok()?)
+        let mut head = ring.head();
+        let [index] = ring.first(head).ok()??;
+        let socket = u32::try_from(index).ok().and_then(SocketRef::current);
+        if let Some(socket) = &socket {
+            let taker = &socket.record().app.taker;
+            taker.store(listener.process().number(), Ordering::Relaxed);
+        }
+        ring.pop(&mut head).ok()?;
+        socket
     })
 }
 
