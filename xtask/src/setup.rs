@@ -51,10 +51,12 @@ const PROGRAMS: [(&str, &str); 35] = [
 ];
 
 /// What the suites of others need beyond that (`cargo xtask suites`).
-const FOR_SUITES: [(&str, &str); 9] = [
+const FOR_SUITES: [(&str, &str); 11] = [
     ("autoreconf", "autoconf"),
     ("automake", "automake"),
     ("dpkg-source", "dpkg-dev"),
+    ("/usr/include/event.h", "libevent-dev"),
+    ("/usr/include/openssl/ssl.h", "libssl-dev"),
     ("libtoolize", "libtool"),
     ("make", "make"),
     ("memcached", "memcached"),
