@@ -7,7 +7,8 @@ use std::fmt;
 pub enum Device {
     /// A TAP interface that `mtcp-run` makes: `tap`, or `tap:NAME` for a name of one's own.
     Tap(Option<String>),
-    /// A shared-memory wire to another stack, met at a path: `wire:PATH`.
+    /// A shared-memory wire to another stack, met at a path, or at a name without a file: `wire:PATH`,
+    /// `wire:@NAME`.
     Wire(String),
     /// A kernel interface through AF_PACKET rings: `packet:IF`.
     Packet(String),
@@ -21,8 +22,7 @@ pub enum Device {
 
 impl Device {
     /// What [`Device::parse`] takes.
-    pub(crate) const EXPECTED: &'static str =
-        "tap, tap:NAME, wire:PATH, packet:IF, xdp:IF, a PCI address such as 0000:03:00.0, or none";
+    pub(crate) const EXPECTED: &'static str = "tap, tap:NAME, wire:PATH, wire:@NAME, packet:IF, xdp:IF, a PCI address such as 0000:03:00.0, or none";
 
     pub(crate) fn parse(text: &str) -> Option<Device> {
         if text == "tap" {

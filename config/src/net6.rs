@@ -54,6 +54,12 @@ impl Ipv6Net {
         }
     }
 
+    /// Whether the address is the network's subnet-router anycast address (RFC 4291 §2.6.1), which
+    /// networks of two hosts do not have (RFC 6164 §6).
+    pub(crate) fn is_routers_anycast(self) -> bool {
+        self.prefix < 127 && self.network() == self
+    }
+
     /// Whether `address` lies in the network.
     pub fn contains(self, address: Ipv6Addr) -> bool {
         (self.address.to_bits() ^ address.to_bits()) & self.mask() == 0
@@ -275,6 +281,14 @@ mod tests {
         assert_eq!(of_kernel("fd12::1/128"), None);
         assert_eq!((of_kernel("auto"), of_kernel("off")), (None, None));
         assert_eq!(Address6::Derived.of_kernel(None), None);
+    }
+
+    #[test]
+    fn the_first_address_of_a_network_is_its_routers() {
+        assert!(net("fd77::/64").is_routers_anycast());
+        for host in ["fd77::1/64", "fd77::/127", "fd77::/128"] {
+            assert!(!net(host).is_routers_anycast(), "{host}");
+        }
     }
 
     #[test]

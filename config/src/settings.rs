@@ -418,6 +418,10 @@ impl Settings {
             let message = format!("{own} is not the address of a host beyond its link");
             return Some(("address6", message));
         }
+        if let Some(own) = own.filter(|own| own.is_routers_anycast()) {
+            let message = format!("{own} is the address of all routers of its network");
+            return Some(("address6", message));
+        }
         let tables = [
             ("route", self.routes6.is_empty()),
             ("neighbor", self.neighbors6.is_empty()),

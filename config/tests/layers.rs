@@ -209,3 +209,12 @@ fn an_ipv6_address_needs_packets_that_ipv6_fits() {
     );
     assert!(with_mtu("1280").is_ok());
 }
+
+#[test]
+fn the_address_of_all_routers_is_refused() {
+    let error = environment(&[("MTCP_ADDRESS6", "fd12::/64")]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "MTCP_ADDRESS6: address6: fd12::/64 is the address of all routers of its network"
+    );
+}
