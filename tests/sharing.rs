@@ -203,6 +203,16 @@ fn what_a_vfork_child_closes_stays_open_in_its_parent() {
 }
 
 #[test]
+fn children_made_by_the_number_of_a_system_call_have_the_connections() {
+    let (bed, server) = serve("cloned_by_number");
+    for _ in ["fork", "clone", "clone3"] {
+        let stream = connect(&bed, &server);
+        assert_eq!(ask(stream, b"hello\n"), "echo hello\n");
+    }
+    ends(&bed, server);
+}
+
+#[test]
 fn a_shell_writes_to_a_connection() {
     let (bed, server) = serve("by_shell");
     assert_eq!(ask(connect(&bed, &server), b""), "from the shell\n");

@@ -11,9 +11,11 @@ use crate::errno::{self, Errno, ret};
 use crate::interpose::Symbol;
 use crate::process;
 use crate::sharing::confine;
+use crate::sharing::vfork::vfork;
 use fdmap::Entry;
 use libc::{c_int, c_long, c_uint};
 use std::arch::naked_asm;
+use std::mem::offset_of;
 
 /// This symbol's row of the table.
 pub const SYMBOLS: &[Symbol] = &[Symbol {
@@ -85,6 +87,9 @@ const TAKEN: &[(c_long, By)] = &[
     (libc::SYS_select, By::Any),
     (libc::SYS_io_uring_setup, By::Any),
     (libc::SYS_fork, By::Any),
+    (libc::SYS_vfork, By::Any),
+    (libc::SYS_clone, By::Any),
+    (libc::SYS_clone3, By::Any),
     (libc::SYS_execve, By::Any),
     (libc::SYS_execveat, By::Any),
     (libc::SYS_pidfd_getfd, By::Any),
@@ -123,7 +128,7 @@ pub unsafe extern "C-unwind" fn syscall(
         "jae 2f",
         "lea rax, [rip + {table}]",
         "bt qword ptr [rax], rdi",
-        "jc {dispatch}",
+        "jc 4f",
         "2:",
         "mov rax, rdi",
         "mov rdi, rsi",
@@ -140,10 +145,40 @@ pub unsafe extern "C-unwind" fn syscall(
         "neg eax",
         "mov edi, eax",
         "jmp {fail}",
+        // A child that shares its parent's memory, or starts on a stack of its own, must not return
+        // through frames of this library.
+        "4:",
+        "cmp rdi, {vfork_number}",
+        "je {vfork}",
+        "cmp rdi, {clone}",
+        "jne 5f",
+        "test esi, {vm}",
+        "jnz 2b",
+        "test rdx, rdx",
+        "jnz 2b",
+        "5:",
+        "cmp rdi, {clone3}",
+        "jne {dispatch}",
+        "test rsi, rsi",
+        "jz 2b",
+        "cmp rdx, {clone3_least}",
+        "jb 2b",
+        "test dword ptr [rsi], {vm}",
+        "jnz 2b",
+        "cmp qword ptr [rsi + {clone3_stack}], 0",
+        "jne 2b",
+        "jmp {dispatch}",
         numbers = const NUMBERS,
         table = sym TABLE,
         dispatch = sym dispatch,
         fail = sym fail,
+        vfork = sym vfork,
+        vfork_number = const libc::SYS_vfork,
+        clone = const libc::SYS_clone,
+        clone3 = const libc::SYS_clone3,
+        vm = const libc::CLONE_VM,
+        clone3_least = const offset_of!(libc::clone_args, set_tid),
+        clone3_stack = const offset_of!(libc::clone_args, stack),
     )
 }
 
@@ -259,6 +294,16 @@ unsafe fn call(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> c_long {
             libc::SYS_io_uring_setup => ret(Err(Errno(libc::ENOSYS))),
             // glibc's function is the bare system call.
             libc::SYS_fork => processes::_Fork().into(),
+            // Only those whose child has memory of its own, on a copy of this stack.
+            libc::SYS_clone | libc::SYS_clone3 => {
+                process::before_fork();
+                let child = crate::real::syscall(number, [a, b, c, d, e, f]);
+                match child {
+                    Ok(0) => process::in_child(),
+                    _ => process::in_parent(),
+                }
+                errno::ret(child.map(|pid| pid as c_long))
+            }
             libc::SYS_execve => processes::execve(a as _, b as _, c as _).into(),
             libc::SYS_execveat => {
                 processes::execveat(fd, b as _, c as _, d as _, e as c_int).into()

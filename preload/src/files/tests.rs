@@ -460,6 +460,63 @@ fn calls_by_number_reach_the_stack() {
     assert!(commands().contains(&close));
 }
 
+/// Forks by number a child that exits at once, with status 7. It runs on this stack.
+fn fork_by_number(number: c_long, first: usize, second: usize) -> c_int {
+    let child: isize;
+    // SAFETY: the child writes to nothing; the parent goes on as after any call.
+    unsafe {
+        std::arch::asm!(
+            "call {syscall}",
+            "test eax, eax",
+            "jnz 2f",
+            "mov edi, 7",
+            "mov eax, {exit}",
+            "syscall",
+            "2:",
+            syscall = sym syscall::syscall,
+            exit = const libc::SYS_exit,
+            in("rdi") number,
+            in("rsi") first,
+            in("rdx") second,
+            in("rcx") 0,
+            in("r8") 0,
+            in("r9") 0,
+            lateout("rax") child,
+            clobber_abi("C"),
+        );
+    }
+    child as c_int
+}
+
+#[test]
+fn children_by_number_may_share_memory_and_stack() {
+    engine();
+    let shares = (libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD) as usize;
+    let own = libc::SIGCHLD as usize;
+    let mut arguments = [0u64; 8];
+    arguments[0] = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    arguments[4] = libc::SIGCHLD as u64;
+    let at = arguments.as_ptr() as usize;
+    let size = size_of_val(&arguments);
+    for (number, first, second) in [
+        (libc::SYS_vfork, 0, 0),
+        (libc::SYS_clone, shares, 0),
+        (libc::SYS_clone3, at, size),
+        (libc::SYS_fork, 0, 0),
+        (libc::SYS_clone, own, 0),
+    ] {
+        let child = fork_by_number(number, first, second);
+        assert!(child > 0, "{number}: {}", errno::get());
+        let mut status = 0;
+        // SAFETY: a child of our own.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(libc::WEXITSTATUS(status), 7, "{number}");
+        assert!(!crate::thread::is_guest());
+    }
+    let invalid = by_number(libc::SYS_clone3, [0; 6]);
+    assert_eq!(invalid, Err(libc::EINVAL));
+}
+
 #[test]
 fn calls_by_number_on_the_kernels_descriptors_pass() {
     let (mut client, peer) = kernel();

@@ -280,6 +280,26 @@ def closes_in_vfork(s):
     c.sendall(b"echo " + c.recv(100))
 
 
+def cloned_by_number(s):
+    """A child for each connection, made by the number of a system call; the parent closes at once."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # SIGCHLD in clone3's struct clone_args.
+    arguments = struct.pack("8Q", 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0)
+    fork, clone, clone3 = 57, 56, 435
+    for call in (fork, 0), (clone, signal.SIGCHLD, 0, 0, 0, 0), (clone3, arguments, len(arguments)):
+        c, _ = s.accept()
+        reading, writing = os.pipe()
+        by_number = (ctypes.c_long(a) if isinstance(a, int) else a for a in call)
+        pid = libc.syscall(*by_number)
+        if pid == 0:
+            os.read(reading, 1)
+            c.sendall(b"echo " + c.recv(100))
+            os._exit(0)
+        c.close()
+        os.write(writing, b"x")
+        reap(pid)
+
+
 def by_shell(s):
     """A shell writes to the connection."""
     c, _ = s.accept()
