@@ -29,6 +29,9 @@ pub struct Options {
     /// Names the suites and their parts, and runs nothing.
     #[arg(long)]
     list: bool,
+    /// Runs nothing, and compares anew what the last runs have left.
+    #[arg(long)]
+    again: bool,
     /// Leaves docs/suites.md as it is.
     #[arg(long)]
     no_page: bool,
@@ -97,12 +100,16 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let text = format!("there is no suite {name} (see --list)");
         return Err(Error::Other(text));
     }
-    need_root("running the suites")?;
-    setup::provide_for_suites()?;
-    let programs = build_programs()?;
+    let programs = match options.again {
+        true => PathBuf::new(),
+        false => provide()?,
+    };
     let mut unexplained = 0;
     for part in parts.iter().filter(|part| part.is_meant(&options.names)) {
-        let row = compare(part, &programs)?;
+        let row = match options.again {
+            true => compare_again(part)?,
+            false => compare(part, &programs)?,
+        };
         // Opened each time: somebody may run other parts meanwhile.
         let mut page = Page::open()?;
         unexplained += page.note(part, &row);
@@ -119,6 +126,24 @@ pub fn run(options: &Options) -> Result<(), Error> {
         page::REASONS
     );
     Err(Error::Other(text))
+}
+
+/// Installs and builds what the suites need; the directory of our own programs.
+fn provide() -> Result<PathBuf, Error> {
+    need_root("running the suites")?;
+    setup::provide_for_suites()?;
+    build_programs()
+}
+
+/// What the last runs of a part have left.
+fn compare_again(part: &Part) -> Result<Row, Error> {
+    let left = |side| Place::left(side, part.name, Path::new(""));
+    let stack = left(Side::Stack);
+    Ok(Row {
+        kernel: left(Side::Kernel).kept()?,
+        stack: stack.kept()?,
+        carried: stack.kernel_connections(),
+    })
 }
 
 /// Runs a part on both sides.

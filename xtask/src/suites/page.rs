@@ -66,8 +66,8 @@ pub fn describe(row: &Row) -> String {
     lines.join("\n")
 }
 
-/// The reason that is known for a difference.
-fn reason<'a>(known: &'a str, part: &str, test: &str) -> Option<&'a str> {
+/// The reason that is known for a difference, behind the test or the beginning that it stands for.
+fn reason<'a>(known: &'a str, part: &str, test: &str) -> Option<(&'a str, &'a str)> {
     let fits = |pattern: &str| match pattern.strip_suffix('*') {
         Some(beginning) => test.starts_with(beginning),
         None => test == pattern,
@@ -80,7 +80,7 @@ fn reason<'a>(known: &'a str, part: &str, test: &str) -> Option<&'a str> {
             Some((fields.next()?, fields.next()?, fields.next()?))
         })
         .find(|(of, pattern, _)| *of == part && fits(pattern))
-        .map(|(_, _, reason)| reason)
+        .map(|(_, pattern, reason)| (pattern, reason))
 }
 
 /// The page. Lines of parts that were not run stay as they were.
@@ -109,17 +109,23 @@ impl Page {
         );
         self.text = replaced(&self.text, "counts", part.name, &[counts]);
         let mut unexplained = 0;
-        let differences: Vec<String> = row
-            .differences()
-            .into_iter()
-            .map(|(test, kernel, stack)| {
-                let why = reason(KNOWN, part.name, test);
-                unexplained += usize::from(why.is_none());
-                let why = why.unwrap_or("not known yet");
-                let test = test.replace('|', "\\|");
-                format!("| {} | {test} | {kernel} | {stack} | {why} |", part.name)
-            })
-            .collect();
+        let mut differences: Vec<String> = Vec::new();
+        for (test, kernel, stack) in row.differences() {
+            let (test, why) = reason(KNOWN, part.name, test).unwrap_or_else(|| {
+                unexplained += 1;
+                (test, "not known yet")
+            });
+            let (kernel, stack) = match test.ends_with('*') {
+                true => ("", ""),
+                false => (kernel, stack),
+            };
+            let test = test.replace('|', "\\|");
+            let line = format!("| {} | {test} | {kernel} | {stack} | {why} |", part.name);
+            // Those of one beginning share their reason.
+            if differences.last() != Some(&line) {
+                differences.push(line);
+            }
+        }
         self.text = replaced(&self.text, "differences", part.name, &differences);
         unexplained
     }
@@ -189,8 +195,8 @@ mod tests {
     #[test]
     fn a_reason_is_for_a_test_or_for_all_that_begin_so() {
         let known = "# part test reason\nx\ta b\tbecause\nx\tc*\tsince\n";
-        assert_eq!(reason(known, "x", "a b"), Some("because"));
-        assert_eq!(reason(known, "x", "cd"), Some("since"));
+        assert_eq!(reason(known, "x", "a b"), Some(("a b", "because")));
+        assert_eq!(reason(known, "x", "cd"), Some(("c*", "since")));
         assert_eq!(reason(known, "x", "a b c"), None);
         assert_eq!(reason(known, "y", "a b"), None);
     }

@@ -44,20 +44,25 @@ pub struct Place {
 impl Place {
     /// An empty log and no outcomes, for a part on a side.
     pub fn new(side: Side, part: &str, programs: &Path) -> Result<Place, Error> {
-        let name = match side {
-            Side::Kernel => "kernel",
-            Side::Stack => "stack",
-        };
-        let place = Place {
-            side,
-            programs: programs.to_owned(),
-            directory: directory().join(name).join(part),
-        };
+        let place = Place::left(side, part, programs);
         make_directory(&place.directory)?;
         for file in [place.log(), place.counters()] {
             File::create(&file).map_err(at(file))?;
         }
         Ok(place)
+    }
+
+    /// What the last run of a part on a side has left.
+    pub fn left(side: Side, part: &str, programs: &Path) -> Place {
+        let name = match side {
+            Side::Kernel => "kernel",
+            Side::Stack => "stack",
+        };
+        Place {
+            side,
+            programs: programs.to_owned(),
+            directory: directory().join(name).join(part),
+        }
     }
 
     /// What the suite has printed.
@@ -130,14 +135,28 @@ impl Place {
         opened(&fs::read_to_string(self.counters()).ok()?)
     }
 
-    /// Writes the outcomes down, for the eye.
+    fn outcomes(&self) -> PathBuf {
+        self.directory.join("outcomes")
+    }
+
+    /// Writes the outcomes down.
     pub fn keep(&self, outcomes: &Outcomes) -> Result<(), Error> {
         let lines: String = outcomes
             .iter()
             .map(|(test, outcome)| format!("{outcome}\t{test}\n"))
             .collect();
-        let file = self.directory.join("outcomes");
+        let file = self.outcomes();
         fs::write(&file, lines).map_err(at(file))
+    }
+
+    /// The outcomes that were written down last.
+    pub fn kept(&self) -> Result<Outcomes, Error> {
+        let file = self.outcomes();
+        let text = fs::read_to_string(&file).map_err(at(file))?;
+        let lines = text.lines().filter_map(|line| line.split_once('\t'));
+        Ok(lines
+            .map(|(outcome, test)| (test.to_owned(), outcome.to_owned()))
+            .collect())
     }
 }
 
