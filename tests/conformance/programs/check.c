@@ -229,9 +229,22 @@ void set_nonblocking(int fd, bool on)
     fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
 }
 
+bool is_nonblocking(int fd)
+{
+    return fcntl(fd, F_GETFL) & O_NONBLOCK;
+}
+
 void set_option(int fd, int level, int option, int value)
 {
     setsockopt(fd, level, option, &value, sizeof value);
+}
+
+int option_of(int fd, int level, int option)
+{
+    int value = -1;
+    socklen_t len = sizeof value;
+    getsockopt(fd, level, option, &value, &len);
+    return value;
 }
 
 long long milliseconds(void)
@@ -239,4 +252,44 @@ long long milliseconds(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+pid_t branch(void)
+{
+    pid_t child = fork();
+    must(child >= 0, "fork");
+    if (child == 0)
+        alarm(PATIENCE);
+    return child;
+}
+
+const char *end_of(pid_t child)
+{
+    int status = 0;
+    if (waitpid(child, &status, 0) < 0)
+        return error_name(errno);
+    char *text = room();
+    if (WIFSIGNALED(status))
+        snprintf(text, 256, "signal %d", WTERMSIG(status));
+    else
+        snprintf(text, 256, "exit %d", WEXITSTATUS(status));
+    return text;
+}
+
+static const char *seen_within(int peer, int milliseconds)
+{
+    int events = await(peer, POLLRDHUP, milliseconds);
+    if (events & POLLERR)
+        return "it was reset";
+    return events ? "it has ended" : "it is open";
+}
+
+const char *seen_by(int peer)
+{
+    return seen_within(peer, SHORT);
+}
+
+const char *seen_at_last_by(int peer)
+{
+    return seen_within(peer, LONG);
 }

@@ -21,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -93,5 +94,16 @@ const char *events_text(int events);
 /* The socket's pending error, which is taken. */
 int take_error(int fd);
 void set_nonblocking(int fd, bool on);
+bool is_nonblocking(int fd);
 void set_option(int fd, int level, int option, int value);
+int option_of(int fd, int level, int option);
 long long milliseconds(void);
+
+/* A child of fork(2), whose 0 it is; it is killed if it hangs. */
+pid_t branch(void);
+/* How a child ends, which is waited for; -1 for whichever ends first. */
+const char *end_of(pid_t child);
+/* What a peer hears of a socket now: "it is open", "it has ended", "it was reset". */
+const char *seen_by(int peer);
+/* The same, once it has ended. */
+const char *seen_at_last_by(int peer);

@@ -66,7 +66,8 @@ families!(
     copying,
     waiting,
     threads,
-    syscalls
+    syscalls,
+    forking
 );
 
 #[test]
