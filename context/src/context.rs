@@ -11,7 +11,8 @@ pub const REPLY_WORDS: usize = 48;
 
 /// Ring of commands, application to worker.
 pub type CommandRing = Ring<2, COMMANDS>;
-/// Ring of granted numbers (sockets or chunks), worker to application.
+/// Ring of granted numbers (sockets or chunks), worker to application. The application
+/// [takes](Ring::take), and the worker may [recall](Ring::recall).
 pub type GrantRing<const N: usize> = Ring<1, N>;
 
 /// The head of a context.

@@ -11,6 +11,9 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 #[derive(Default)]
 pub struct CacheLine<T>(pub T);
 
+/// How often a recall begins anew because the consumer takes at the same time.
+const RECALLS: usize = 4;
+
 /// A ring of `N` entries of `W` words; `N` is a power of two.
 #[repr(C)]
 pub struct Ring<const W: usize, const N: usize> {
@@ -100,10 +103,59 @@ impl<const W: usize, const N: usize> Ring<W, N> {
         if waiting > N as u32 {
             return Err(Corrupt);
         }
-        let slot = &self.slots[head as usize & (N - 1)];
-        Ok(Some(std::array::from_fn(|i| {
-            slot[i].load(Ordering::Relaxed)
-        })))
+        Ok(Some(self.entry(head)))
+    }
+
+    /// Consumer of a ring whose producer may [`recall`](Ring::recall): takes the next entry, if there is
+    /// one. Whoever moves the cursor first has what lies before it.
+    pub fn take(&self) -> Option<[u64; W]> {
+        let mut head = self.head();
+        loop {
+            let waiting = self.tail().wrapping_sub(head);
+            let entry = self.entry(head);
+            let moved = match waiting {
+                1.. if waiting <= N as u32 => self.move_head(head, head.wrapping_add(1)),
+                // Empty, or the producer has recalled and pushed since the look at the cursor.
+                _ => Err(self.head()),
+            };
+            match moved {
+                Ok(()) => return Some(entry),
+                Err(now) if now == head => return None,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Producer, whose cursor is `tail`: takes back what the consumer has not [taken](Ring::take).
+    pub fn recall(&self, tail: u32) -> Vec<[u64; W]> {
+        let mut head = self.head();
+        // A consumer that takes meanwhile needs few of what is there.
+        for _ in 0..RECALLS {
+            let waiting = tail.wrapping_sub(head);
+            if waiting == 0 || waiting > N as u32 {
+                break;
+            }
+            match self.move_head(head, tail) {
+                Ok(()) => {
+                    return (0..waiting)
+                        .map(|i| self.entry(head.wrapping_add(i)))
+                        .collect();
+                }
+                Err(now) => head = now,
+            }
+        }
+        Vec::new()
+    }
+
+    fn move_head(&self, from: u32, to: u32) -> Result<(), u32> {
+        let head = &self.head.0;
+        head.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
+    }
+
+    fn entry(&self, at: u32) -> [u64; W] {
+        let slot = &self.slots[at as usize & (N - 1)];
+        std::array::from_fn(|i| slot[i].load(Ordering::Relaxed))
     }
 
     /// Entries between the published cursors, at most `N`.
@@ -162,6 +214,22 @@ mod tests {
         assert_eq!(ring.pop(&mut 0), Err(Corrupt));
         ring.head.0.store(7, Ordering::Relaxed);
         assert_eq!(ring.push(&mut 0, [1]), Err(Corrupt));
+    }
+
+    #[test]
+    fn what_is_not_taken_can_be_recalled() {
+        let ring = Ring::<1, 4>::new();
+        let mut tail = 0;
+        for i in 0..3 {
+            ring.push(&mut tail, [i]).unwrap();
+        }
+        assert_eq!(ring.take(), Some([0]));
+        assert_eq!(ring.recall(tail), [[1], [2]]);
+        assert_eq!((ring.take(), ring.recall(tail)), (None, vec![]));
+        ring.push(&mut tail, [7]).unwrap();
+        assert_eq!(ring.take(), Some([7]));
+        ring.head.0.store(90, Ordering::Relaxed);
+        assert_eq!((ring.take(), ring.recall(tail)), (None, vec![]), "it lies");
     }
 
     #[test]

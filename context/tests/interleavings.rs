@@ -274,3 +274,22 @@ fn all_threads_that_block_on_a_socket_are_woken() {
         }
     });
 }
+
+#[test]
+fn each_grant_is_taken_or_recalled_and_never_both() {
+    explore(3, || {
+        let ring = Arc::new(Ring::<1, 2>::new());
+        let mut tail = 0;
+        for i in 1..=2 {
+            assert_eq!(ring.push(&mut tail, [i]), Ok(true));
+        }
+        let from = ring.clone();
+        let taker = thread::spawn(move || [from.take(), from.take()]);
+        let mut all = ring.recall(tail);
+        assert_eq!(ring.push(&mut tail, [3]), Ok(true));
+        all.extend(taker.join().unwrap().into_iter().flatten());
+        all.extend(ring.recall(tail));
+        all.sort_unstable();
+        assert_eq!(all, [[1], [2], [3]]);
+    });
+}

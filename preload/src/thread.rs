@@ -29,14 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a fresh socket record or chunk is waited for.
 const GRANT_PATIENCE: Duration = Duration::from_millis(100);
 
-/// This process's own cursors in the rings of one context and worker.
-#[derive(Clone, Copy, Default)]
-struct Cursors {
-    commands: u32,
-    sockets: u32,
-    chunks: [u32; 3],
-}
-
 /// A context that the caller uses alone.
 pub struct Thread {
     process: &'static Process,
@@ -46,7 +38,8 @@ pub struct Thread {
     pushed: u32,
     /// Workers that were sent some of them, by bit.
     unrung: u32,
-    cursors: [Cursors; MAX_WORKERS],
+    /// Own cursors in the command rings, by worker.
+    commands: [u32; MAX_WORKERS],
 }
 
 /// The contexts of a process.
@@ -211,15 +204,10 @@ fn request(process: &'static Process) -> Result<u32> {
     let tid = id();
     let context = process.control(Request::NewContext { tid }, &[])?;
     let workers = process.segment.geometry().workers as usize;
-    let mut cursors = [Cursors::default(); MAX_WORKERS];
-    for (worker, cursors) in cursors.iter_mut().enumerate().take(workers) {
+    let mut commands = [0; MAX_WORKERS];
+    for (worker, tail) in commands.iter_mut().enumerate().take(workers) {
         let lane = process.segment.lane(context, worker);
-        let lane = lane.ok_or(Errno(libc::ENETDOWN))?;
-        *cursors = Cursors {
-            commands: lane.commands.tail(),
-            sockets: lane.sockets.head(),
-            chunks: [lane.small.head(), lane.medium.head(), lane.large.head()],
-        };
+        *tail = lane.ok_or(Errno(libc::ENETDOWN))?.commands.tail();
     }
     let place = process.contexts.threads.get(context as usize);
     let place = place.ok_or(Errno(libc::ENETDOWN))?;
@@ -231,7 +219,7 @@ fn request(process: &'static Process) -> Result<u32> {
             tid,
             pushed: 0,
             unrung: 0,
-            cursors,
+            commands,
         });
     }
     Ok(context)
@@ -354,7 +342,7 @@ impl Thread {
         };
         let mut rounds = 0u32;
         loop {
-            let tail = &mut self.cursors[worker].commands;
+            let tail = &mut self.commands[worker];
             match lane.commands.push(tail, command.to_words()) {
                 Ok(true) => break,
                 Ok(false) if self.wait_for_engine(worker, &mut rounds) => {}
@@ -415,11 +403,10 @@ impl Thread {
     #[inline]
     pub fn chunk(&mut self, worker: usize, class: Class) -> Option<u32> {
         let lane = self.process.segment.lane(self.context, worker)?;
-        let cursors = &mut self.cursors[worker].chunks;
-        let chunk = take_chunk(lane, cursors, class);
+        let chunk = take_chunk(lane, class);
         chunk.or_else(|| {
             let mut others = Class::ALL.into_iter().filter(|other| *other != class);
-            others.find_map(|other| take_chunk(lane, cursors, other))
+            others.find_map(|other| take_chunk(lane, other))
         })
     }
 
@@ -445,7 +432,7 @@ impl Thread {
         loop {
             for worker in (0..workers).map(|w| (preferred + w) % workers) {
                 let lane = self.process.segment.lane(self.context, worker)?;
-                if let Ok(Some([socket])) = lane.sockets.pop(&mut self.cursors[worker].sockets) {
+                if let Some([socket]) = lane.sockets.take() {
                     let socket = u32::try_from(socket).ok()?;
                     return self.process.segment.socket(socket).map(|_| socket);
                 }
@@ -498,14 +485,13 @@ impl Thread {
     }
 }
 
-fn take_chunk(lane: &ContextLane, cursors: &mut [u32; 3], class: Class) -> Option<u32> {
-    let cursor = &mut cursors[class.index()];
+fn take_chunk(lane: &ContextLane, class: Class) -> Option<u32> {
     let taken = match class.index() {
-        0 => lane.small.pop(cursor),
-        1 => lane.medium.pop(cursor),
-        _ => lane.large.pop(cursor),
+        0 => lane.small.take(),
+        1 => lane.medium.take(),
+        _ => lane.large.take(),
     };
-    u32::try_from(taken.ok()??[0]).ok()
+    u32::try_from(taken?[0]).ok()
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl Bed {
         let request = Request::NewContext { tid: 1 };
         let context = self.ask(process, request, &[], None).unwrap().0;
         let lane = self.shared.segment.lane(context, 0).unwrap();
-        let [socket] = lane.sockets.pop(&mut 0).unwrap().expect("granted");
+        let [socket] = lane.sockets.take().expect("granted");
         let socket = socket as u32;
         let to = ([0, 0, 0, 0], port).into();
         let bind = Request::Bind { socket, to };

@@ -4,7 +4,7 @@ use super::Stack;
 use super::slots::Role;
 use crate::shared::NO_PROCESS;
 use context::chunk::Class;
-use context::context::{COMMANDS, ContextLane, GrantRing};
+use context::context::{COMMANDS, GrantRing};
 
 /// What a worker knows of one application thread.
 #[derive(Clone)]
@@ -13,6 +13,8 @@ pub struct ContextState {
     pub process: u32,
     /// Own cursor in the command ring.
     pub head: u32,
+    /// Whether the thread has sent commands since idle threads were last looked for.
+    pub active: bool,
     /// Own cursors in the grant rings: sockets, then chunks by class.
     tails: [u32; 4],
     /// How many of each are to be kept in the rings; doubled whenever the thread runs short, halved
@@ -23,18 +25,22 @@ pub struct ContextState {
 }
 
 /// First and largest numbers of grants: sockets, then chunks by class.
-const FIRST: [u32; 4] = [32, 128, 8, 4];
+const FIRST: [u32; 4] = [16, 16, 4, 1];
 const MOST: [u32; 4] = [256, 512, 64, 16];
+/// What a thread is lent of what is scarce, and what it is lent of the last when it asks.
+const SCARCE: [u32; 4] = [4, 8, 2, 1];
+const LAST: [u32; 4] = [4, 2, 0, 0];
 /// Refills in a row that find most grants unused, after which half as many are kept.
 const PATIENCE: u8 = 200;
-/// Numbers of grants when memory is scarce.
-const SCARCE: [u32; 4] = [256, 8, 2, 1];
+/// Time between two looks for threads that leave their grants unused, microseconds.
+const RECALL_INTERVAL: u64 = 100_000;
 
 impl Default for ContextState {
     fn default() -> Self {
         ContextState {
             process: NO_PROCESS,
             head: 0,
+            active: true,
             tails: [0; 4],
             targets: FIRST,
             unused: [0; 4],
@@ -42,22 +48,51 @@ impl Default for ContextState {
     }
 }
 
-/// What a thread of a stack with so much memory is lent at first: a sixty-fourth of it at most, if
-/// that is a chunk of each class.
-fn first_targets(budget: u64) -> [u32; 4] {
-    let mut targets = FIRST;
-    let bytes = |targets: &[u32; 4]| -> u64 {
-        let chunks = Class::ALL.iter().zip(&targets[1..]);
-        chunks
-            .map(|(class, n)| class.size() as u64 * u64::from(*n))
-            .sum()
-    };
-    while bytes(&targets) > budget / 64 && targets[1..] != [1, 1, 1] {
-        for target in &mut targets[1..] {
+impl ContextState {
+    /// How many grants of a kind are in the ring, and how many there are to be. `short`: the thread
+    /// found a ring empty.
+    fn want(&mut self, kind: usize, head: u32, short: bool, supply: Supply) -> (u32, u32) {
+        let waiting = self.tails[kind].wrapping_sub(head);
+        let target = &mut self.targets[kind];
+        if short && waiting == 0 {
+            *target = (*target * 2).clamp(1, MOST[kind]);
+        }
+        if waiting <= *target / 4 * 3 {
+            self.unused[kind] = 0;
+        } else if self.unused[kind] < PATIENCE {
+            self.unused[kind] += 1;
+        } else {
+            self.unused[kind] = 0;
             *target = (*target / 2).max(1);
         }
+        let target = match supply {
+            Supply::Ample => *target,
+            Supply::Scarce => (*target).min(SCARCE[kind]),
+            Supply::Last if short => (*target).min(LAST[kind]),
+            Supply::Last => 0,
+        };
+        (waiting, target)
     }
-    targets
+}
+
+/// How much there is to lend.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Supply {
+    Ample,
+    /// Threads keep little in stock: it is for those that use it.
+    Scarce,
+    /// Threads keep nothing in stock.
+    Last,
+}
+
+impl Supply {
+    fn of(left: u64, all: u64) -> Supply {
+        match left {
+            left if left > all / 2 => Supply::Ample,
+            left if left > all / 4 => Supply::Scarce,
+            _ => Supply::Last,
+        }
+    }
 }
 
 impl Stack {
@@ -71,7 +106,6 @@ impl Stack {
             lane.reset();
             self.contexts[index] = ContextState {
                 process,
-                targets: first_targets(self.pool.budget()),
                 ..ContextState::default()
             };
             self.refill(context, false);
@@ -87,46 +121,104 @@ impl Stack {
         let Some(state) = self.contexts.get_mut(context as usize) else {
             return;
         };
-        let process = state.process;
-        if process == NO_PROCESS {
+        state.active = true;
+        if state.process == NO_PROCESS {
             return;
         }
-        // With half of the memory gone, threads keep little in stock: it is for those that send.
-        let scarce = self.pool.used() > self.pool.budget() / 2;
-        let slots = &mut self.slots;
-        fill(&lane.sockets, state, 0, short, false, || {
+        let memory = self.memory_supply();
+        let sockets = self.slots.supply();
+        let sockets = Supply::of(sockets.0, sockets.1);
+        if sockets == Supply::Last && short && lane.sockets.is_empty() && !self.slots.has_free() {
+            self.recall_sockets(Some(context));
+        }
+        let (slots, pool) = (&mut self.slots, &mut self.pool);
+        let Some(state) = self.contexts.get_mut(context as usize) else {
+            return;
+        };
+        let process = state.process;
+        fill(&lane.sockets, state, 0, short, sockets, || {
             slots.allocate(&shared.segment, process)
         });
-        let pool = &mut self.pool;
         let [small, medium, large] = Class::ALL;
-        fill(&lane.small, state, 1, short, scarce, || {
+        fill(&lane.small, state, 1, short, memory, || {
             pool.grant(small, process)
         });
-        fill(&lane.medium, state, 2, short, scarce, || {
+        fill(&lane.medium, state, 2, short, memory, || {
             pool.grant(medium, process)
         });
-        fill(&lane.large, state, 3, short, scarce, || {
+        fill(&lane.large, state, 3, short, memory, || {
             pool.grant(large, process)
         });
     }
 
-    /// Takes back what a thread has left in its rings. What it has taken out stays its process's.
-    pub fn close_context(&mut self, context: u32) {
+    fn memory_supply(&self) -> Supply {
+        let budget = self.pool.budget();
+        Supply::of(budget.saturating_sub(self.pool.used()), budget)
+    }
+
+    /// A fresh record for a connection; what idle threads leave unused is enough for that.
+    pub fn socket_record(&mut self) -> Option<u32> {
+        if !self.slots.has_free() {
+            self.recall_sockets(None);
+        }
         let shared = self.shared.clone();
-        let Some(lane) = shared.segment.lane(context, self.index) else {
-            return;
-        };
-        // As many as can have waited: a thread that goes on pushing has ended badly.
-        self.drain_context(context, COMMANDS);
-        let Some(state) = self.contexts.get_mut(context as usize) else {
-            return;
-        };
-        let ContextState { tails, process, .. } = std::mem::take(state);
-        if process == NO_PROCESS {
+        self.slots.allocate(&shared.segment, NO_PROCESS)
+    }
+
+    /// Takes back sockets that threads have in stock, except thread `but`'s.
+    fn recall_sockets(&mut self, but: Option<u32>) {
+        if self.now.as_micros() < self.sockets_recalled_at + RECALL_INTERVAL {
             return;
         }
-        // The rings are the application's to spoil: only what the process holds is taken.
-        for socket in left_in(&lane.sockets, tails[0]) {
+        self.sockets_recalled_at = self.now.as_micros();
+        for context in 0..self.contexts.len() as u32 {
+            if Some(context) != but {
+                self.take_sockets_back(context);
+            }
+        }
+    }
+
+    /// Takes back the chunks that threads have in stock which have not been heard of since the last time.
+    pub fn recall_chunks(&mut self) {
+        self.chunks_recalled_at = self.now.as_micros();
+        for context in 0..self.contexts.len() {
+            let state = &mut self.contexts[context];
+            let active = std::mem::take(&mut state.active);
+            if state.process != NO_PROCESS && !active {
+                self.take_chunks_back(context as u32);
+            }
+        }
+    }
+
+    /// When idle threads are next to be looked for, microseconds; `None` while memory is not scarce.
+    pub fn recall_due(&self) -> Option<u64> {
+        let scarce = self.memory_supply() != Supply::Ample;
+        scarce.then_some(self.chunks_recalled_at + RECALL_INTERVAL)
+    }
+
+    /// Takes back what a thread has left in its rings. What it has taken out stays its process's.
+    pub fn close_context(&mut self, context: u32) {
+        // As many as can have waited: a thread that goes on pushing has ended badly.
+        self.drain_context(context, COMMANDS);
+        self.take_sockets_back(context);
+        self.take_chunks_back(context);
+        if let Some(state) = self.contexts.get_mut(context as usize) {
+            *state = ContextState::default();
+        }
+    }
+
+    /// The rings are the application's to spoil: only what the process holds is taken.
+    fn take_sockets_back(&mut self, context: u32) {
+        let shared = self.shared.clone();
+        let (Some(state), Some(lane)) = (
+            self.contexts.get(context as usize),
+            shared.segment.lane(context, self.index),
+        ) else {
+            return;
+        };
+        let process = state.process;
+        for [socket] in lane.sockets.recall(state.tails[0]) {
+            let socket = socket as u32;
             if self
                 .slots
                 .get(socket)
@@ -135,8 +227,22 @@ impl Stack {
                 self.leave(socket, process, false);
             }
         }
-        for chunk in chunks_left(lane, tails) {
-            self.pool.take_back(chunk, process);
+    }
+
+    /// As [`take_sockets_back`](Self::take_sockets_back).
+    fn take_chunks_back(&mut self, context: u32) {
+        let (Some(state), Some(lane)) = (
+            self.contexts.get(context as usize),
+            self.shared.segment.lane(context, self.index),
+        ) else {
+            return;
+        };
+        let [_, small, medium, large] = state.tails;
+        let small = lane.small.recall(small);
+        let medium = lane.medium.recall(medium);
+        let large = lane.large.recall(large);
+        for [chunk] in small.into_iter().chain(medium).chain(large) {
+            self.pool.take_back(chunk as u32, state.process);
         }
     }
 }
@@ -146,25 +252,10 @@ fn fill<const N: usize>(
     state: &mut ContextState,
     kind: usize,
     short: bool,
-    scarce: bool,
+    supply: Supply,
     mut take: impl FnMut() -> Option<u32>,
 ) {
-    let waiting = state.tails[kind].wrapping_sub(ring.head());
-    if short && waiting == 0 {
-        state.targets[kind] = (state.targets[kind] * 2).min(MOST[kind]);
-    }
-    if waiting <= state.targets[kind] / 4 * 3 {
-        state.unused[kind] = 0;
-    } else if state.unused[kind] < PATIENCE {
-        state.unused[kind] += 1;
-    } else {
-        state.unused[kind] = 0;
-        state.targets[kind] = (state.targets[kind] / 2).max(1);
-    }
-    let target = match scarce {
-        true => state.targets[kind].min(SCARCE[kind]),
-        false => state.targets[kind],
-    };
+    let (waiting, target) = state.want(kind, ring.head(), short, supply);
     if waiting > target / 2 {
         return;
     }
@@ -179,34 +270,29 @@ fn fill<const N: usize>(
     }
 }
 
-fn left_in<const N: usize>(ring: &GrantRing<N>, tail: u32) -> Vec<u32> {
-    let mut head = ring.head();
-    let waiting = tail.wrapping_sub(head);
-    if waiting > N as u32 {
-        return Vec::new();
-    }
-    (0..waiting)
-        .filter_map(|_| ring.pop(&mut head).ok().flatten())
-        .map(|[word]| word as u32)
-        .collect()
-}
-
-fn chunks_left(lane: &ContextLane, tails: [u32; 4]) -> Vec<u32> {
-    let mut chunks = left_in(&lane.small, tails[1]);
-    chunks.extend(left_in(&lane.medium, tails[2]));
-    chunks.extend(left_in(&lane.large, tails[3]));
-    chunks
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_of_a_small_stack_is_lent_little_at_first() {
-        assert_eq!(first_targets(1 << 30), FIRST);
-        assert_eq!(first_targets(16 << 20), [32, 32, 2, 1]);
-        assert_eq!(first_targets(0), [32, 1, 1, 1]);
+    fn little_is_lent_of_what_is_scarce_and_the_last_only_when_asked_for() {
+        let ring = GrantRing::<512>::default();
+        let mut state = ContextState::default();
+        let mut lent = 0..;
+        for _ in 0..9 {
+            while ring.take().is_some() {}
+            fill(&ring, &mut state, 1, true, Supply::Ample, || lent.next());
+        }
+        let many = ring.len();
+        assert_eq!(many, MOST[1]);
+        while ring.take().is_some() {}
+        fill(&ring, &mut state, 1, false, Supply::Scarce, || lent.next());
+        assert_eq!(ring.len(), SCARCE[1]);
+        while ring.take().is_some() {}
+        fill(&ring, &mut state, 1, false, Supply::Last, || lent.next());
+        assert_eq!(ring.len(), 0);
+        fill(&ring, &mut state, 1, true, Supply::Last, || lent.next());
+        assert_eq!(ring.len(), LAST[1]);
     }
 
     #[test]
@@ -215,15 +301,14 @@ mod tests {
         let mut state = ContextState::default();
         let mut lent = 0..;
         for _ in 0..3000 {
-            fill(&ring, &mut state, 1, false, false, || lent.next());
+            fill(&ring, &mut state, 1, false, Supply::Ample, || lent.next());
         }
         assert_eq!(lent.start, FIRST[1]);
         assert!(state.targets[1] < FIRST[1] / 2);
         // It runs dry, and runs short again.
-        let mut head = ring.head();
-        while let Ok(Some(_)) = ring.pop(&mut head) {}
+        while ring.take().is_some() {}
         let few = state.targets[1];
-        fill(&ring, &mut state, 1, true, false, || lent.next());
+        fill(&ring, &mut state, 1, true, Supply::Ample, || lent.next());
         assert_eq!(state.targets[1], 2 * few);
     }
 }

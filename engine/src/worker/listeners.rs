@@ -5,7 +5,7 @@ use super::chunks::ChunkPool;
 use super::connection::{Connection, Flow, FlowHasher, Hop};
 use super::slots::Role;
 use super::streams::{RecvChain, SendChain};
-use crate::shared::{Listener, NO_PROCESS, lock};
+use crate::shared::{Listener, lock};
 use crate::stats::Counter;
 use crate::tcp::{COOKIE_LIFETIME, Duration, Events, Instant, Tcb};
 use context::Segment;
@@ -321,10 +321,7 @@ impl Stack {
             return;
         };
         let record_of = |socket| shared.segment.socket(socket);
-        let (Some(socket), Some(from)) = (
-            self.slots.allocate(&shared.segment, NO_PROCESS),
-            record_of(listener.socket),
-        ) else {
+        let (Some(socket), Some(from)) = (self.socket_record(), record_of(listener.socket)) else {
             self.count(Counter::no_memory);
             self.abort(id);
             return;

@@ -119,8 +119,13 @@ pub struct Stack {
     starved: VecDeque<(u32, u32)>,
     /// Whether memory was scarce in the round before.
     pressed: bool,
+    /// Whether so little is left that only those who hold none get some.
+    rationed: bool,
     /// When unused memory was last looked for, microseconds.
     swept_at: u64,
+    /// When unused grants were last taken back, microseconds.
+    chunks_recalled_at: u64,
+    sockets_recalled_at: u64,
     /// Connections that have only to wait, the oldest first; some may be gone.
     time_wait: VecDeque<(u32, u32)>,
     /// What is left of connections whose sockets are not closed yet.
@@ -236,7 +241,10 @@ impl Worker {
             idle: Default::default(),
             starved: VecDeque::new(),
             pressed: false,
+            rationed: false,
             swept_at: now,
+            chunks_recalled_at: 0,
+            sockets_recalled_at: 0,
             time_wait: VecDeque::new(),
             remains: HashMap::new(),
             looped: Loopback::default(),

@@ -11,6 +11,9 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 /// `tcp_wmem[0]`).
 const LEAST_SEND: u32 = 4096;
 
+/// The same while memory is rationed: what a chunk of the smallest class holds.
+const RATION: u32 = 2048;
+
 /// How long what came out of order may wait for a hole before it to be filled.
 const HOLE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -21,7 +24,8 @@ impl Stack {
     /// Publishes how much the application may have unacknowledged: as asked by `SO_SNDBUF`, or
     /// twice the congestion window within the configured bounds (as Linux's `tcp_sndbuf_expand`).
     /// With little memory left, no more than an eighth of it; while memory is scarce, no more than
-    /// the connection's part of it if all were equal.
+    /// the connection's part of it if all were equal. While it is rationed, next to nothing: who holds
+    /// more already gets none, so that those who hold nothing do.
     pub fn set_send_limit(&mut self, id: u32) {
         let shared = self.shared.clone();
         let sharers = if self.pressed {
@@ -30,7 +34,8 @@ impl Stack {
             0
         };
         let share = self.pool.left_to_writers() / (sharers as u64).max(8);
-        let share = u32::try_from(share).unwrap_or(u32::MAX).max(LEAST_SEND);
+        let least = if self.rationed { RATION } else { LEAST_SEND };
+        let share = u32::try_from(share).unwrap_or(u32::MAX).max(least);
         let Some(connection) = self.connections.get(id) else {
             return;
         };
@@ -117,11 +122,13 @@ impl Stack {
             true => self.pool.used() > self.pool.budget() / 8 * 5,
             false => self.pool.is_pressed(),
         };
-        if pressed != self.pressed {
-            self.pressed = pressed;
-            if pressed {
+        let rationed = pressed && self.must_ration();
+        if pressed != self.pressed || rationed != self.rationed {
+            if pressed && !self.pressed {
                 self.count(Counter::memory_pressure);
+                self.recall_chunks();
             }
+            (self.pressed, self.rationed) = (pressed, rationed);
             for id in self.connections.ids() {
                 self.set_send_limit(id);
             }
@@ -130,6 +137,9 @@ impl Stack {
             self.serve_writers();
         }
         let now = self.now.as_micros();
+        if self.recall_due().is_some_and(|due| now >= due) {
+            self.recall_chunks();
+        }
         if self.pool.has_unused() && now >= self.swept_at + SWEEP_INTERVAL {
             self.swept_at = now;
             let given = self.pool.give_back(&self.shared.segment);
@@ -137,9 +147,21 @@ impl Stack {
         }
     }
 
+    /// Whether what is left to writers does for little more than a write of each connection; twice that
+    /// ends it, lest it begin again at once.
+    fn must_ration(&self) -> bool {
+        let each = u64::from(LEAST_SEND) * self.connections.len() as u64;
+        let reserve = each.min(self.pool.budget() / 4);
+        let enough = if self.rationed { 2 * reserve } else { reserve };
+        self.pool.left_to_writers() < enough
+    }
+
     /// When [`tend_memory`](Self::tend_memory) has something to do, in microseconds.
     pub fn memory_deadline(&self) -> Option<u64> {
         let due = self.swept_at + SWEEP_INTERVAL;
-        self.pool.has_unused().then_some(due)
+        let sweep = self.pool.has_unused().then_some(due);
+        // Writers wait for what idle threads have in stock.
+        let recall = self.recall_due().filter(|_| !self.starved.is_empty());
+        sweep.into_iter().chain(recall).min()
     }
 }

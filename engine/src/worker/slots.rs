@@ -86,6 +86,17 @@ impl Slots {
         Some(socket)
     }
 
+    /// How many records are free, and how many there are.
+    pub fn supply(&self) -> (u64, u64) {
+        let used = self.slots.len() - self.free.len();
+        (u64::from(self.limit) - used as u64, self.limit.into())
+    }
+
+    /// Whether a record is free.
+    pub fn has_free(&self) -> bool {
+        self.supply().0 > 0
+    }
+
     /// Takes a record back.
     pub fn release(&mut self, socket: u32) {
         let Some(local) = self.local(socket) else {

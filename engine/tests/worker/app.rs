@@ -18,8 +18,6 @@ pub struct App {
     /// The worker whose lane this is.
     worker: usize,
     command_tail: u32,
-    /// Cursors in the grant rings: sockets, then chunks by class.
-    heads: [u32; 4],
 }
 
 impl App {
@@ -31,7 +29,6 @@ impl App {
             shared,
             worker,
             command_tail: 0,
-            heads: [0; 4],
         }
     }
 
@@ -72,9 +69,9 @@ impl App {
     /// `socket(2)`: takes a granted record. `None` if there is none now.
     pub fn socket(&mut self) -> Option<u32> {
         let lane = self.shared.segment.lane(self.context, self.worker).unwrap();
-        match lane.sockets.pop(&mut self.heads[0]) {
-            Ok(Some([socket])) => Some(socket as u32),
-            _ => {
+        match lane.sockets.take() {
+            Some([socket]) => Some(socket as u32),
+            None => {
                 self.refill();
                 None
             }
@@ -133,16 +130,15 @@ impl App {
         let Some(mut writer) = Writer::lock(segment, record, 1) else {
             return 0;
         };
-        let heads = &mut self.heads;
         let mut done = 0;
         let grant = |class: context::chunk::Class| {
-            let mut take = |i: usize| match i {
-                0 => lane.small.pop(&mut heads[1]),
-                1 => lane.medium.pop(&mut heads[2]),
-                _ => lane.large.pop(&mut heads[3]),
+            let take = |i: usize| match i {
+                0 => lane.small.take(),
+                1 => lane.medium.take(),
+                _ => lane.large.take(),
             };
             let others = [class.index(), 0, 1, 2];
-            let found = others.into_iter().find_map(|i| take(i).ok().flatten());
+            let found = others.into_iter().find_map(take);
             found.map(|[chunk]| chunk as u32)
         };
         let n = writer.write(data.len() as u64, grant, |to, n| {

@@ -112,8 +112,7 @@ fn a_chunk_attached_by_a_process_that_dies_is_not_written_to_by_the_other() {
     let lane = shared.segment.lane(child.context, 0).unwrap();
     let record = shared.segment.socket(socket).unwrap();
     let mut writer = context::stream::Writer::lock(&shared.segment, record, 1).unwrap();
-    let mut head = lane.small.head();
-    let grant = |_| Some(lane.small.pop(&mut head).unwrap()?[0] as u32);
+    let grant = |_| Some(lane.small.take()?[0] as u32);
     assert_eq!(writer.write(10, grant, |_, _| 0), 0, "nothing to write");
     drop(writer);
     b.process_gone(CHILD, &[child.context]);

@@ -103,11 +103,9 @@ fn without_memory_data_waits_and_goes_on_later(family: Family) {
 /// Takes all chunks out of a thread's rings and asks for more.
 fn take_all(bed: &mut Bed, app: &mut crate::app::App) {
     let lane = bed.shared.segment.lane(app.context, 0).unwrap();
-    let (mut small, mut medium, mut large) =
-        (lane.small.head(), lane.medium.head(), lane.large.head());
-    while let Ok(Some(_)) = lane.small.pop(&mut small) {}
-    while let Ok(Some(_)) = lane.medium.pop(&mut medium) {}
-    while let Ok(Some(_)) = lane.large.pop(&mut large) {}
+    while lane.small.take().is_some() {}
+    while lane.medium.take().is_some() {}
+    while lane.large.take().is_some() {}
     app.refill();
     bed.settle();
 }
@@ -147,6 +145,27 @@ fn records(bed: &mut Bed) -> u32 {
     got
 }
 
+#[test]
+fn records_that_an_idle_thread_has_in_stock_serve_others() {
+    let mut bed = Setup::host(1).build();
+    let _idle = bed.app(1);
+    assert_eq!(records(&mut bed), bed.shared.segment.geometry().sockets());
+}
+
+#[test]
+fn chunks_that_idle_threads_have_in_stock_go_back_while_memory_is_scarce() {
+    let mut setup = Setup::host(1);
+    setup.config.memory = 64 << 10;
+    let mut bed = setup.build();
+    let mut idle = bed.app(1);
+    assert!(bed.memory() > 32 << 10);
+    bed.pass(300_000);
+    assert_eq!(bed.memory(), 0);
+    idle.refill();
+    bed.settle();
+    assert!(bed.memory() > 0, "it gets some when it asks");
+}
+
 /// A thread that took grants out of its rings and ended without using them.
 #[test]
 fn grants_that_a_thread_has_lost_come_back_with_its_process() {
@@ -179,8 +198,7 @@ fn a_thread_cannot_give_back_what_was_lent_to_another() {
     let socket = owner.socket().unwrap();
     assert!(bed.bind(socket, 80));
     let lane = bed.shared.segment.lane(owner.context, 0).unwrap();
-    let mut head = lane.small.head();
-    let [chunk] = lane.small.pop(&mut head).unwrap().unwrap();
+    let [chunk] = lane.small.take().unwrap();
     // The liar's rings name the owner's things.
     let theirs = bed.shared.segment.lane(liar.context, 0).unwrap();
     let mut tail = theirs.sockets.head();
@@ -198,8 +216,7 @@ fn a_socket_that_never_connected_keeps_no_chunk() {
     let mut app = bed.app(1);
     let socket = app.socket().unwrap();
     let lane = bed.shared.segment.lane(app.context, 0).unwrap();
-    let mut head = lane.small.head();
-    let [chunk] = lane.small.pop(&mut head).unwrap().unwrap();
+    let [chunk] = lane.small.take().unwrap();
     let record = bed.shared.segment.socket(socket).unwrap();
     record
         .app

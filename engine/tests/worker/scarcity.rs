@@ -29,9 +29,13 @@ struct Scene {
 
 impl Scene {
     fn new(connections: usize) -> Scene {
+        Scene::with(MEMORY, connections)
+    }
+
+    fn with(memory: u64, connections: usize) -> Scene {
         let (plenty, mut little) = (Setup::host(1), Setup::host(2));
-        little.config.memory = MEMORY;
-        little.plan.memory = MEMORY;
+        little.config.memory = memory;
+        little.plan.memory = memory;
         little.config.send_buffer = 16 << 10;
         let (mut a, mut b) = (plenty.build(), little.build());
         let (client, mut server) = (a.app(1), b.app(1));
@@ -107,6 +111,28 @@ fn writers_to_peers_that_never_read_leave_memory_to_others() {
     assert!(scene.b.memory() > MEMORY / 2, "{}", scene.b.memory());
     assert_eq!(scene.download(SLEEPERS, 300_000, 60), 300_000);
     assert_eq!(scene.upload(SLEEPERS, 300_000, 60), 300_000);
+}
+
+/// As nginx with edge-triggered epoll does: it writes until it is told that there is no room.
+#[test]
+fn so_many_writers_to_peers_that_never_read_leave_a_write_to_each_other() {
+    let memory = 4 << 20;
+    let mut scene = Scene::with(memory, SLEEPERS + 20);
+    for _ in 0..40 {
+        for pair in 0..SLEEPERS {
+            let socket = scene.pairs[pair].1;
+            if scene.server.send(socket, &[1; 30_000]) == 0 {
+                scene.server.refill();
+            }
+            scene.b.settle();
+        }
+        pass_together(&mut scene.a, &mut scene.b, 10_000);
+    }
+    assert!(scene.b.memory() > memory / 2, "{}", scene.b.memory());
+    for pair in SLEEPERS..SLEEPERS + 20 {
+        assert_eq!(scene.download(pair, 1000, 5), 1000);
+    }
+    assert_eq!(scene.download(SLEEPERS, 100_000, 60), 100_000);
 }
 
 #[test]
