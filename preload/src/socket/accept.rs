@@ -100,10 +100,7 @@ fn try_accept(fd: RawFd, listener: SocketRef, flags: c_int) -> Result<Option<Acc
         return from_stack(listener, flags);
     }
     static TURN: AtomicU32 = AtomicU32::new(0);
-    if TURN
-        .fetch_add(1, Ordering::Relaxed)
-        .is_multiple_of(KERNEL_FIRST)
-    {
+    if is_kernel_first(TURN.fetch_add(1, Ordering::Relaxed), thread::id()) {
         match from_kernel(fd, flags)? {
             None => from_stack(listener, flags),
             accepted => Ok(accepted),
@@ -114,6 +111,12 @@ fn try_accept(fd: RawFd, listener: SocketRef, flags: c_int) -> Result<Option<Acc
             accepted => Ok(accepted),
         }
     }
+}
+
+/// Processes that take one connection each all count from where their parent stands: the number of
+/// the thread has them take turns as well.
+fn is_kernel_first(turn: u32, thread: u32) -> bool {
+    turn.wrapping_add(thread).is_multiple_of(KERNEL_FIRST)
 }
 
 fn from_kernel(fd: RawFd, flags: c_int) -> Result<Option<Accepted>> {
@@ -264,6 +267,14 @@ mod tests {
         });
         close_fd(accepted.fd).unwrap();
         close_fd(fd).unwrap();
+    }
+
+    #[test]
+    fn processes_that_take_one_connection_each_take_turns() {
+        let first = 1_000_000;
+        let children = first..first + KERNEL_FIRST;
+        let kernels = children.filter(|child| is_kernel_first(0, *child));
+        assert_eq!(kernels.count(), 1);
     }
 
     #[test]

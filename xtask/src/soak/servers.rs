@@ -17,7 +17,7 @@ use testbed::{LIMIT, Program, Testbed, postgresql, servers, until};
 use crate::shell::Error;
 use clients::{Pages, Transactions, Values};
 use mischief::Mischief;
-use tally::{Footprint, Tally};
+use tally::{Deeds, Footprint, Tally};
 
 /// Connections in TIME-WAIT take memory for 60 s: only what is taken later has grown.
 const WARM_UP: Duration = Duration::from_secs(150);
@@ -29,6 +29,7 @@ pub struct Soak {
     nginx: Tally,
     redis: Tally,
     postgresql: Tally,
+    deeds: Deeds,
 }
 
 /// Runs for `time`. The seed decides what is done to the servers, though not when it hits them.
@@ -79,6 +80,7 @@ exec {}",
         nginx: Tally::new("nginx"),
         redis: Tally::new("redis"),
         postgresql: Tally::new("PostgreSQL"),
+        deeds: Deeds::default(),
     };
     (soak, program)
 }
@@ -94,16 +96,22 @@ impl Soak {
         let mut worst = None;
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| self.nginx.count_while(goes_on, || pages.request()));
+                scope.spawn(|| {
+                    self.nginx
+                        .count_while(&self.deeds, goes_on, || pages.request())
+                });
             }
             for n in 0..2 {
                 let values = &values;
-                scope.spawn(move || self.redis.count_while(goes_on, || values.request(n)));
+                scope.spawn(move || {
+                    self.redis
+                        .count_while(&self.deeds, goes_on, || values.request(n))
+                });
             }
             for fresh in [false, true] {
                 let transactions = &transactions;
                 let request = move || transactions.request(fresh);
-                scope.spawn(move || self.postgresql.count_while(goes_on, request));
+                scope.spawn(move || self.postgresql.count_while(&self.deeds, goes_on, request));
             }
             scope.spawn(|| {
                 let mut mischief = Mischief::new(self, seed);

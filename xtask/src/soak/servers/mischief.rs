@@ -33,14 +33,19 @@ impl<'a> Mischief<'a> {
         let pause = Duration::from_millis(100 + self.below(900));
         until(Instant::now() + pause, || self.soak.failure().is_some());
         match self.below(20) {
-            0..5 => self.tell("nginx: master process", libc::SIGHUP),
+            0..5 => drop(self.tell("nginx: master process", libc::SIGHUP)),
             5..9 => self.kill_nginx_worker(),
             9..12 => self.redis_cli("bgsave"),
-            12..14 => self.tell("redis-rdb-bgsave", libc::SIGKILL),
-            14..16 => self.tell("postgres/data", libc::SIGHUP),
+            12..14 => drop(self.tell("redis-rdb-bgsave", libc::SIGKILL)),
+            14..16 => drop(self.tell("postgres/data", libc::SIGHUP)),
             16 => self.kill_backend(),
             _ => self.kill_client(),
         }
+    }
+
+    /// Remembers what is being done, for the text of a failure.
+    fn note(&self, what: String) {
+        self.soak.deeds.add(what);
     }
 
     /// The servers' processes with `title` in their command lines.
@@ -53,18 +58,22 @@ impl<'a> Mischief<'a> {
         found.map(|(pid, _)| pid).collect()
     }
 
-    /// Sends a signal to one of them, if there are any.
-    fn tell(&mut self, title: &str, number: i32) {
+    /// Sends a signal to one of them, if there are any, and answers which.
+    fn tell(&mut self, title: &str, number: i32) -> Option<u32> {
         let found = self.processes(title);
-        if !found.is_empty() {
-            let victim = found[self.below(found.len() as u64) as usize];
-            // It may have ended meanwhile.
-            let _ = signal(victim, number);
+        if found.is_empty() {
+            return None;
         }
+        let told = found[self.below(found.len() as u64) as usize];
+        self.note(format!("signal {number} to {title} ({told})"));
+        // It may have ended meanwhile.
+        let _ = signal(told, number);
+        Some(told)
     }
 
     fn redis_cli(&self, command: &str) {
         let host = self.soak.bed.address.to_string();
+        self.note(format!("redis-cli {command}"));
         // "Already in progress" is as good.
         self.soak
             .bed
@@ -76,8 +85,11 @@ impl<'a> Mischief<'a> {
     fn kill_nginx_worker(&mut self) {
         let soak = self.soak;
         soak.nginx.excuse(|| {
-            self.tell(WORKER, libc::SIGKILL);
-            let replaced = || self.processes(WORKER).len() >= 2;
+            let killed = self.tell(WORKER, libc::SIGKILL);
+            let replaced = || {
+                let workers = self.processes(WORKER);
+                workers.len() >= 2 && !killed.is_some_and(|pid| workers.contains(&pid))
+            };
             if !until(Instant::now() + LIMIT, replaced) {
                 soak.nginx.fail("the killed worker was not replaced");
             }
@@ -88,7 +100,7 @@ impl<'a> Mischief<'a> {
     fn kill_backend(&mut self) {
         let soak = self.soak;
         soak.postgresql.excuse(|| {
-            self.tell("postgres: postgres postgres", libc::SIGKILL);
+            let _ = self.tell("postgres: postgres postgres", libc::SIGKILL);
             let recovered = || postgresql::is_ready(&soak.bed);
             // The death is noticed after this look, if it comes too early.
             until(Instant::now() + Duration::from_millis(500), || false);
@@ -108,6 +120,7 @@ impl<'a> Mischief<'a> {
         let client = soak.bed.client.start("redis-benchmark", &arguments);
         let pause = Duration::from_millis(50 + self.below(300));
         until(Instant::now() + pause, || false);
+        self.note("a client is killed".to_owned());
         client.signal(libc::SIGKILL);
         client.finish(LIMIT);
     }

@@ -1,9 +1,11 @@
 //! What came of the requests to one server, and what the stack holds.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// The requests to one server.
 pub struct Tally {
@@ -31,17 +33,22 @@ impl Tally {
     /// soak, unless a process of the server was being killed meanwhile.
     pub fn count_while(
         &self,
+        deeds: &Deeds,
         goes_on: impl Fn() -> bool,
         request: impl Fn() -> Result<u64, String>,
     ) {
         while goes_on() {
             let before = self.kills.load(Ordering::SeqCst);
+            let start = Instant::now();
             match request() {
                 Ok(count) => drop(self.done.fetch_add(count, Ordering::Relaxed)),
                 Err(_) if before % 2 == 1 || self.kills.load(Ordering::SeqCst) != before => {
                     self.excused.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(error) => self.fail(&error),
+                Err(error) => {
+                    let after = start.elapsed().as_secs_f64();
+                    self.fail(&format!("{error}, {after:.3} s after its start{deeds}"));
+                }
             }
         }
     }
@@ -71,6 +78,31 @@ impl fmt::Display for Tally {
         let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let (done, excused) = (count(&self.done), count(&self.excused));
         write!(f, "{} {done} (+{excused} killed)", self.name)
+    }
+}
+
+/// What was done to the servers last.
+#[derive(Default)]
+pub struct Deeds(Mutex<VecDeque<(Instant, String)>>);
+
+impl Deeds {
+    /// Adds one; the last eight are kept.
+    pub fn add(&self, what: String) {
+        let mut deeds = self.0.lock().expect("nobody panics with it");
+        deeds.push_back((Instant::now(), what));
+        if deeds.len() > 8 {
+            deeds.pop_front();
+        }
+    }
+}
+
+impl fmt::Display for Deeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let deeds = self.0.lock().expect("nobody panics with it");
+        deeds.iter().try_for_each(|(at, what)| {
+            let before = at.elapsed().as_secs_f64();
+            write!(f, "\n  {before:.3} s before: {what}")
+        })
     }
 }
 
@@ -144,13 +176,14 @@ mod tests {
             meanwhile(&tally);
             Err("gone".to_owned())
         };
-        tally.count_while(|| first.replace(false), request);
+        tally.count_while(&Deeds::default(), || first.replace(false), request);
         tally
     }
 
     #[test]
     fn a_failed_request_is_remembered() {
-        assert_eq!(failing(|_| ()).failure().as_deref(), Some("server: gone"));
+        let failure = failing(|_| ()).failure().expect("it is remembered");
+        assert!(failure.starts_with("server: gone, 0.0"), "{failure}");
     }
 
     #[test]
