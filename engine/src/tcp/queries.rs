@@ -20,6 +20,11 @@ impl Tcb {
         self.data_end() - 1
     }
 
+    /// How far the application has read, as [`consumed`](Self::consumed) was told last.
+    pub fn read(&self) -> u64 {
+        self.rcv.read - 1
+    }
+
     /// Whether the peer's FIN was received in order: after [`received`](Self::received) comes the end.
     pub fn peer_closed(&self) -> bool {
         self.rcv.nxt > self.rcv.fin

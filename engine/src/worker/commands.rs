@@ -318,12 +318,12 @@ impl Stack {
             return;
         };
         loop {
-            let before = connection.recv.head();
             let Some(head) = connection.recv.collect(record, &mut self.pool) else {
                 self.punish(id);
                 return;
             };
-            if head != before {
+            // The stream may have seen it before, when it looked for memory.
+            if head != connection.tcb.read() {
                 connection.tcb.set_scarce(self.pressed);
                 connection.tcb.consumed(now, head);
             }

@@ -74,11 +74,6 @@ pub struct RecvChain {
 }
 
 impl RecvChain {
-    /// How far the application has read, as last seen.
-    pub fn head(&self) -> u64 {
-        self.head
-    }
-
     /// Stores bytes at a stream position, in or out of order. False if no chunk can be had.
     pub fn store(
         &mut self,

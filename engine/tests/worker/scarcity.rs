@@ -11,6 +11,7 @@ over_both_families! {
     memory_that_nobody_uses_goes_back_to_the_system,
     a_byte_far_ahead_of_a_hole_is_given_up_after_a_while,
     many_tiny_holes_hold_no_more_than_a_window_and_are_answered_each,
+    what_was_read_counts_as_read_whoever_of_the_worker_has_noticed_it,
 }
 
 const MEMORY: u64 = 16 << 20;
@@ -256,4 +257,28 @@ fn many_tiny_holes_hold_no_more_than_a_window_and_are_answered_each(family: Fami
         bed.answer(&segment);
     }
     assert_eq!(server.readable(socket), 40_000);
+}
+
+/// Looking for memory, the worker sees that all was read, before it hears so from the program.
+fn what_was_read_counts_as_read_whoever_of_the_worker_has_noticed_it(family: Family) {
+    let mut little = Setup::over(family, 2);
+    little.config.memory = 1 << 20;
+    little.plan.memory = 1 << 20;
+    let mut bed = little.build();
+    let mut server = bed.app(1);
+    let (mut segment, socket) = peer(&mut bed, &mut server);
+    while bed.count(Counter::memory_pressure) == 0 {
+        // Each thread is lent some.
+        bed.app(2);
+    }
+    segment.payload = b"request".to_vec();
+    bed.answer(&segment);
+    assert_eq!(server.recv(socket, 100), b"request");
+    segment.seq += 1000;
+    bed.answer(&segment);
+    assert_eq!(bed.count_of("tcp_no_room"), 1);
+    server.close(socket);
+    bed.settle();
+    let ends: Vec<Flags> = bed.sent_segments().iter().map(|s| s.flags).collect();
+    assert_eq!(ends, [Flags::FIN | Flags::ACK]);
 }
