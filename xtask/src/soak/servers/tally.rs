@@ -1,8 +1,7 @@
-//! What came of the requests to one server, and what the stack holds.
+//! What came of the requests to one server, and what was done to it.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -106,63 +105,6 @@ impl fmt::Display for Deeds {
     }
 }
 
-/// What `mtcp-run` holds, the shared segment included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Footprint {
-    kilobytes: u64,
-    descriptors: u64,
-    threads: u64,
-}
-
-impl Footprint {
-    /// Of this process.
-    pub fn of(pid: u32) -> Footprint {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
-        Footprint {
-            kilobytes: field(&status, "VmRSS:"),
-            descriptors: descriptors.map_or(0, |entries| entries.count() as u64),
-            threads: field(&status, "Threads:"),
-        }
-    }
-
-    /// The larger of both, in each respect.
-    pub fn max(self, other: Footprint) -> Footprint {
-        Footprint {
-            kilobytes: self.kilobytes.max(other.kilobytes),
-            descriptors: self.descriptors.max(other.descriptors),
-            threads: self.threads.max(other.threads),
-        }
-    }
-
-    /// Whether it is more than chance that it is larger than before.
-    pub fn has_grown_since(self, before: Footprint) -> bool {
-        self.kilobytes > before.kilobytes + before.kilobytes / 5
-            || self.descriptors > before.descriptors + 50
-            || self.threads > before.threads
-    }
-}
-
-impl fmt::Display for Footprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Footprint {
-            kilobytes,
-            descriptors,
-            threads,
-        } = self;
-        write!(
-            f,
-            "{kilobytes} KB, {descriptors} descriptors, {threads} threads"
-        )
-    }
-}
-
-fn field(status: &str, name: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    number.unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,19 +133,5 @@ mod tests {
         let tally = failing(|tally| tally.excuse(|| ()));
         assert_eq!(tally.failure(), None);
         assert_eq!(tally.to_string(), "server 0 (+1 killed)");
-    }
-
-    #[test]
-    fn growth_is_more_than_a_fluctuation() {
-        let footprint = |kilobytes, descriptors, threads| Footprint {
-            kilobytes,
-            descriptors,
-            threads,
-        };
-        let before = footprint(100_000, 100, 4);
-        assert!(!footprint(110_000, 120, 4).has_grown_since(before));
-        assert!(footprint(130_000, 100, 4).has_grown_since(before));
-        assert!(footprint(100_000, 200, 4).has_grown_since(before));
-        assert!(footprint(100_000, 100, 5).has_grown_since(before));
     }
 }
