@@ -6,8 +6,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Commands that fit into one thread's ring to one worker.
 pub const COMMANDS: usize = 256;
 
-/// Words of the reply area, enough for `struct tcp_info`.
+/// Words of the reply area: [`INFO_WORDS`], the length of `union tcp_cc_info` in bytes, and the
+/// union.
 pub const REPLY_WORDS: usize = 48;
+
+/// Words of `struct tcp_info`, up to `tcpi_accecn_opt_seen` as in Linux 6.18.
+pub const INFO_WORDS: usize = 280 / 8;
 
 /// Ring of commands, application to worker.
 pub type CommandRing = Ring<2, COMMANDS>;

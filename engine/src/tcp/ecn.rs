@@ -65,7 +65,7 @@ pub(super) struct Ecn {
     /// Our SYN asked for it.
     asked: bool,
     /// Segments carry ECE.
-    echo: bool,
+    pub(super) echo: bool,
     /// The next new data carries CWR.
     cwr_due: bool,
     /// A segment that may be marked has come.

@@ -1,6 +1,6 @@
 //! A snapshot of a connection for TCP_INFO and for tools.
 
-use super::congestion::Algorithm;
+use super::congestion::{Algorithm, Details};
 use super::options::TIMESTAMPS_LEN;
 use super::recovery::Phase;
 use super::tcb::{Counters, State, Tcb};
@@ -13,6 +13,8 @@ pub struct Info {
     pub state: State,
     /// Congestion control in use.
     pub congestion: Algorithm,
+    /// What this congestion control tells of itself.
+    pub details: Details,
     /// Fast recovery is under way.
     pub fast_recovery: bool,
     /// Recovery after a timeout is under way.
@@ -124,6 +126,7 @@ impl Tcb {
         Info {
             state: self.state,
             congestion: self.cc.algorithm(),
+            details: self.cc.details(self.ecn.on, self.ecn.echo),
             fast_recovery: self.recovery.phase() == Phase::Fast,
             loss_recovery: self.recovery.phase() == Phase::Loss,
             reduction: self.recovery.phase() == Phase::Reduction,

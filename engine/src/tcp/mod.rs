@@ -63,7 +63,8 @@ mod tests;
 
 pub use config::{DEFAULT_MSS, MIN_MSS, SocketOptions, SynCookieUse, TcpConfig};
 pub use congestion::{
-    AckSample, Algorithm, Bbr, Cause, CongestionControl, Cubic, Dctcp, NewReno, RateSample,
+    AckSample, Algorithm, Bbr, BbrDetails, Cause, CongestionControl, Cubic, Dctcp, DctcpDetails,
+    Details, NewReno, RateSample,
 };
 pub use cookies::{COOKIE_LIFETIME, SynCookies};
 pub use ecn::{Codepoint, EcnMode};

@@ -2,17 +2,16 @@
 
 use super::Stack;
 use super::commands::state_number;
+use super::congestion_info;
 use super::connection::Connection;
 use super::slots::Role;
 use crate::tcp::{Duration, Info, Instant};
+use context::context::INFO_WORDS;
 use context::socket::{Socket, state};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Segments by which packets may be reordered before one counts as lost, as Linux begins.
 const REORDERING: u32 = 3;
-
-/// The struct of a kernel of today, with what AccECN has added, in 64-bit words.
-const WORDS: usize = 280 / 8;
 
 /// Fields one after the other, as they stand in memory; none of them needs padding.
 struct Fields(Vec<u8>);
@@ -44,8 +43,12 @@ impl Fields {
         self.u32(span.as_millis());
     }
 
-    fn words(mut self) -> Vec<u64> {
-        self.0.resize(WORDS * 8, 0);
+    /// As 64-bit words, with the struct of the congestion control behind its length.
+    fn words(mut self, congestion: &[u8]) -> Vec<u64> {
+        self.0.resize(INFO_WORDS * 8, 0);
+        self.u64(congestion.len() as u64);
+        self.0.extend(congestion);
+        self.0.resize(self.0.len().next_multiple_of(8), 0);
         let words = self.0.as_chunks::<8>().0.iter();
         words.map(|word| u64::from_ne_bytes(*word)).collect()
     }
@@ -60,9 +63,9 @@ pub struct Outside {
     pub pacing_limit: u64,
 }
 
-/// The struct of a connection.
+/// The struct of a connection, and that of its congestion control.
 pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
-    let mut f = Fields(Vec::with_capacity(WORDS * 8));
+    let mut f = Fields(Vec::with_capacity((INFO_WORDS + 1) * 8));
     let mss = u64::from(info.send_mss.max(1));
     let is_probing = info.in_flight == 0;
     let retries = |on: bool| if on { info.retries } else { 0 };
@@ -136,7 +139,7 @@ pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
     f.u16(0); // tcpi_total_rto_recoveries
     f.u32(0u32); // tcpi_total_rto_time
     f.u32(info.counters.marked_in);
-    f.words()
+    f.words(&congestion_info::bytes(&info.details))
 }
 
 /// `enum tcp_ca_state`.
@@ -245,7 +248,7 @@ fn of_listener(waiting: u32, backlog: u32, record: &Socket) -> Vec<u64> {
     let limit = !record.options.pacing_limit.load(Relaxed);
     f.u64(limit);
     f.u64(limit);
-    f.words()
+    f.words(&[])
 }
 
 #[cfg(test)]
@@ -299,7 +302,7 @@ mod tests {
             pacing_limit: 47,
         };
         let words = of_connection(&info, outside);
-        assert_eq!(words.len(), WORDS);
+        assert_eq!(words.len(), INFO_WORDS + 1);
         for (offset, len, expected, what) in [
             (0, 1, 2, "state"),
             (8, 4, 1_000_000, "rto"),

@@ -5,6 +5,7 @@
 
 pub mod chunks;
 pub mod commands;
+mod congestion_info;
 pub mod connection;
 mod datagram;
 mod events;

@@ -4,11 +4,14 @@ use crate::app::App;
 use crate::bed::{Bed, Family, Setup, exchange};
 use crate::conversation::Conversation;
 use context::command::Op;
+use context::context::INFO_WORDS;
 use context::socket::state;
+use engine::tcp::Algorithm;
 use std::sync::atomic::Ordering::SeqCst;
 
 over_both_families! {
     both_ends_tell_of_the_same_transfer,
+    bbr_and_dctcp_tell_what_they_have_measured,
     a_listener_tells_of_its_queue_and_a_dead_connection_of_its_end,
 }
 
@@ -73,6 +76,42 @@ fn both_ends_tell_of_the_same_transfer(family: Family) {
         "all that went out came, the SYN to the listener"
     );
     assert!(client.u32(80) >= 10, "snd_cwnd");
+}
+
+fn bbr_and_dctcp_tell_what_they_have_measured(family: Family) {
+    const CC_INFO: usize = INFO_WORDS * 8 + 8;
+    for algorithm in [Algorithm::Cubic, Algorithm::Bbr, Algorithm::Dctcp] {
+        let with = |host| {
+            let mut setup = Setup::over(family, host);
+            setup.config.tcp.congestion = algorithm;
+            setup.build()
+        };
+        let (mut a, mut b) = (with(1), with(2));
+        let mut talk = Conversation::start(&mut a, &mut b, (1, 1), 80);
+        talk.client.app.send(talk.client.socket, &[7; 10_000]);
+        exchange(&mut a, &mut b, |_, _| true);
+        let info = Info::of(&mut a, &mut talk.client.app, talk.client.socket);
+        let words = |n: usize| {
+            (0..n)
+                .map(|i| info.u32(CC_INFO + 4 * i))
+                .collect::<Vec<_>>()
+        };
+        match (algorithm, info.u64(CC_INFO - 8)) {
+            (Algorithm::Bbr, 20) => {
+                assert_eq!(u64::from(words(1)[0]), info.u64(160), "bandwidth");
+                let startup = 277 * 256 / 100;
+                assert_eq!(words(5)[3..], [startup, 512]);
+                assert!(words(5)[2] <= info.u32(148), "round trip");
+            }
+            (Algorithm::Dctcp, 16) => {
+                assert_eq!(words(4)[0], 1, "enabled, without a mark of late");
+                assert!(words(4)[1] < 1024, "alpha falls as nothing is marked");
+                assert_eq!(words(4)[2], 0, "nothing marked");
+            }
+            (Algorithm::Cubic, 0) => {}
+            (algorithm, len) => panic!("{len} bytes of {algorithm:?}"),
+        }
+    }
 }
 
 fn a_listener_tells_of_its_queue_and_a_dead_connection_of_its_end(family: Family) {

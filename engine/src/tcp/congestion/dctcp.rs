@@ -1,7 +1,7 @@
 //! DCTCP (RFC 8257): the window shrinks by how much of it was marked, not by half. Towards losses,
 //! and on a path without marks, it is NewReno.
 
-use super::{AckSample, Cause, CongestionControl, NewReno};
+use super::{AckSample, Cause, CongestionControl, DctcpDetails, NewReno};
 use crate::tcp::time::Instant;
 
 /// One, as alpha counts.
@@ -31,6 +31,16 @@ impl Dctcp {
             window_end: 0,
             delivered: 0,
             marked: 0,
+        }
+    }
+
+    pub(super) fn details(&self, enabled: bool, congested: bool) -> DctcpDetails {
+        DctcpDetails {
+            enabled,
+            congested,
+            alpha: (self.alpha >> 10) as u32,
+            marked: self.marked,
+            delivered: self.delivered,
         }
     }
 

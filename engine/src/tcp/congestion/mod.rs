@@ -4,6 +4,7 @@
 mod bbr;
 mod cubic;
 mod dctcp;
+mod details;
 mod hystart;
 mod newreno;
 mod window;
@@ -11,6 +12,7 @@ mod window;
 pub use bbr::Bbr;
 pub use cubic::Cubic;
 pub use dctcp::Dctcp;
+pub use details::{BbrDetails, DctcpDetails, Details};
 pub use newreno::NewReno;
 
 use super::recovery::Phase;

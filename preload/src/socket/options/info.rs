@@ -1,9 +1,15 @@
 //! Places in `struct tcp_info` (linux/tcp.h), as the engine answers with it.
 
-use context::context::REPLY_WORDS;
+use context::context::{INFO_WORDS, REPLY_WORDS};
 
-/// Its bytes: up to `tcpi_accecn_opt_seen`, as in Linux 6.18.
-pub const LEN: usize = 280;
+/// Its bytes.
+pub const LEN: usize = INFO_WORDS * 8;
+
+/// `union tcp_cc_info`, which stands behind it, in as many bytes as the congestion control has.
+pub fn congestion(words: &[u64; REPLY_WORDS]) -> Vec<u8> {
+    let bytes = words[INFO_WORDS + 1..].iter().flat_map(|w| w.to_ne_bytes());
+    bytes.take(words[INFO_WORDS] as usize).collect()
+}
 
 /// `tcpi_snd_mss`
 pub fn send_mss(words: &[u64; REPLY_WORDS]) -> i32 {

@@ -235,8 +235,8 @@ rows! {
         write: tcp::set_upper_protocol,
         asked: values::not_asked,
     }, "ENOENT, as a kernel without the tls module";
-    TCP TCP_CC_INFO: Kind::Shown(values::empty), "nothing, as for reno and cubic in Linux",
-        differs: "where the kernel's own is bbr or dctcp";
+    TCP TCP_CC_INFO: Kind::Shown(tcp::congestion_info), "the state of bbr and dctcp; nothing for others",
+        differs: "bbr has the phases of version 3";
     TCP TCP_IS_MPTCP = 43: Kind::Shown(|_| Ok(Value::int(0))), "0";
     TCP TCP_SYNCNT: Kind::Number {
         word: |o| &o.syn_count,

@@ -78,9 +78,7 @@ pub(super) fn defer_accept(socket: SocketRef) -> Result<Value> {
 }
 
 pub(super) fn tcp_info(socket: SocketRef) -> Result<Value> {
-    let is_known =
-        socket.flags() & flag::KNOWN != 0 || socket.state_bits() & state::WAS_CONNECTED != 0;
-    let words = match is_known.then(|| info_of(socket)).flatten() {
+    let words = match info_of_known(socket) {
         Some(words) => words,
         None => {
             let limit = !socket.record().options.pacing_limit.load(Relaxed);
@@ -93,6 +91,27 @@ pub(super) fn tcp_info(socket: SocketRef) -> Result<Value> {
     }
     value.len = info::LEN;
     Ok(value)
+}
+
+/// `TCP_CC_INFO`
+pub(super) fn congestion_info(socket: SocketRef) -> Result<Value> {
+    if let Some(words) = info_of_known(socket) {
+        return Ok(Value::of(&info::congestion(&words)));
+    }
+    // Before there is a connection, Linux has room for what the algorithm will know.
+    Ok(match congestion_of(socket) {
+        "bbr" => Value::ints([0; 5]),
+        // `dctcp_enabled` stands first.
+        "dctcp" => Value::ints([1i32.to_le(), 0, 0, 0]),
+        _ => Value::of(&[]),
+    })
+}
+
+/// What the engine knows of a socket that it has heard of.
+fn info_of_known(socket: SocketRef) -> Option<[u64; REPLY_WORDS]> {
+    let is_known =
+        socket.flags() & flag::KNOWN != 0 || socket.state_bits() & state::WAS_CONNECTED != 0;
+    is_known.then(|| info_of(socket)).flatten()
 }
 
 /// What the engine knows of the connection; `None` if it does not answer.
@@ -113,12 +132,15 @@ fn congestion_value(name: &str) -> Value {
     Value::of(&bytes)
 }
 
-pub(super) fn congestion(socket: SocketRef) -> Result<Value> {
+/// Name of the congestion control that was asked for, or is configured.
+fn congestion_of(socket: SocketRef) -> &'static str {
     let number = socket.record().options.congestion.load(Relaxed);
-    let configured = &socket.process().settings.tcp.congestion;
-    Ok(congestion_value(
-        congestion::name(number).unwrap_or(configured),
-    ))
+    let configured = || socket.process().settings.tcp.congestion.as_str();
+    congestion::name(number).unwrap_or_else(configured)
+}
+
+pub(super) fn congestion(socket: SocketRef) -> Result<Value> {
+    Ok(congestion_value(congestion_of(socket)))
 }
 
 pub(super) fn set_congestion(socket: SocketRef, value: &[u8]) -> Result<()> {

@@ -7,6 +7,7 @@ use super::*;
 use crate::testing::{commands, engine, established, fresh};
 use crate::thread::with_thread;
 use context::command::Command;
+use context::context::INFO_WORDS;
 use context::socket::state;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering::SeqCst;
@@ -466,8 +467,39 @@ fn congestion_controls_are_named_as_in_linux() {
             }
         }
     }
-    let info = stack_get(stack(libc::AF_INET), level, libc::TCP_CC_INFO, 20);
-    assert_eq!(info, Ok(Vec::new()));
+}
+
+#[test]
+fn congestion_controls_tell_of_themselves_as_in_linux() {
+    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_CC_INFO);
+    let dctcp = [1u16.to_ne_bytes().as_slice(), &[0; 14]].concat();
+    for (algorithm, expected) in [
+        ("reno", Vec::new()),
+        ("cubic", Vec::new()),
+        ("bbr", vec![0; 20]),
+        ("dctcp", dctcp),
+    ] {
+        let (kernel, stack) = (kernel(libc::AF_INET), stack(libc::AF_INET));
+        let value = algorithm.as_bytes();
+        stack_set(stack, level, libc::TCP_CONGESTION, value).unwrap();
+        // Not every kernel has all of them.
+        let known = kernel_set(&kernel, level, libc::TCP_CONGESTION, value).is_ok();
+        for room in [0, 7, 16, 20, 64] {
+            let shown = stack_get(stack, level, name, room);
+            let expected = expected[..room.min(expected.len())].to_vec();
+            if known {
+                assert_eq!(kernel_get(&kernel, level, name, room), Ok(expected.clone()));
+            }
+            assert_eq!(shown, Ok(expected), "{algorithm}");
+        }
+    }
+    let mut words = [0; REPLY_WORDS];
+    words[0] = u64::from(state::ESTABLISHED);
+    words[INFO_WORDS..][..4].copy_from_slice(&[20, 5 << 32 | 4, 7 << 32 | 6, 8]);
+    answer_info(words, || {
+        let shown = stack_get(established(), level, name, 64).unwrap();
+        assert_eq!(shown, [4, 5, 6, 7, 8].map(u32::to_ne_bytes).concat());
+    });
 }
 
 #[test]

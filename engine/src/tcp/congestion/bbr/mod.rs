@@ -14,7 +14,7 @@ mod startup;
 mod tests;
 
 use super::window::MAX_CWND;
-use super::{AckSample, Cause, CongestionControl};
+use super::{AckSample, BbrDetails, Cause, CongestionControl};
 use crate::tcp::recovery::Phase;
 use crate::tcp::time::{Duration, Instant};
 use loss::Undo;
@@ -161,6 +161,15 @@ impl Bbr {
             drain_start: 0,
             idle_restart: false,
             probe_rtt: probe_rtt::Visit::default(),
+        }
+    }
+
+    pub(super) fn details(&self) -> BbrDetails {
+        BbrDetails {
+            bandwidth: self.bw(),
+            min_rtt: self.min_rtt.get(),
+            pacing_gain: self.state.pacing_gain(),
+            cwnd_gain: self.state.cwnd_gain(),
         }
     }
 
