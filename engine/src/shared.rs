@@ -161,11 +161,11 @@ pub enum Message {
         /// Told when it is done.
         done: Sender<()>,
     },
-    /// What process `from` holds of some sockets, `to` (a process or a lease) holds from now on.
+    /// What `from` holds of some sockets, `to` holds from now on.
     Share {
-        /// A process.
+        /// A process, or a lease.
         from: u32,
-        /// Its contexts.
+        /// Contexts of the process that asks for it.
         contexts: Arc<[u32]>,
         /// Who holds them as well.
         to: u32,

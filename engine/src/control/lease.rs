@@ -12,6 +12,7 @@ use crate::sys;
 use context::control::Name;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Leases at a time. A request for one more is answered with `ENOBUFS`.
@@ -79,9 +80,11 @@ impl Control {
             }
             None => (NO_PROCESS, self.beside(inode).ok_or(libc::ENOENT)?),
         };
+        // What it has closed just now, it holds anew.
+        let contexts: Arc<[u32]> = process.contexts.as_slice().into();
         let counts = self.ask(|done| Message::Share {
             from,
-            contexts: [].into(),
+            contexts: contexts.clone(),
             to: process.number,
             names: [name].into(),
             done,

@@ -8,6 +8,7 @@ use crate::tcp::TcpConfig;
 use crate::worker::Worker;
 use crate::{EngineConfig, TimeWaitReuse};
 use context::Segment;
+use context::command::{Command, Op};
 use context::control::{self, Name, REPLY_LEN, Reply, Request};
 use context::layout::Plan;
 use psio::pair::{PairConfig, pair};
@@ -236,6 +237,32 @@ fn who_shows_a_lease_holds_the_socket() {
     bed.close(lease);
     assert!(bed.is_open(socket));
     bed.close(taker.connection);
+    assert!(!bed.is_open(socket));
+}
+
+#[test]
+fn who_has_just_closed_a_socket_and_shows_a_lease_of_it_holds_it_anew() {
+    let mut bed = Bed::new();
+    let mut process = bed.process();
+    let request = Request::NewContext { tid: 1 };
+    let context = bed.ask(&mut process, request, &[], None).unwrap().0;
+    let (socket, mut sent) = (bed.bound_socket(&mut process, 80), 0);
+    let lease = bed.lease(&mut process, socket);
+    let close = Command {
+        op: Op::Close,
+        socket: socket.socket,
+        generation: socket.generation,
+        arg: 0,
+    };
+    let lane = bed.shared.segment.lane(context, 0).unwrap();
+    lane.commands.push(&mut sent, close.to_words()).unwrap();
+    // The worker has not been told of the command yet.
+    let held = bed.ask(&mut process, Request::Hold, &[], Some(&lease));
+    assert_eq!(held.unwrap().0, socket.socket);
+    bed.shared.segment.worker(0).announce(context);
+    bed.close(lease);
+    assert!(bed.is_open(socket));
+    bed.close(process.connection);
     assert!(!bed.is_open(socket));
 }
 

@@ -24,9 +24,9 @@ impl Slot {
 }
 
 impl Stack {
-    /// What process `from`, whose threads have `contexts`, holds of `names`, `to` holds as well from
-    /// now on; if `from` is [`NO_PROCESS`], whoever holds it. Returns how many sockets of this worker
-    /// that were.
+    /// What `from` holds of `names`, `to` holds as well from now on; if `from` is [`NO_PROCESS`],
+    /// whoever holds it. What the threads with `contexts` have said is heard before. Returns how many
+    /// sockets of this worker that were.
     pub fn share(&mut self, from: u32, to: u32, contexts: &[u32], names: &[Name]) -> usize {
         // It may have accepted or closed some of them just now.
         for context in contexts {

@@ -9,7 +9,7 @@ pub use differences::{Differences, FILE as DIFFERENCES};
 pub use run::{Outcomes, Places, compile};
 
 /// The programs in `programs/`, and how many checks each makes.
-pub const FAMILIES: [(&str, usize); 12] = [
+pub const FAMILIES: [(&str, usize); 13] = [
     ("states", 365),
     ("closing", 191),
     ("options", 893),
@@ -22,6 +22,7 @@ pub const FAMILIES: [(&str, usize); 12] = [
     ("threads", 19),
     ("syscalls", 60),
     ("forking", 137),
+    ("passing", 179),
 ];
 
 /// What is different on the stack, a line for each check; nothing if all is as on the kernel.

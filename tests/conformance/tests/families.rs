@@ -67,7 +67,8 @@ families!(
     waiting,
     threads,
     syscalls,
-    forking
+    forking,
+    passing
 );
 
 #[test]
