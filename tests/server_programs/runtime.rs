@@ -13,6 +13,7 @@ use crate::service::{Service, wait_for_lines, write};
 crate::on_both_stacks!(
     node_serves_http,
     node_replaces_the_workers_of_a_cluster_under_load,
+    node_workers_accept_from_one_listener,
     java_serves_http_from_threads_and_echoes_by_nio,
     uvicorn_serves_by_uvloop,
     uvicorn_serves_from_workers_that_inherit_the_listener,
@@ -57,6 +58,14 @@ fn node_replaces_the_workers_of_a_cluster_under_load(bed: &Testbed) {
         replacements += 1;
         node.wait_until_it_says("replaced", replacements);
     });
+    takes_an_upload(bed, 8000);
+    node.end(libc::SIGTERM);
+}
+
+/// The primary passes its listener to the workers.
+fn node_workers_accept_from_one_listener(bed: &Testbed) {
+    let node = node(bed, &["env", "NODE_CLUSTER_SCHED_POLICY=none"], "cluster");
+    Load::start(bed, &bed.url(8000, ""), REQUESTS).finish();
     takes_an_upload(bed, 8000);
     node.end(libc::SIGTERM);
 }
