@@ -233,6 +233,15 @@ fn connections_and_listeners_go_to_a_process_that_never_had_them() {
 }
 
 #[test]
+fn a_bound_socket_listens_where_a_message_took_it() {
+    let (bed, server) = serve("bound_in_message");
+    let port: u16 = ask(connect(&bed, &server), b"").trim().parse().unwrap();
+    let stream = bed.client.namespace().connect(bed.endpoint(port), LIMIT);
+    assert_eq!(ask(stream.unwrap(), b""), "served by the receiver\n");
+    ends(&bed, server);
+}
+
+#[test]
 fn a_socket_cannot_be_taken_away_from_a_process() {
     let (bed, server) = serve("taken");
     assert_eq!(ask(connect(&bed, &server), b""), "refused\n");

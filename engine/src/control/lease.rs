@@ -18,6 +18,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Leases at a time. A request for one more is answered with `ENOBUFS`.
 const MOST: usize = 1 << 16;
 
+/// Messages of one process on their way that hold a listener so. One more is refused with `ENOBUFS`.
+const MOST_PINS: usize = 4096;
+
 /// The engine's end of a lease.
 struct Lease {
     name: Name,
@@ -26,7 +29,7 @@ struct Lease {
     _end: OwnedFd,
 }
 
-/// Holds a socket for which a process has sent a kernel socket that listens beside it.
+/// Holds a socket for which a process has sent the kernel's socket that is bound beside it.
 pub struct Pin {
     /// The holder's number.
     pub number: u32,
@@ -112,8 +115,8 @@ impl Control {
 
     /// `process` sends the kernel's half of a listener to another process.
     pub(super) fn pin(&mut self, process: &mut Process, name: Name) -> Result<(), i32> {
-        if process.pins.iter().any(|pin| pin.name == name) {
-            return Ok(());
+        if process.pins.len() >= MOST_PINS {
+            return Err(libc::ENOBUFS);
         }
         let number = self.number()?;
         if self.share(process, number, [name].into())? == 0 {
@@ -123,13 +126,14 @@ impl Control {
         Ok(())
     }
 
-    /// Somebody has come to hold what was sent.
+    /// Somebody has come to hold what was sent: one message has arrived.
     fn unpin(&mut self, name: Name) {
-        let mut pins = Vec::new();
-        for process in self.processes.values_mut() {
-            pins.extend(process.pins.extract_if(.., |pin| pin.name == name));
-        }
-        for pin in pins {
+        let mut processes = self.processes.values_mut();
+        let pin = processes.find_map(|process| {
+            let at = process.pins.iter().position(|pin| pin.name == name)?;
+            Some(process.pins.swap_remove(at))
+        });
+        if let Some(pin) = pin {
             self.tell_gone(pin.number, pin.name);
         }
     }

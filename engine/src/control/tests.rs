@@ -343,6 +343,31 @@ fn a_kernel_socket_in_a_message_keeps_the_listener_beside_it() {
 }
 
 #[test]
+fn a_message_that_has_not_arrived_keeps_what_another_has_brought() {
+    let mut bed = Bed::new();
+    let mut sender = bed.process();
+    let socket = bed.bound_socket(&mut sender, 80);
+    let kernel = sys::eventfd().unwrap();
+    let record = bed.shared.segment.socket(socket.socket).unwrap();
+    record
+        .names
+        .set_kernel_inode(sys::inode(kernel.as_fd()).unwrap());
+    for _ in 0..2 {
+        bed.ask(&mut sender, Request::Pin(socket), &[], None)
+            .unwrap();
+    }
+    // The sender closes its own descriptor.
+    bed.control.tell_gone(sender.number, socket);
+    for _ in 0..2 {
+        let mut receiver = bed.process();
+        let held = bed.ask(&mut receiver, Request::Hold, &[], Some(&kernel));
+        assert_eq!(held.unwrap().0, socket.socket);
+        bed.close(receiver.connection);
+    }
+    assert!(!bed.is_open(socket));
+}
+
+#[test]
 fn what_was_sent_and_never_asked_for_ends_with_its_sender() {
     let mut bed = Bed::new();
     let (mut sender, mut other) = (bed.process(), bed.process());

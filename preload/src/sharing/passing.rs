@@ -127,20 +127,20 @@ fn take(process: &Process, fd: RawFd) {
 
 fn adopt(process: &Process, fd: RawFd) -> Result<()> {
     let is_lease = may_be_lease(fd);
-    if is_lease || listens(fd) {
+    if is_lease || may_be_beside(fd) {
         place(hold(process, fd)?, fd, is_lease);
     }
     Ok(())
 }
 
-/// Whether a descriptor is a TCP socket of the kernel that listens.
-fn listens(fd: RawFd) -> bool {
+/// Whether a descriptor is a TCP socket of the kernel that listens or may come to: one of the stack may
+/// be bound beside it.
+fn may_be_beside(fd: RawFd) -> bool {
+    const CLOSE: u8 = 7;
+    const LISTEN: u8 = 10;
     fdmap::get(fd) == Entry::Kernel
-        && real::socket_option(fd, libc::SO_ACCEPTCONN) == Ok(1)
-        && matches!(
-            real::socket_option(fd, libc::SO_DOMAIN),
-            Ok(libc::AF_INET | libc::AF_INET6)
-        )
+        && real::tcp_option(fd, libc::TCP_INFO)
+            .is_ok_and(|info| [CLOSE, LISTEN].contains(&info.to_ne_bytes()[0]))
 }
 
 /// A descriptor that was taken from another process (pidfd_getfd(2)).

@@ -191,9 +191,9 @@ def serve_one(fd):
         c.sendall(b"served after exec\n")
 
 
-def again(function, fd):
+def again(function, fd, *rest):
     """The command that runs a function of this script in a fresh interpreter."""
-    return [sys.executable, __file__, "--call", function, str(fd)]
+    return [sys.executable, __file__, "--call", function, str(fd), *rest]
 
 
 def exec_connection(s):
@@ -356,6 +356,46 @@ def receive(fd):
     last.sendall(b"served by the receiver\n")
 
 
+def bound_in_message(s):
+    """A socket that is bound and does not listen goes to two programs, of which the second listens."""
+    c, _ = s.accept()
+    s.close()
+    bound = socket.socket()
+    bound.bind(("0.0.0.0", 0))
+    port = bound.getsockname()[1]
+    receivers = []
+    for part in "leave", "listen":
+        ours, theirs = socket.socketpair()
+        command = again("receive_bound", theirs.fileno(), part)
+        receiver = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        socket.send_fds(ours, [b"here"], [bound.fileno()])
+        receivers.append((ours, receiver))
+    bound.close()
+    for ours, receiver in receivers:
+        assert ours.recv(10) == b"ready"
+    (_, leaves), (goes_on, listens) = receivers
+    assert leaves.wait() == 0
+    goes_on.send(b"go")
+    assert goes_on.recv(10) == b"listening"
+    c.sendall(b"%d\n" % port)
+    c.close()
+    sys.exit(listens.wait())
+
+
+def receive_bound(fd, part):
+    """Takes a bound socket from a message, and serves a connection or leaves."""
+    theirs = socket.socket(fileno=fd)
+    s = socket.socket(fileno=socket.recv_fds(theirs, 10, 4)[1][0])
+    theirs.send(b"ready")
+    if part == "listen":
+        assert theirs.recv(10) == b"go"
+        s.listen(16)
+        theirs.send(b"listening")
+        c, _ = s.accept()
+        c.sendall(b"served by the receiver\n")
+
+
 def taken(s):
     """pidfd_getfd of a socket of the stack fails with an error that says so."""
     c, _ = s.accept()
@@ -428,7 +468,7 @@ def cannot_enter(s):
 
 if __name__ == "__main__":
     if sys.argv[1] == "--call":
-        globals()[sys.argv[2]](int(sys.argv[3]))
+        globals()[sys.argv[2]](int(sys.argv[3]), *sys.argv[4:])
         sys.exit()
     case, port = globals()[sys.argv[1]], int(sys.argv[2])
     case(listener(port))
