@@ -5,6 +5,7 @@
 //! program. Two bitmaps (with and without `FD_CLOEXEC`) name what is kept, lowest number first.
 
 use crate::errno::{Errno, Result};
+use crate::files::standard;
 use crate::{process, real};
 use fdmap::Entry;
 use std::ffi::c_int;
@@ -62,6 +63,7 @@ pub fn open(entry: Entry, cloexec: bool) -> Result<RawFd> {
     remember(fd, cloexec);
     set_leased(fd, false);
     fdmap::set(fd, entry);
+    standard::cover(fd);
     Ok(fd)
 }
 

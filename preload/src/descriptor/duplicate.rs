@@ -1,6 +1,7 @@
 //! dup(2), dup2(2), dup3(2), F_DUPFD.
 
 use crate::errno::{Errno, Result};
+use crate::files::standard;
 use crate::sharing::lease;
 use crate::socket::{SocketRef, close};
 use crate::{log, placeholder, readiness, real, thread};
@@ -53,6 +54,7 @@ fn place(copy: RawFd, of: RawFd, entry: Entry, cloexec: bool) -> Result<RawFd> {
     placeholder::remember(copy, cloexec);
     placeholder::set_leased(copy, placeholder::is_leased(of));
     fdmap::set(copy, entry);
+    standard::cover(copy);
     Ok(copy)
 }
 
@@ -91,6 +93,9 @@ pub fn duplicate_to(from: RawFd, to: RawFd, cloexec: bool) -> Result<()> {
     }
     placeholder::remember(to, cloexec);
     placeholder::set_leased(to, placeholder::is_leased(from));
+    if entry != Entry::Kernel {
+        standard::cover(to);
+    }
     release(before);
     Ok(())
 }

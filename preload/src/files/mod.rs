@@ -3,6 +3,7 @@
 pub mod print;
 pub mod sendfile;
 pub mod splice;
+pub mod standard;
 pub mod stream;
 pub mod syscall;
 

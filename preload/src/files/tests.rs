@@ -10,7 +10,7 @@ use crate::{errno, real};
 use libc::{c_char, c_int, c_long};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// A C call's result, or its errno.
@@ -371,6 +371,28 @@ fn a_stream_reads_and_writes_the_socket_and_closes_it() {
         assert_eq!(errno::get(), libc::EINVAL);
         close(fd);
     }
+}
+
+#[test]
+fn a_standard_stream_over_a_socket_writes_there_what_it_has_and_will_have() {
+    let (fd, socket) = stack();
+    let (reading, writing) = pipe();
+    // SAFETY: streams of our own, used as stdio wants it.
+    unsafe {
+        let before = libc::fdopen(writing.into_raw_fd(), c"w".as_ptr());
+        libc::fputs(c"unwritten, ".as_ptr(), before);
+        let mut variable = before;
+        super::standard::replace(&raw mut variable, fd, c"w");
+        assert_ne!(variable, before);
+        libc::fputs(c"then this".as_ptr(), variable);
+        assert_eq!(libc::fclose(variable), 0);
+        assert_eq!(engine().sent(socket), b"unwritten, then this");
+        assert_eq!(libc::fclose(before), 0);
+    }
+    assert_eq!(
+        std::io::read_to_string(std::fs::File::from(reading)).unwrap(),
+        ""
+    );
 }
 
 type Print = unsafe extern "C" fn(c_int, *const c_char, ...) -> c_int;

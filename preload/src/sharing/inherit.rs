@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{Errno, Result};
+use crate::files::standard;
 use crate::process::Process;
 use crate::socket::SocketRef;
 use crate::{placeholder, real};
@@ -62,6 +63,7 @@ pub(super) fn place(socket: SocketRef, fd: RawFd, leased: bool) {
     placeholder::remember(fd, real::is_cloexec(fd).unwrap_or(false));
     placeholder::set_leased(fd, leased);
     fdmap::set(fd, socket.entry());
+    standard::cover(fd);
 }
 
 /// Whether a descriptor may be a lease: a SEQPACKET socket of the family AF_UNIX.

@@ -9,7 +9,7 @@ pub use differences::{Differences, FILE as DIFFERENCES};
 pub use run::{Outcomes, Places, compile};
 
 /// The programs in `programs/`, and how many checks each makes.
-pub const FAMILIES: [(&str, usize); 13] = [
+pub const FAMILIES: [(&str, usize); 15] = [
     ("states", 365),
     ("closing", 191),
     ("options", 893),
@@ -22,7 +22,9 @@ pub const FAMILIES: [(&str, usize); 13] = [
     ("threads", 19),
     ("syscalls", 60),
     ("forking", 137),
+    ("executing", 158),
     ("passing", 179),
+    ("waking", 39),
 ];
 
 /// What is different on the stack, a line for each check; nothing if all is as on the kernel.

@@ -68,7 +68,9 @@ families!(
     threads,
     syscalls,
     forking,
-    passing
+    executing,
+    passing,
+    waking
 );
 
 #[test]
