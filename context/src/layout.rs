@@ -8,7 +8,10 @@ use crate::worker::{PENDING_WORDS, WorkerShared};
 use crate::{MAX_WORKERS, Segment};
 
 /// First word of a segment: "mTCPseg" and a format number that changes with any layout change.
-pub const MAGIC: u64 = 0x6d54_4350_7365_6702;
+pub const MAGIC: u64 = 0x6d54_4350_7365_6703;
+
+/// The system gives and takes memory in pieces of this many bytes.
+const PAGE: u64 = 4096;
 
 /// Bytes reserved for the settings that the preload library reads.
 pub const CLIENT_SETTINGS: usize = 64 * 1024;
@@ -29,11 +32,11 @@ pub struct Geometry {
     pub workers_at: u64,
     /// Offset of the contexts' heads.
     pub contexts_at: u64,
-    /// Offset of the contexts' lanes: lane `context * workers + worker`.
+    /// Offset of the contexts' lanes, [`lanes_size`](Geometry::lanes_size) bytes for each context.
     pub lanes_at: u64,
     /// Offset of the ready sets' heads.
     pub ready_sets_at: u64,
-    /// Offset of the event rings: ring `set * workers + worker`.
+    /// Offset of the event rings, [`event_rings_size`](Geometry::event_rings_size) bytes for each set.
     pub event_rings_at: u64,
     /// Offset of the socket records.
     pub sockets_at: u64,
@@ -101,17 +104,17 @@ impl Geometry {
             SIZES.map(|size| (plan.memory / workers / size as u64).clamp(16, 1 << 24) as u32);
 
         let mut end = size_of::<Header>() as u64;
-        let mut place = |count: u64, size: usize| {
-            let at = end.next_multiple_of(4096);
-            end = at + count * size as u64;
+        let mut place = |count: u64, size: u64| {
+            let at = end.next_multiple_of(PAGE);
+            end = at + count * size;
             at
         };
-        let workers_at = place(workers, size_of::<WorkerShared>());
-        let contexts_at = place(contexts, size_of::<ContextShared>());
-        let lanes_at = place(contexts * workers, size_of::<ContextLane>());
-        let ready_sets_at = place(ready_sets, size_of::<ReadySet>());
-        let event_rings_at = place(ready_sets * workers, size_of::<EventRing>());
-        let sockets_at = place(sockets_per_worker * workers, size_of::<Socket>());
+        let workers_at = place(workers, size_of::<WorkerShared>() as u64);
+        let contexts_at = place(contexts, size_of::<ContextShared>() as u64);
+        let lanes_at = place(contexts, pages_of::<ContextLane>(workers));
+        let ready_sets_at = place(ready_sets, size_of::<ReadySet>() as u64);
+        let event_rings_at = place(ready_sets, pages_of::<EventRing>(workers));
+        let sockets_at = place(sockets_per_worker * workers, size_of::<Socket>() as u64);
         let mut chunks = ChunkGeometry {
             per_worker,
             workers: workers as u32,
@@ -119,7 +122,7 @@ impl Geometry {
         };
         let links_at = place(u64::from(chunks.total()), 4);
         for (offset, (n, size)) in chunks.offsets.iter_mut().zip(per_worker.iter().zip(SIZES)) {
-            *offset = place(u64::from(*n) * workers, size).next_multiple_of(64 * 1024);
+            *offset = place(u64::from(*n) * workers, size as u64).next_multiple_of(64 * 1024);
             // Room for the alignment that was just added.
             place(1, 64 * 1024);
         }
@@ -140,6 +143,19 @@ impl Geometry {
         }
     }
 
+    /// Bytes of a context's lanes. They fill pages of their own, so that their memory can be given back
+    /// alone.
+    #[inline]
+    pub fn lanes_size(&self) -> u64 {
+        pages_of::<ContextLane>(self.workers.into())
+    }
+
+    /// Bytes of a ready set's event rings, in pages of their own likewise.
+    #[inline]
+    pub fn event_rings_size(&self) -> u64 {
+        pages_of::<EventRing>(self.workers.into())
+    }
+
     /// The worker that a socket belongs to.
     #[inline]
     pub fn worker_of(&self, socket: u32) -> usize {
@@ -150,6 +166,12 @@ impl Geometry {
     pub fn sockets(&self) -> u32 {
         self.sockets_per_worker * self.workers
     }
+}
+
+/// Bytes of so many things, in whole pages.
+#[inline]
+fn pages_of<T>(count: u64) -> u64 {
+    (count * size_of::<T>() as u64).next_multiple_of(PAGE)
 }
 
 const _: () = assert!(align_of::<Header>() <= 4096 && size_of::<Segment>() > 0);
@@ -175,17 +197,14 @@ mod tests {
                         g.contexts_at,
                         u64::from(g.contexts) * size_of::<ContextShared>() as u64,
                     ),
-                    (
-                        g.lanes_at,
-                        u64::from(g.contexts) * w * size_of::<ContextLane>() as u64,
-                    ),
+                    (g.lanes_at, u64::from(g.contexts) * g.lanes_size()),
                     (
                         g.ready_sets_at,
                         u64::from(g.ready_sets) * size_of::<ReadySet>() as u64,
                     ),
                     (
                         g.event_rings_at,
-                        u64::from(g.ready_sets) * w * size_of::<EventRing>() as u64,
+                        u64::from(g.ready_sets) * g.event_rings_size(),
                     ),
                     (
                         g.sockets_at,

@@ -204,10 +204,11 @@ impl Segment {
     #[inline]
     pub fn lane(&self, context: u32, worker: usize) -> Option<&ContextLane> {
         let g = &self.geometry;
-        let index = context as usize * g.workers as usize + worker;
         // SAFETY: atomics only; checked.
-        (context < g.contexts && worker < g.workers as usize)
-            .then(|| unsafe { self.record(g.lanes_at, index) })
+        (context < g.contexts && worker < g.workers as usize).then(|| unsafe {
+            let at = g.lanes_at + u64::from(context) * g.lanes_size();
+            self.record(at, worker)
+        })
     }
 
     /// A ready set, if `index` names one.
@@ -222,10 +223,11 @@ impl Segment {
     #[inline]
     pub fn event_ring(&self, set: u32, worker: usize) -> Option<&EventRing> {
         let g = &self.geometry;
-        let index = set as usize * g.workers as usize + worker;
         // SAFETY: atomics only; checked.
-        (set < g.ready_sets && worker < g.workers as usize)
-            .then(|| unsafe { self.record(g.event_rings_at, index) })
+        (set < g.ready_sets && worker < g.workers as usize).then(|| unsafe {
+            let at = g.event_rings_at + u64::from(set) * g.event_rings_size();
+            self.record(at, worker)
+        })
     }
 
     /// A socket record, if `index` names one.
@@ -275,8 +277,26 @@ impl Segment {
         ) else {
             return false;
         };
+        self.punch(from, (last + size as u64).saturating_sub(from))
+    }
+
+    /// Gives the memory of a context's lanes back to the system; their rings are empty then. Only while
+    /// neither side uses the context.
+    pub fn discard_context(&self, context: u32) -> bool {
+        let g = &self.geometry;
+        let size = g.lanes_size();
+        context < g.contexts && self.punch(g.lanes_at + u64::from(context) * size, size)
+    }
+
+    /// The same for the rings of a ready set.
+    pub fn discard_ready_set(&self, set: u32) -> bool {
+        let g = &self.geometry;
+        let size = g.event_rings_size();
+        set < g.ready_sets && self.punch(g.event_rings_at + u64::from(set) * size, size)
+    }
+
+    fn punch(&self, from: u64, len: u64) -> bool {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        let len = (last + size as u64).saturating_sub(from);
         // SAFETY: a plain call on our descriptor. The bytes become zeros under all mappings, which
         // is no more than any process may write there at any time.
         let result = unsafe { libc::fallocate(self.fd.as_raw_fd(), mode, from as i64, len as i64) };

@@ -3,6 +3,7 @@
 
 mod ancestry;
 mod bind;
+mod free;
 mod lease;
 mod process;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use crate::shared::{Message, Shared};
 use crate::sys::Epoll;
 use ancestry::is_descendant;
 use context::control::{self, MAX_NAMES, NAME_LEN, Name, REQUEST_LEN, Reply, Request};
+use free::FreeNumbers;
 use lease::Leases;
 use process::Process;
 use std::collections::BTreeMap;
@@ -41,8 +43,8 @@ pub struct Control {
     leases: Leases,
     /// The last number given to a process or a lease.
     last_number: u32,
-    free_contexts: Vec<u32>,
-    free_sets: Vec<u32>,
+    free_contexts: FreeNumbers,
+    free_sets: FreeNumbers,
     buffer: Box<[u8]>,
 }
 
@@ -70,8 +72,8 @@ impl Control {
     /// If no epoll descriptor can be made.
     pub fn new(shared: Arc<Shared>, listener: OwnedFd, stop: OwnedFd) -> std::io::Result<Self> {
         let g = shared.segment.geometry();
-        let free_contexts = (0..g.contexts).rev().collect();
-        let free_sets = (0..g.ready_sets).rev().collect();
+        let free_contexts = FreeNumbers::below(g.contexts);
+        let free_sets = FreeNumbers::below(g.ready_sets);
         let epoll = Epoll::new()?;
         epoll.add_readable(stop.as_fd(), STOP)?;
         epoll.add_readable(listener.as_fd(), LISTENER)?;

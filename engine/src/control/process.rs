@@ -136,7 +136,7 @@ impl Control {
     }
 
     pub(super) fn new_context(&mut self, process: &mut Process, tid: u32) -> Result<u32, i32> {
-        let context = self.free_contexts.pop().ok_or(libc::ENOMEM)?;
+        let context = self.free_contexts.take().ok_or(libc::ENOMEM)?;
         if let Some(record) = self.shared.segment.context(context) {
             record.process.store(process.number, Relaxed);
             record.tid.store(tid, Relaxed);
@@ -156,8 +156,15 @@ impl Control {
         let place = process.contexts.iter().position(|c| *c == context);
         process.contexts.swap_remove(place.ok_or(libc::EINVAL)?);
         self.ask(|done| Message::CloseContext { context, done })?;
-        self.free_contexts.push(context);
+        self.recycle_context(context);
         Ok(())
+    }
+
+    /// Nobody uses a context any more.
+    fn recycle_context(&mut self, context: u32) {
+        if let Some(cold) = self.free_contexts.give_back(context) {
+            self.shared.segment.discard_context(cold);
+        }
     }
 
     pub(super) fn new_set(
@@ -165,7 +172,7 @@ impl Control {
         process: &mut Process,
         eventfd: Option<OwnedFd>,
     ) -> Result<u32, i32> {
-        let set = self.free_sets.pop().ok_or(libc::ENOMEM)?;
+        let set = self.free_sets.take().ok_or(libc::ENOMEM)?;
         if let Some(record) = self.shared.segment.ready_set(set) {
             record.reset();
         }
@@ -191,8 +198,10 @@ impl Control {
         state.generation.fetch_add(1, SeqCst);
         let eventfd = state.eventfd.swap(-1, SeqCst);
         // Workers may be about to ring it: it is closed once each has been elsewhere since.
-        if self.ask(|done| Message::RenewSet { set, done }).is_ok() {
-            self.free_sets.push(set);
+        if self.ask(|done| Message::RenewSet { set, done }).is_ok()
+            && let Some(cold) = self.free_sets.give_back(set)
+        {
+            self.shared.segment.discard_ready_set(cold);
         }
         sys::close(eventfd);
     }
@@ -209,7 +218,9 @@ impl Control {
             done,
         });
         if asked.is_ok() {
-            self.free_contexts.extend(&process.contexts);
+            for context in process.contexts {
+                self.recycle_context(context);
+            }
         }
         for pin in process.pins {
             self.tell_gone(pin.number, pin.name);

@@ -14,6 +14,7 @@ use context::layout::Plan;
 use psio::pair::{PairConfig, pair};
 use psio::{Device, MacAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
@@ -48,11 +49,15 @@ fn config() -> EngineConfig {
 
 impl Bed {
     fn new() -> Bed {
+        Bed::for_threads(16)
+    }
+
+    fn for_threads(threads: usize) -> Bed {
         let plan = Plan {
             workers: 1,
-            sockets: 256,
-            contexts: 16,
-            ready_sets: 4,
+            sockets: 16 * threads,
+            contexts: threads,
+            ready_sets: threads,
             memory: 16 << 20,
         };
         let segment = Segment::create(&plan, b"", true, 0).unwrap();
@@ -138,6 +143,12 @@ impl Bed {
     fn close(&mut self, fd: OwnedFd) {
         drop(fd);
         assert!(self.control.turn());
+    }
+
+    /// Bytes that the segment takes of the system's memory.
+    fn resident(&self) -> u64 {
+        let fd = self.shared.segment.fd().try_clone_to_owned().unwrap();
+        std::fs::File::from(fd).metadata().unwrap().blocks() * 512
     }
 
     fn is_open(&self, name: Name) -> bool {
@@ -378,4 +389,39 @@ fn what_was_sent_and_never_asked_for_ends_with_its_sender() {
         .unwrap();
     bed.close(sender.connection);
     assert!(!bed.is_open(socket));
+}
+
+#[test]
+fn memory_of_threads_that_have_ended_goes_back_to_the_system() {
+    const THREADS: usize = 300;
+    let mut bed = Bed::for_threads(THREADS + 1);
+    let mut process = bed.process();
+    let mut peaks = Vec::new();
+    for round in 0..4 {
+        let mut ended = Vec::new();
+        for tid in 0..THREADS as u32 {
+            let context = bed.ask(&mut process, Request::NewContext { tid }, &[], None);
+            let set = bed.ask(&mut process, Request::NewReadySet, &[], None);
+            ended.push((context.unwrap().0, set.unwrap().0));
+        }
+        let peak = bed.resident();
+        if round == 3 {
+            // Those of a process that is killed as well.
+            drop(process);
+            assert!(bed.control.turn());
+            process = bed.process();
+        } else {
+            for (context, set) in ended {
+                let (context, set) = (Request::FreeContext(context), Request::FreeReadySet(set));
+                bed.ask(&mut process, context, &[], None).unwrap();
+                bed.ask(&mut process, set, &[], None).unwrap();
+            }
+        }
+        // Of each, at least the pages with the cursors of its rings had been touched.
+        let back = peak - bed.resident();
+        assert!(back >= 200 * 3 * 4096, "{back} bytes");
+        peaks.push(peak);
+    }
+    let first = peaks[0];
+    assert!(peaks.iter().all(|peak| *peak <= first), "{peaks:?}");
 }
