@@ -117,6 +117,8 @@ pub struct TcpSettings {
     pub retries2: u32,
     /// The same once the program has closed.
     pub orphan_retries: u32,
+    /// Connections that programs have closed and that still have something to send.
+    pub max_orphans: u32,
     /// How long a closed connection waits in FIN-WAIT-2 (TCP_LINGER2).
     pub fin_timeout: Duration,
     /// Offers selective acknowledgements (RFC 2018).
@@ -299,6 +301,7 @@ impl Default for TcpSettings {
             synack_retries: 5,
             retries2: 15,
             orphan_retries: 8,
+            max_orphans: 65_536,
             fin_timeout: Duration::from_secs(60),
             sack: true,
             dsack: true,

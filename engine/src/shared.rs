@@ -57,6 +57,9 @@ pub struct EngineConfig {
     pub max_time_wait: usize,
     /// Which of them connect() may take the place of.
     pub time_wait_reuse: TimeWaitReuse,
+    /// Connections of one worker that their applications have left and that still have something to
+    /// send; beyond, one that is left is reset.
+    pub max_orphans: usize,
     /// Probe idle connections even without `SO_KEEPALIVE`.
     pub keepalive: bool,
 }

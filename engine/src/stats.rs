@@ -46,6 +46,8 @@ counters! {
     time_wait_reused,
     /// Those ended early because there were too many.
     time_wait_overflow,
+    /// Connections reset when the application left them, because too many such had still to send.
+    orphans_reset,
     /// SYNs dropped because too many handshakes were under way, without SYN cookies.
     backlog_full,
     /// SYNs, and ACKs that completed a handshake, dropped because the accept queue was full.

@@ -242,6 +242,7 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
             config::TimeWaitReuse::Loopback => TimeWaitReuse::Loopback,
             config::TimeWaitReuse::On => TimeWaitReuse::On,
         },
+        max_orphans: (settings.tcp.max_orphans as usize).div_ceil(settings.workers()),
         keepalive: settings.tcp.keepalive,
     })
 }

@@ -35,6 +35,17 @@ pub const ORPHAN_RETRIES: Key = Key {
     write: |s| s.tcp.orphan_retries.to_string(),
 };
 
+/// Connections that programs have closed and that still have something to send.
+pub const MAX_ORPHANS: Key = Key {
+    name: "tcp.max_orphans",
+    section: Section::Memory,
+    expected: "a number from 0 to 16777216",
+    doc: "Connections that programs have closed and that still have something to send; beyond, one \
+          that is closed is reset at once.",
+    read: |s, v| number(v, 0..=1 << 24).map(|n| s.tcp.max_orphans = n),
+    write: |s| s.tcp.max_orphans.to_string(),
+};
+
 /// How long a connection that the program has closed waits for the peer's FIN.
 pub const FIN_TIMEOUT: Key = Key {
     name: "tcp.fin_timeout",

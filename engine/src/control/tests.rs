@@ -43,6 +43,7 @@ fn config() -> EngineConfig {
         spin_us: 0,
         max_time_wait: 10,
         time_wait_reuse: TimeWaitReuse::Off,
+        max_orphans: 10,
         keepalive: false,
     }
 }

@@ -105,6 +105,8 @@ pub struct Connection {
     pub held: bool,
     /// Whether the idle sweep knows of it.
     pub swept: bool,
+    /// Whether its application has left it.
+    pub orphan: bool,
     /// Whether it was established at some time.
     pub was_connected: bool,
     /// Whether its application got it before its handshake was complete (RFC 7413).
@@ -154,6 +156,8 @@ pub struct Connections {
     full: Slab<Box<Connection>>,
     half_open: Slab<HalfOpen>,
     time_wait: Slab<Waiting>,
+    /// Of `full`, those that their application has left.
+    orphans: usize,
     /// Memory of ended connections, for the next ones.
     #[expect(clippy::vec_box, reason = "a box goes back into the table as it is")]
     spare: Vec<Box<Connection>>,
@@ -188,6 +192,7 @@ impl Connections {
             full: Slab::default(),
             half_open: Slab::default(),
             time_wait: Slab::default(),
+            orphans: 0,
             spare: Vec::new(),
         }
     }
@@ -255,8 +260,19 @@ impl Connections {
     /// Removes a connection.
     pub fn remove(&mut self, id: u32) -> Option<Box<Connection>> {
         let connection = self.full.remove(id)?;
+        self.orphans -= usize::from(connection.orphan);
         self.forget(&connection.flow);
         Some(connection)
+    }
+
+    /// The application leaves a connection. Returns how many there are of which that is true.
+    pub fn count_orphan(&mut self, id: u32) -> usize {
+        if let Some(connection) = self.full.get(id)
+            && !std::mem::replace(&mut connection.orphan, true)
+        {
+            self.orphans += 1;
+        }
+        self.orphans
     }
 
     /// Keeps the memory of a connection that was removed, unless much hangs on it.

@@ -238,24 +238,7 @@ impl Stack {
             Role::Free => return,
             Role::Open | Role::Opening => {}
             Role::Listener(_) => self.stop_listening(socket),
-            Role::Connection(id) => {
-                self.collect_writes(id);
-                self.collect_reads(id);
-                let now = self.now;
-                if let Some(connection) = self.connections.get(id) {
-                    connection.socket = None;
-                    connection.recv.clear(&mut self.pool);
-                    if reset {
-                        connection.tcb.abort_behind_data();
-                    } else {
-                        connection.tcb.close(now);
-                    }
-                    if connection.tcb.state() == State::Closed {
-                        connection.send.clear(&mut self.pool);
-                    }
-                    self.mark(id);
-                }
-            }
+            Role::Connection(id) => self.orphan(id, reset),
         }
         self.clear_remains(socket);
         // A chunk that the application has attached to its stream without writing to it.

@@ -295,6 +295,7 @@ impl Stack {
             queued: false,
             held: false,
             swept: false,
+            orphan: false,
             was_connected: false,
             early: false,
         });

@@ -22,6 +22,7 @@ mod lifecycle;
 pub mod listeners;
 mod loopback;
 mod opening;
+mod orphans;
 mod output;
 mod path;
 mod pressure;

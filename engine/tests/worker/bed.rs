@@ -55,6 +55,7 @@ impl Setup {
                 spin_us: 0,
                 max_time_wait: 1000,
                 time_wait_reuse: TimeWaitReuse::Loopback,
+                max_orphans: 1000,
                 keepalive: false,
             },
             plan: Plan {

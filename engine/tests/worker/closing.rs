@@ -21,6 +21,7 @@ over_both_families! {
     a_dead_process_takes_nothing_from_others,
     what_was_received_can_be_read_after_a_reset,
     time_wait_is_bounded_and_ends,
+    connections_left_beyond_the_bound_are_reset,
     a_port_in_time_wait_may_connect_anew_where_that_is_allowed,
     a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time,
     stopping_resets_what_is_left,
@@ -233,6 +234,42 @@ fn time_wait_is_bounded_and_ends(family: Family) {
     pass_together(&mut a, &mut b, 2_000_000);
     assert_eq!(a.count(Counter::connections), 0);
     assert_eq!(a.count(Counter::time_wait), 0);
+}
+
+fn connections_left_beyond_the_bound_are_reset(family: Family) {
+    let mut setup = Setup::over(family, 2);
+    setup.config.max_orphans = 3;
+    let (mut a, mut b) = (Setup::over(family, 1).build(), setup.build());
+    let mut talk = |n: u16| {
+        let processes = (u32::from(n), u32::from(n));
+        Conversation::start(&mut a, &mut b, processes, 80 + n)
+    };
+    let mut talks: Vec<_> = (1..=5).map(&mut talk).collect();
+    let mut later = talk(6);
+    let leave = |talk: &mut Conversation| {
+        talk.server.app.send(talk.server.socket, b"the end");
+        talk.server.app.close(talk.server.socket);
+    };
+    talks.iter_mut().for_each(leave);
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(b.count(Counter::orphans_reset), 2);
+    let heard = |talk: &mut Conversation| {
+        let Conversation { client, .. } = talk;
+        let got = client.app.recv(client.socket, 99);
+        (got, client.app.take_error(client.socket))
+    };
+    let (kept, reset) = talks.split_at_mut(3);
+    for talk in kept {
+        assert_eq!(heard(talk), (b"the end".to_vec(), 0));
+    }
+    for talk in reset {
+        assert_eq!(heard(talk), (Vec::new(), libc::ECONNRESET));
+    }
+    // The peers have acknowledged the first: there is room again.
+    leave(&mut later);
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(heard(&mut later), (b"the end".to_vec(), 0));
+    assert_eq!(b.count(Counter::orphans_reset), 2);
 }
 
 /// A client of `a` that has closed first, and the port that it had.
