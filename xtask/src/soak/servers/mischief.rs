@@ -1,5 +1,6 @@
 //! What is done to the servers while they are under load.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use testbed::{LIMIT, postgresql, signal, until};
@@ -100,10 +101,12 @@ impl<'a> Mischief<'a> {
     fn kill_backend(&mut self) {
         let soak = self.soak;
         soak.postgresql.excuse(|| {
-            let _ = self.tell("postgres: postgres postgres", libc::SIGKILL);
-            let recovered = || postgresql::is_ready(&soak.bed);
-            // The death is noticed after this look, if it comes too early.
-            until(Instant::now() + Duration::from_millis(500), || false);
+            let Some(killed) = self.tell("postgres: postgres postgres", libc::SIGKILL) else {
+                return;
+            };
+            // Until its parent has noticed the death, PostgreSQL serves as before.
+            let is_noticed = || !Path::new(&format!("/proc/{killed}")).exists();
+            let recovered = || is_noticed() && postgresql::is_ready(&soak.bed);
             if !until(Instant::now() + LIMIT, recovered) {
                 soak.postgresql.fail("it has not recovered");
             }
