@@ -55,6 +55,8 @@ pub mod state {
     pub const WAS_CONNECTED: u32 = 1 << 11;
     /// The peer has marked urgent data at some time: see [`Urgent`](super::Urgent).
     pub const URGENT: u32 = 1 << 12;
+    /// The peer's FIN came: what follows it, even a RST, is no matter of who reads (Linux's SOCK_DONE).
+    pub const PEER_CLOSED: u32 = 1 << 13;
 }
 
 /// Bits of [`AppHalf::flags`].

@@ -402,6 +402,9 @@ fn shown_state(connection: &Connection) -> u32 {
         word |= state::WAS_CONNECTED;
     }
     let closed = matches!(tcb.state(), State::Closed | State::TimeWait);
+    if tcb.peer_closed() {
+        word |= state::PEER_CLOSED;
+    }
     if tcb.peer_closed() || closed {
         word |= state::RX_SHUT;
     }

@@ -147,6 +147,9 @@ pub fn end(socket: SocketRef, seen: u64) -> Option<Result<()>> {
     if ended && socket.record().readable() > seen {
         return None;
     }
+    if socket.state_bits() & state::PEER_CLOSED != 0 {
+        return Some(Ok(()));
+    }
     match socket.take_error() {
         0 => {}
         error => return Some(Err(Errno(error))),
@@ -193,6 +196,18 @@ mod tests {
         assert_eq!(recv(socket, 100, 0).unwrap(), b" words");
         assert_eq!(recv(socket, 100, 0), Err(libc::ECONNRESET));
         assert_eq!(recv(socket, 100, 0).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_comes_behind_the_peers_end_is_no_matter_of_who_reads() {
+        let socket = established();
+        engine().receive(socket, b"last words");
+        let bits = &socket.record().engine.state;
+        bits.fetch_or(state::RX_SHUT | state::PEER_CLOSED, Ordering::SeqCst);
+        engine().fail(socket, libc::EPIPE);
+        assert_eq!(recv(socket, 100, 0).unwrap(), b"last words");
+        assert_eq!(recv(socket, 100, 0).unwrap(), b"");
+        assert_eq!(socket.take_error(), libc::EPIPE);
     }
 
     #[test]

@@ -97,6 +97,19 @@ static void closes(void)
     say("names there", "%s to %s", text_of(local_of(both.server)), text_of(peer_of(both.server)));
     close(both.server);
 
+    group("a reset behind the peer's end");
+    both = pair();
+    send(both.client, "abc", 3, 0);
+    close(both.client);
+    await(both.server, POLLRDHUP, LONG);
+    VALUE("send there", send(both.server, "x", 1, MSG_NOSIGNAL));
+    await(both.server, POLLERR, LONG);
+    VALUE("recv there", recv(both.server, text, 10, 0));
+    VALUE("recv there again", recv(both.server, text, 10, 0));
+    say("error there", "%s", error_name(take_error(both.server)));
+    VALUE("recv there at last", recv(both.server, text, 10, 0));
+    close(both.server);
+
     group("close with unread data");
     both = pair();
     send(both.client, "abc", 3, 0);
