@@ -79,54 +79,38 @@ extern "C" fn after(result: isize) -> pid_t {
     result as pid_t
 }
 
-/// execl(3).
-///
-/// # Safety
-/// As execl(3).
-#[unsafe(naked)]
-#[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C-unwind" fn execl(path: *const c_char, first: *const c_char) -> c_int {
-    // The arguments in registers are put in front of those on the stack, behind which they belong:
-    // together they are the vector. The call returns only if it fails.
-    naked_asm!(
-        "pop rax", "push r9", "push r8", "push rcx", "push rdx", "push rsi",
-        "mov rsi, rsp", "push rax",
-        "call {execute}",
-        "pop rcx", "add rsp, 40", "push rcx", "ret",
-        execute = sym execl_vector,
-    )
+/// Defines a function whose arguments are a list: it is given to another as a vector.
+macro_rules! takes_a_list {
+    ($(#[$documentation:meta])* $name:ident, by $execute:path) => {
+        $(#[$documentation])*
+        ///
+        /// # Safety
+        /// As execl(3).
+        #[unsafe(naked)]
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        pub unsafe extern "C-unwind" fn $name(path: *const c_char, first: *const c_char) -> c_int {
+            // The arguments in registers are put in front of those on the stack, behind which they
+            // belong: together they are the vector. The call returns only if it fails.
+            naked_asm!(
+                "pop rax", "push r9", "push r8", "push rcx", "push rdx", "push rsi",
+                "mov rsi, rsp", "push rax",
+                "call {execute}",
+                "pop rcx", "add rsp, 40", "push rcx", "ret",
+                execute = sym $execute,
+            )
+        }
+    };
 }
 
-/// execlp(3).
-///
-/// # Safety
-/// As execlp(3).
-#[unsafe(naked)]
-#[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C-unwind" fn execlp(name: *const c_char, first: *const c_char) -> c_int {
-    // As in `execl`.
-    naked_asm!(
-        "pop rax", "push r9", "push r8", "push rcx", "push rdx", "push rsi",
-        "mov rsi, rsp", "push rax",
-        "call {execute}",
-        "pop rcx", "add rsp, 40", "push rcx", "ret",
-        execute = sym execlp_vector,
-    )
-}
-
-/// execle(3).
-///
-/// # Safety
-/// As execle(3).
-#[unsafe(naked)]
-#[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C-unwind" fn execle(path: *const c_char, first: *const c_char) -> c_int {
-    // As in `execl`.
-    naked_asm!(
-        "pop rax", "push r9", "push r8", "push rcx", "push rdx", "push rsi",
-        "mov rsi, rsp", "push rax",
-        "call {execute}",
-        "pop rcx", "add rsp, 40", "push rcx", "ret",
-        execute = sym execle_vector,
-    )
-}
+takes_a_list!(
+    /// execl(3).
+    execl, by execl_vector
+);
+takes_a_list!(
+    /// execlp(3).
+    execlp, by execlp_vector
+);
+takes_a_list!(
+    /// execle(3).
+    execle, by execle_vector
+);
