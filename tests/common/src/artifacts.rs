@@ -51,6 +51,11 @@ pub fn bench_client() -> PathBuf {
     find("bench-client")
 }
 
+/// `bench-calls`.
+pub fn bench_calls() -> PathBuf {
+    find("bench-calls")
+}
+
 /// One of the programs in `examples/`.
 pub fn example(name: &str) -> PathBuf {
     find(&format!("examples/{name}"))

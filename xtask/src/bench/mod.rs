@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the kernel and the stack side by side, in alternation, in one run.
 
+mod calls;
 mod instructions;
 mod machine;
 mod report;
@@ -237,6 +238,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if options.against == Against::Stack && wanted(workloads::IDLE) {
         eprintln!("{}", workloads::IDLE);
         report.idle = Some(attempt(workloads::idle_memory).map_err(|error| error.to_string()));
+    }
+    if options.against == Against::Stack && wanted(calls::NAME) {
+        eprintln!("{}", calls::NAME);
+        report.calls = Some(calls::measure(pairs).map_err(|error| error.to_string()));
     }
     if options.against == Against::Stack && wanted(instructions::NAME) {
         eprintln!("{}", instructions::NAME);

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::calls::{self, Calls};
 use super::instructions::{self, Count};
 use super::machine::{Busy, description};
 use super::workloads::{Better, IDLE};
@@ -158,6 +159,8 @@ pub struct Report {
     lines: Vec<Measurement>,
     /// Bytes of an idle connection, or why there is no figure; `None` if not asked for.
     pub idle: Option<Result<f64, String>>,
+    /// Cost of an intercepted call, or why there is no figure; `None` if not asked for.
+    pub calls: Option<Result<Calls, String>>,
     /// Instructions of the fast paths, or why there are none; `None` if not asked for.
     pub instructions: Option<Result<Vec<Count>, String>>,
 }
@@ -180,6 +183,7 @@ impl Report {
             circumstances,
             lines: Vec::new(),
             idle: None,
+            calls: None,
             instructions: None,
         })
     }
@@ -255,6 +259,11 @@ impl Report {
         if let Some(idle) = self.idle_text() {
             table += &format!("\n{idle}\n");
         }
+        match &self.calls {
+            Some(Ok(calls)) => table += &format!("\n{}\n", calls.text()),
+            Some(Err(error)) => table += &format!("\n{}: failed: {error}\n", calls::NAME),
+            None => {}
+        }
         match &self.instructions {
             Some(Ok(counts)) => table += &format!("\n{}", instructions::table(counts)),
             Some(Err(error)) => table += &format!("\ninstructions: failed: {error}\n"),
@@ -306,10 +315,12 @@ impl Report {
 
     fn to_json(&self) -> Value {
         let instructions = self.instructions.as_ref().and_then(|i| i.as_ref().ok());
+        let calls = self.calls.as_ref().and_then(|calls| calls.as_ref().ok());
         json!({
             "circumstances": self.circumstances,
             "lines": self.lines.iter().map(Measurement::to_json).collect::<Vec<_>>(),
             "idle_connection_bytes": self.idle.as_ref().and_then(|idle| idle.as_ref().ok()),
+            "intercepted_call": calls.map(Calls::to_json),
             "instructions": instructions.map(|counts| instructions::to_json(counts)),
         })
     }
