@@ -110,7 +110,7 @@ crate::interpose! {
         trace::call(
             "ioctl",
             fd,
-            |line, result| {
+            move |line, result| {
                 line.name(number as c_int, REQUESTS);
                 match number {
                     libc::FIONBIO | libc::FIOASYNC | libc::FIONREAD | libc::TIOCOUTQ
@@ -121,7 +121,7 @@ crate::interpose! {
                     _ => line.pointer(arg as *const c_void),
                 };
             },
-            || match behind(fd) {
+            move || match behind(fd) {
                 // SAFETY: the caller's arguments, as they are.
                 Behind::Kernel | Behind::Epoll(_) => unsafe { ioctl::real()(fd, number, arg) },
                 Behind::Hidden => ret(Err(Errno(libc::EBADF))),
@@ -137,25 +137,25 @@ crate::interpose! {
     /// A socket with an inode number of its own.
     fn fstat(fd: c_int, to: *mut stat64) -> c_int {
         // SAFETY: the caller's arguments, as they are.
-        shown("fstat", fd, to, || unsafe { fstat::real()(fd, to) })
+        shown("fstat", fd, to, move || unsafe { fstat::real()(fd, to) })
     }
 
     /// As `fstat`.
     fn fstat64(fd: c_int, to: *mut stat64) -> c_int {
         // SAFETY: the caller's arguments, as they are.
-        shown("fstat", fd, to, || unsafe { fstat64::real()(fd, to) })
+        shown("fstat", fd, to, move || unsafe { fstat64::real()(fd, to) })
     }
 
     /// As `fstat`.
     fn __fxstat(version: c_int, fd: c_int, to: *mut stat64) -> c_int {
         // SAFETY: the caller's arguments, as they are.
-        shown("fstat", fd, to, || unsafe { __fxstat::real()(version, fd, to) })
+        shown("fstat", fd, to, move || unsafe { __fxstat::real()(version, fd, to) })
     }
 
     /// As `fstat`.
     fn __fxstat64(version: c_int, fd: c_int, to: *mut stat64) -> c_int {
         // SAFETY: the caller's arguments, as they are.
-        shown("fstat", fd, to, || unsafe { __fxstat64::real()(version, fd, to) })
+        shown("fstat", fd, to, move || unsafe { __fxstat64::real()(version, fd, to) })
     }
 
     /// As `fstat`, with an empty path.
@@ -320,22 +320,22 @@ fn shown(name: &'static str, fd: c_int, to: *mut stat64, real: impl FnOnce() -> 
     trace::call(
         name,
         fd,
-        |line, _| {
+        move |line, _| {
             line.pointer(to);
         },
-        || {
-            if let Err(error) = visible(fd) {
-                return ret(Err(error));
+        move || match behind(fd) {
+            Behind::Kernel | Behind::Epoll(_) => real(),
+            Behind::Hidden => ret(Err(Errno(libc::EBADF))),
+            Behind::Stack(socket) => {
+                let result = real();
+                if let Some(inode) = status::inode(socket)
+                    && result == 0
+                {
+                    // SAFETY: the call has filled it.
+                    unsafe { (*to).st_ino = inode };
+                }
+                result
             }
-            let result = real();
-            if let Behind::Stack(socket) = behind(fd)
-                && let Some(inode) = status::inode(socket)
-                && result == 0
-            {
-                // SAFETY: the call has filled it.
-                unsafe { (*to).st_ino = inode };
-            }
-            result
         },
     )
 }

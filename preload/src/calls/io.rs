@@ -20,9 +20,9 @@ crate::interpose! {
 
     /// Receives; a length of 0 returns at once.
     fn read(fd: c_int, to: *mut c_void, len: size_t) -> ssize_t {
-        trace::call("read", fd, |line, n| show_read(line, n, to, len), || {
+        trace::call("read", fd, move |line, n| show_read(line, n, to, len), move || {
             // SAFETY: the caller's buffer.
-            over(fd, |socket| unsafe { read_one(socket, to, len) }, || unsafe {
+            over(fd, move |socket| unsafe { read_one(socket, to, len) }, move || unsafe {
                 read::real()(fd, to, len)
             })
         })
@@ -46,9 +46,9 @@ crate::interpose! {
 
     /// Receives into several buffers.
     fn readv(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
-        trace::call("readv", fd, |line, n| show_vector(line, n, vector, count), || {
+        trace::call("readv", fd, move |line, n| show_vector(line, n, vector, count), move || {
             // SAFETY: the caller's buffers.
-            over(fd, |socket| unsafe { read_many(socket, vector, count, 0) }, || unsafe {
+            over(fd, move |socket| unsafe { read_many(socket, vector, count, 0) }, move || unsafe {
                 readv::real()(fd, vector, count)
             })
         })
@@ -56,9 +56,9 @@ crate::interpose! {
 
     /// Sends.
     fn write(fd: c_int, from: *const c_void, len: size_t) -> ssize_t {
-        trace::call("write", fd, |line, _| show_write(line, from, len), || {
+        trace::call("write", fd, move |line, _| show_write(line, from, len), move || {
             // SAFETY: the caller's buffer.
-            over(fd, |socket| unsafe { write_one(socket, from, len, 0) }, || unsafe {
+            over(fd, move |socket| unsafe { write_one(socket, from, len, 0) }, move || unsafe {
                 write::real()(fd, from, len)
             })
         })
@@ -73,9 +73,9 @@ crate::interpose! {
     /// Sends several buffers.
     fn writev(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
         let total = isize::MAX as i64;
-        trace::call("writev", fd, |line, _| show_vector(line, total, vector, count), || {
+        trace::call("writev", fd, move |line, _| show_vector(line, total, vector, count), move || {
             // SAFETY: the caller's buffers.
-            over(fd, |socket| unsafe { write_many(socket, vector, count, 0) }, || unsafe {
+            over(fd, move |socket| unsafe { write_many(socket, vector, count, 0) }, move || unsafe {
                 writev::real()(fd, vector, count)
             })
         })
@@ -229,13 +229,13 @@ crate::interpose! {
 
     /// Receives, with PEEK, DONTWAIT, WAITALL and TRUNC.
     fn recv(fd: c_int, to: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
-        let show = |line: &mut Line, n| {
+        let show = move |line: &mut Line, n| {
             show_read(line, n, to, len);
             line.message_flags(flags);
         };
-        trace::call("recv", fd, show, || {
+        trace::call("recv", fd, show, move || {
             // SAFETY: the caller's buffer.
-            over(fd, |socket| unsafe { recv_one(socket, to, len, flags) }, || unsafe {
+            over(fd, move |socket| unsafe { recv_one(socket, to, len, flags) }, move || unsafe {
                 recv::real()(fd, to, len, flags)
             })
         })
@@ -260,11 +260,11 @@ crate::interpose! {
         address: *mut sockaddr,
         address_len: *mut socklen_t,
     ) -> ssize_t {
-        let show = |line: &mut Line, n| {
+        let show = move |line: &mut Line, n| {
             show_read(line, n, to, len);
             line.message_flags(flags).pointer(address).pointee(address_len);
         };
-        trace::call("recvfrom", fd, show, || {
+        trace::call("recvfrom", fd, show, move || {
             over(
                 fd,
                 |socket| {
@@ -311,11 +311,11 @@ crate::interpose! {
 
     /// As `recv` into several buffers; a stream has no address and no control data to tell.
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-        let show = |line: &mut Line, n| {
+        let show = move |line: &mut Line, n| {
             show_message(line, n, message);
             line.message_flags(flags);
         };
-        trace::call("recvmsg", fd, show, || {
+        trace::call("recvmsg", fd, show, move || {
             over(
                 fd,
                 // SAFETY: the caller's message.
@@ -340,10 +340,10 @@ crate::interpose! {
         flags: c_int,
         timeout: *mut timespec,
     ) -> c_int {
-        let show = |line: &mut Line, _| {
+        let show = move |line: &mut Line, _| {
             line.pointer(messages).arg(count).message_flags(flags).pointer(timeout);
         };
-        trace::call("recvmmsg", fd, show, || {
+        trace::call("recvmmsg", fd, show, move || {
             over(
                 fd,
                 // SAFETY: the caller's messages.
@@ -360,14 +360,14 @@ crate::interpose! {
 
     /// Sends, with DONTWAIT, NOSIGNAL, MORE, OOB and FASTOPEN.
     fn send(fd: c_int, from: *const c_void, len: size_t, flags: c_int) -> ssize_t {
-        let show = |line: &mut Line, _| {
+        let show = move |line: &mut Line, _| {
             show_write(line, from, len);
             line.message_flags(flags);
         };
-        trace::call("send", fd, show, || {
+        trace::call("send", fd, show, move || {
             let to = (std::ptr::null(), 0);
             // SAFETY: the caller's buffer.
-            over(fd, |socket| unsafe { send_one(fd, socket, (from, len), flags, to) }, || unsafe {
+            over(fd, move |socket| unsafe { send_one(fd, socket, (from, len), flags, to) }, move || unsafe {
                 send::real()(fd, from, len, flags)
             })
         })
@@ -388,15 +388,15 @@ crate::interpose! {
         address: *const sockaddr,
         address_len: socklen_t,
     ) -> ssize_t {
-        let show = |line: &mut Line, _| {
+        let show = move |line: &mut Line, _| {
             show_write(line, from, len);
             line.message_flags(flags);
             line.address(address, address_len as usize).arg(address_len);
         };
-        trace::call("sendto", fd, show, || {
+        trace::call("sendto", fd, show, move || {
             let to = (address, address_len);
             // SAFETY: the caller's buffer and address.
-            over(fd, |socket| unsafe { send_one(fd, socket, (from, len), flags, to) }, || unsafe {
+            over(fd, move |socket| unsafe { send_one(fd, socket, (from, len), flags, to) }, move || unsafe {
                 sendto::real()(fd, from, len, flags, address, address_len)
             })
         })
@@ -404,11 +404,11 @@ crate::interpose! {
 
     /// As `send` of several buffers; a stream ignores the address, except with `MSG_FASTOPEN`.
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-        let show = |line: &mut Line, _| {
+        let show = move |line: &mut Line, _| {
             show_message(line, isize::MAX as i64, message);
             line.message_flags(flags);
         };
-        trace::call("sendmsg", fd, show, || {
+        trace::call("sendmsg", fd, show, move || {
             over(
                 fd,
                 // SAFETY: the caller's message.
@@ -424,10 +424,10 @@ crate::interpose! {
 
     /// As `sendmsg` several times.
     fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
-        let show = |line: &mut Line, _| {
+        let show = move |line: &mut Line, _| {
             line.pointer(messages).arg(count).message_flags(flags);
         };
-        trace::call("sendmmsg", fd, show, || {
+        trace::call("sendmmsg", fd, show, move || {
             over(
                 fd,
                 // SAFETY: the caller's messages.

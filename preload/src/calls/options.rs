@@ -23,14 +23,14 @@ crate::interpose! {
         trace::call(
             "getsockopt",
             fd,
-            |line, result| {
+            move |line, result| {
                 show_name(line, level, name);
                 match result {
                     0 => line.value(value, len).pointee(len),
                     _ => line.pointer(value).pointer(len),
                 };
             },
-            || match behind(fd) {
+            move || match behind(fd) {
                 // SAFETY: the caller's arguments, as they are.
                 Behind::Kernel | Behind::Epoll(_) => unsafe {
                     getsockopt::real()(fd, level, name, value, len)
@@ -53,11 +53,11 @@ crate::interpose! {
         trace::call(
             "setsockopt",
             fd,
-            |line, _| {
+            move |line, _| {
                 show_name(line, level, name);
                 line.bytes(value, len as usize).arg(len);
             },
-            || match behind(fd) {
+            move || match behind(fd) {
                 // SAFETY: the caller's arguments, as they are.
                 Behind::Kernel | Behind::Epoll(_) => unsafe {
                     setsockopt::real()(fd, level, name, value, len)
