@@ -1,4 +1,5 @@
-//! What held the sender back, and for how long: `tcpi_busy_time` and `tcpi_rwnd_limited`.
+//! What held the sender back, and for how long: `tcpi_busy_time`, `tcpi_rwnd_limited` and
+//! `tcpi_sndbuf_limited`.
 
 use super::tcb::{State, Tcb};
 use super::time::{Duration, Instant};
@@ -12,38 +13,57 @@ pub(super) enum Limit {
     Network,
     /// The window that the peer offers.
     Window,
+    /// The send buffer: all of it is in flight, the network would take more, and a writer waits.
+    Buffer,
 }
 
 /// Time spent under each limit, in milliseconds like Linux's: 49 days fit.
 #[derive(Clone, Debug)]
 pub(super) struct Chronograph {
     since: u32,
+    spent: Spent,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Spent {
     network: u32,
     window: u32,
+    buffer: u32,
+}
+
+/// Time held back by each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct HeldBack {
+    pub(super) network: Duration,
+    pub(super) window: Duration,
+    pub(super) buffer: Duration,
 }
 
 impl Chronograph {
     pub(super) fn new(now: Instant) -> Self {
         Chronograph {
             since: millis(now),
-            network: 0,
-            window: 0,
+            spent: Spent::default(),
         }
     }
 
     /// Until now `limit` held data back; from now on, another one does.
     fn end(&mut self, now: Instant, limit: Limit) {
-        (self.network, self.window) = self.sums(now, limit);
+        self.spent = self.sums(now, limit);
         self.since = millis(now);
     }
 
-    fn sums(&self, now: Instant, limit: Limit) -> (u32, u32) {
+    fn sums(&self, now: Instant, limit: Limit) -> Spent {
         let lasted = millis(now).wrapping_sub(self.since);
-        match limit {
-            Limit::Idle => (self.network, self.window),
-            Limit::Network => (self.network.wrapping_add(lasted), self.window),
-            Limit::Window => (self.network, self.window.wrapping_add(lasted)),
-        }
+        let mut spent = self.spent;
+        let sum = match limit {
+            Limit::Idle => return spent,
+            Limit::Network => &mut spent.network,
+            Limit::Window => &mut spent.window,
+            Limit::Buffer => &mut spent.buffer,
+        };
+        *sum = sum.wrapping_add(lasted);
+        spent
     }
 }
 
@@ -58,6 +78,8 @@ impl Tcb {
         let syn = matches!(self.state, State::SynSent | State::SynReceived).into();
         let limit = if unsent > 0 && self.snd.usable() < unsent.min(self.send_mss().into()) {
             Limit::Window
+        } else if self.is_held_by_buffer(unsent) {
+            Limit::Buffer
         } else if unsent > 0 || self.snd.flight() > syn {
             Limit::Network
         } else {
@@ -69,11 +91,34 @@ impl Tcb {
         }
     }
 
-    /// Time held back by the network and by the peer's window, up to now.
-    pub(super) fn held_back(&self, now: Instant) -> (Duration, Duration) {
-        let (network, window) = self.chronograph.sums(now, self.limit);
+    /// As Linux sees it: the congestion window is not what limits, though all is sent.
+    fn is_held_by_buffer(&self, unsent: u64) -> bool {
+        let usage = || self.usage.is_limited(self.cc.cwnd(), self.cc.ssthresh());
+        self.writer_waits
+            && unsent == 0
+            && self.snd.flight() > 0
+            && matches!(self.state, State::Established | State::CloseWait)
+            && !usage()
+    }
+
+    /// Whether a writer waits for room in the send buffer. To be said after each
+    /// [`poll_transmit`](Self::poll_transmit) that gave nothing.
+    pub fn set_writer_waits(&mut self, now: Instant, waits: bool) {
+        if waits != self.writer_waits {
+            self.writer_waits = waits;
+            self.note_limit(now);
+        }
+    }
+
+    /// Time held back by each limit, up to now.
+    pub(super) fn held_back(&self, now: Instant) -> HeldBack {
+        let spent = self.chronograph.sums(now, self.limit);
         let span = |ms: u32| Duration::from_millis(ms.into());
-        (span(network), span(window))
+        HeldBack {
+            network: span(spent.network),
+            window: span(spent.window),
+            buffer: span(spent.buffer),
+        }
     }
 }
 
@@ -90,10 +135,16 @@ mod tests {
             (30, Limit::Network),
             (35, Limit::Window),
             (100, Limit::Idle),
+            (103, Limit::Buffer),
         ] {
             chronograph.end(at(ms), limit);
         }
-        assert_eq!(chronograph.sums(at(107), Limit::Network), (27, 5));
-        assert_eq!(chronograph.sums(at(107), Limit::Idle), (20, 5));
+        let spent = |network| Spent {
+            network,
+            window: 5,
+            buffer: 3,
+        };
+        assert_eq!(chronograph.sums(at(110), Limit::Network), spent(27));
+        assert_eq!(chronograph.sums(at(110), Limit::Idle), spent(20));
     }
 }

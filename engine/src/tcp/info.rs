@@ -105,6 +105,8 @@ pub struct Info {
     pub busy: Duration,
     /// The part of it during which the peer's window held data back.
     pub window_limited: Duration,
+    /// The part of it during which the send buffer did.
+    pub buffer_limited: Duration,
     /// Time since data was last sent, at most since the handshake.
     pub last_sent: Duration,
     /// Time since data last came in order, at most since the handshake or a SYN that was answered
@@ -120,7 +122,7 @@ impl Tcb {
     /// A snapshot of the connection.
     pub fn info(&self, now: Instant) -> Info {
         let (delivery_rate, delivery_rate_app_limited) = self.rate.measured();
-        let (network, window) = self.held_back(now);
+        let held_back = self.held_back(now);
         let stamped = if self.ts.on { TIMESTAMPS_LEN as u16 } else { 0 };
         let scales = (self.snd.scale.shift(), self.rcv.scale.shift());
         Info {
@@ -173,8 +175,9 @@ impl Tcb {
             bytes_received: self.received(),
             recv_rtt: self.rcv.rate.rtt(),
             recv_space: self.rcv.rate.space(),
-            busy: network + window,
-            window_limited: window,
+            busy: held_back.network + held_back.window + held_back.buffer,
+            window_limited: held_back.window,
+            buffer_limited: held_back.buffer,
             last_sent: now.since(self.sent_at),
             last_received: now.since(self.ack.data_at()),
             last_acked: now.since(self.ack_at),

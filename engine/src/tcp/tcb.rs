@@ -151,6 +151,8 @@ pub struct Tcb {
     pub(super) rst_wanted: bool,
     /// A segment without data, one below SND.UNA, has to ask the peer for an ACK.
     pub(super) probe_due: bool,
+    /// A writer waits for room in the send buffer.
+    pub(super) writer_waits: bool,
     /// The next segment may be as small as the window asks.
     pub(super) squeeze: bool,
     /// Retransmissions or probes since the peer last answered.
@@ -239,6 +241,7 @@ impl Tcb {
             rst_due: false,
             rst_wanted: false,
             probe_due: false,
+            writer_waits: false,
             squeeze: false,
             retries: 0,
             keepalive_probes: 0,

@@ -124,7 +124,7 @@ pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
     f.u64(info.delivery_rate);
     f.u64(info.busy.as_micros());
     f.u64(info.window_limited.as_micros());
-    f.u64(0); // tcpi_sndbuf_limited: the stack does not measure it
+    f.u64(info.buffer_limited.as_micros());
     f.u32(info.delivered_segments);
     f.u32(info.counters.marked_delivered);
     f.u64(info.bytes_sent);
@@ -280,6 +280,7 @@ mod tests {
         info.counters.timeouts = 38;
         info.busy = Duration::from_micros(39);
         info.window_limited = Duration::from_micros(40);
+        info.buffer_limited = Duration::from_micros(59);
         info.unsent = 41;
         info.bytes_acked = 42;
         info.bytes_received = 43;
@@ -329,6 +330,7 @@ mod tests {
             (160, 8, 53, "delivery_rate"),
             (168, 8, 39, "busy_time"),
             (176, 8, 40, "rwnd_limited"),
+            (184, 8, 59, "sndbuf_limited"),
             (192, 4, 54, "delivered"),
             (200, 8, 37, "bytes_sent"),
             (208, 8, 55, "bytes_retrans"),

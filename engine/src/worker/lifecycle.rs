@@ -145,6 +145,8 @@ impl Stack {
             if record.engine.state.load(Relaxed) != new {
                 record.engine.state.store(new, SeqCst);
             }
+            let waits = record.app.flags.load(Relaxed) & flag::NOSPACE != 0;
+            connection.tcb.set_writer_waits(self.now, waits);
             if record.options.notsent_low.load(Relaxed) != 0 {
                 let next = connection.tcb.sent_once();
                 record.engine.tx_next.store(next, SeqCst);

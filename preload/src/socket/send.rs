@@ -169,6 +169,10 @@ fn append(
     }
     // Before there is a connection, the engine looks when it is asked for one.
     let is_early = socket.tcp_state() == state::CLOSE;
+    // Before the engine looks, so that it knows what holds the connection back.
+    if n < len as u64 && writer.room() == 0 {
+        writer.want_room();
+    }
     let must_notify = n > 0 && !is_early && writer.must_notify();
     let ends_record = flags & libc::MSG_EOR != 0 && n == len as u64 && !is_early;
     let record = if ends_record { writer.end() } else { 0 };

@@ -69,3 +69,39 @@ fn a_syn_without_data_is_nothing_to_be_busy_with() {
     client.poll(after(200));
     assert_eq!(client.tcb.info(after(230)).busy.as_millis(), 30);
 }
+
+/// Milliseconds of busy, and of these held back by the peer's window and by the send buffer.
+fn held_back(host: &Host, now: Instant) -> [u64; 3] {
+    let info = host.tcb.info(now);
+    [info.busy, info.window_limited, info.buffer_limited].map(Duration::as_millis)
+}
+
+#[test]
+fn the_send_buffer_limits_while_a_writer_waits_and_the_network_would_take_more() {
+    let (mut client, mut server) = established(&TcpConfig::default(), &SocketOptions::default());
+    client.write(1000);
+    let segments = client.poll(after(100));
+    client.tcb.set_writer_waits(after(100), true);
+    assert_eq!(held_back(&client, after(120)), [20, 0, 20]);
+    server.receive_all(after(120), &segments);
+    client.receive_all(after(160), &server.poll(after(160)));
+    client.poll(after(160));
+    assert_eq!(
+        held_back(&client, after(200)),
+        [60, 0, 60],
+        "nothing in flight"
+    );
+    client.write(1000);
+    client.poll(after(200));
+    client.tcb.set_writer_waits(after(210), false);
+    assert_eq!(held_back(&client, after(230)), [90, 0, 70], "there is room");
+}
+
+#[test]
+fn a_full_congestion_window_is_no_lack_of_buffer() {
+    let (mut client, _) = established(&TcpConfig::default(), &SocketOptions::default());
+    client.write(client.tcb.cwnd().into());
+    client.poll(after(100));
+    client.tcb.set_writer_waits(after(100), true);
+    assert_eq!(held_back(&client, after(120)), [20, 0, 0]);
+}

@@ -223,7 +223,7 @@ rows! {
         asked: tcp::asked_max_segment,
     }, "bounds the segment size";
     TCP TCP_INFO: Kind::Shown(tcp::tcp_info), "the engine's figures, in the 280 bytes of Linux 6.18",
-        differs: "no tcpi_sndbuf_limited, nothing of AccECN";
+        differs: "nothing of AccECN";
     TCP TCP_CONGESTION: Kind::Own {
         read: tcp::congestion,
         write: tcp::set_congestion,
