@@ -295,6 +295,8 @@ pub static KEYS: &[Key] = &[
         read: |s, v| time(v, Duration::from_millis(1), MINUTE).map(|d| s.tcp.rto_min = d),
         write: |s| duration_text(s.tcp.rto_min),
     },
+    tcp::RTO_MAX,
+    tcp::INVALID_RATELIMIT,
     Key {
         name: "tcp.delayed_ack",
         section: Section::Memory,
@@ -630,6 +632,8 @@ mod tests {
             ("tcp.recv_buffer_max", "1K", "1025M"),
             ("tcp.time_wait", "-1s", "11m"),
             ("tcp.rto_min", "999us", "61s"),
+            ("tcp.rto_max", "999ms", "121s"),
+            ("tcp.invalid_ratelimit", "-1ms", "61s"),
             ("tcp.delayed_ack", "-1ms", "501ms"),
             ("tcp.keepalive_time", "0", "721h"),
             ("tcp.keepalive_interval", "999ms", "10h"),

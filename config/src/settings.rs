@@ -93,6 +93,11 @@ pub struct TcpSettings {
     pub time_wait: Duration,
     /// Shortest retransmission time-out (RFC 6298 §2.4).
     pub rto_min: Duration,
+    /// Longest retransmission timeout, Linux's `tcp_rto_max_ms`.
+    pub rto_max: Duration,
+    /// Least time between two answers to segments that should not have come, Linux's
+    /// `tcp_invalid_ratelimit`.
+    pub invalid_ratelimit: Duration,
     /// Longest delay of an acknowledgement (RFC 9293 §3.8.6.3).
     pub delayed_ack: Duration,
     /// Path MTU discovery by probes (RFC 4821), Linux's `tcp_mtu_probing`.
@@ -289,6 +294,8 @@ impl Default for TcpSettings {
             recv_buffer_max: 6 << 20,
             time_wait: Duration::from_secs(60),
             rto_min: Duration::from_millis(200),
+            rto_max: Duration::from_secs(120),
+            invalid_ratelimit: Duration::from_millis(500),
             delayed_ack: Duration::from_millis(40),
             mtu_probing: MtuProbing::Off,
             congestion: Congestion::Cubic,

@@ -290,6 +290,8 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
         recv_buffer: bytes(t.recv_buffer),
         recv_buffer_max: bytes(t.recv_buffer_max),
         rto_min: micros(t.rto_min),
+        rto_max: micros(t.rto_max),
+        answer_interval: micros(t.invalid_ratelimit),
         delayed_ack: micros(t.delayed_ack),
         quick_ack_delay: tcp::Duration::from_millis(1),
         time_wait: micros(t.time_wait),

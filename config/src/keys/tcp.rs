@@ -5,6 +5,27 @@ use crate::settings::fastopen;
 use crate::value::{self, duration_text, number};
 use std::time::Duration;
 
+/// Longest retransmission time-out.
+pub const RTO_MAX: Key = Key {
+    name: "tcp.rto_max",
+    section: Section::Memory,
+    expected: "a duration from 1s to 2m such as 120s",
+    doc: "Longest retransmission time-out.",
+    read: |s, v| time(v, Duration::from_secs(1), 2 * MINUTE).map(|d| s.tcp.rto_max = d),
+    write: |s| duration_text(s.tcp.rto_max),
+};
+
+/// Least time between two answers to segments that should not have come.
+pub const INVALID_RATELIMIT: Key = Key {
+    name: "tcp.invalid_ratelimit",
+    section: Section::Memory,
+    expected: "a duration up to 1m such as 500ms",
+    doc: "Least time between two answers of a connection to segments without data that should not \
+          have come (RFC 5961 §10); 0 answers each.",
+    read: |s, v| time(v, Duration::ZERO, MINUTE).map(|d| s.tcp.invalid_ratelimit = d),
+    write: |s| duration_text(s.tcp.invalid_ratelimit),
+};
+
 /// Retransmissions of a SYN-ACK before the half-open connection is dropped.
 pub const SYNACK_RETRIES: Key = Key {
     name: "tcp.synack_retries",

@@ -72,6 +72,9 @@ pub struct TcpConfig {
     pub rto_min: Duration,
     /// Upper bound of the retransmission timeout.
     pub rto_max: Duration,
+    /// Least time between two answers to segments that should not have come (RFC 5961 section 10;
+    /// tcp_invalid_ratelimit); zero: each is answered.
+    pub answer_interval: Duration,
     /// Longest delay of an ACK.
     pub delayed_ack: Duration,
     /// How long an ACK that is due at once (one of the quick ACKs, or of a FIN) waits for an answer
@@ -115,6 +118,7 @@ impl Default for TcpConfig {
             rto_initial: Duration::from_secs(1),
             rto_min: Duration::from_millis(200),
             rto_max: Duration::from_secs(120),
+            answer_interval: Duration::from_millis(500),
             delayed_ack: Duration::from_millis(40),
             quick_ack_delay: Duration::ZERO,
             cork: Duration::from_millis(200),

@@ -8,9 +8,6 @@ use super::tcb::{RecvStream, State, Tcb};
 use super::time::{Duration, Instant};
 use super::window::NO_FIN;
 
-/// Least time between two ACKs that answer segments which should not have come.
-const CHALLENGE_INTERVAL: Duration = Duration::from_millis(500);
-
 /// Whether common segments take a short cut; tests compare it with the long way.
 pub(super) fn predicts() -> bool {
     #[cfg(test)]
@@ -196,7 +193,7 @@ impl Tcb {
         if self.state == State::SynReceived && flags.contains(Flags::SYN) {
             // Our SYN-ACK was lost: it is the acknowledgement.
             if now >= self.challenge_at {
-                self.challenge_at = now + CHALLENGE_INTERVAL;
+                self.challenge_at = now + self.set.answer_interval();
                 self.syn_due = true;
             }
             return;
@@ -228,7 +225,7 @@ impl Tcb {
     /// Sends a challenge ACK (RFC 5961 section 3.2), at a bounded rate (section 10).
     pub(super) fn challenge(&mut self, now: Instant) {
         if now >= self.challenge_at {
-            self.challenge_at = now + CHALLENGE_INTERVAL;
+            self.challenge_at = now + self.set.answer_interval();
             self.ack.due = true;
         }
     }

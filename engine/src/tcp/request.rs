@@ -12,9 +12,6 @@ use super::time::{Duration, Instant};
 use super::timestamps;
 use super::window::WindowScale;
 
-/// Least time between two answers to segments that should not have come.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(500);
-
 /// What is remembered of a SYN, and of our answer to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
@@ -195,7 +192,13 @@ impl Request {
     }
 
     /// Takes a segment, in RFC 9293's order of checks.
-    pub fn on_segment(&mut self, now: Instant, segment: &Segment<'_>, defer: u8) -> Verdict {
+    pub fn on_segment(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        cfg: &TcpConfig,
+        defer: u8,
+    ) -> Verdict {
         let flags = segment.flags;
         let reset = flags.contains(Flags::RST);
         let old = match (self.ts_recent, segment.options.timestamps) {
@@ -205,28 +208,28 @@ impl Request {
         };
         let bits = (Flags::SYN | Flags::ACK | Flags::RST | Flags::FIN).0;
         if segment.seq == self.irs && Flags(flags.0 & bits) == Flags::SYN && !old {
-            return self.answer(now, Verdict::Repeat(Drop::OldDuplicate));
+            return self.answer(now, cfg, Verdict::Repeat(Drop::OldDuplicate));
         }
         if let Err(reason) = self.check_sequence(segment) {
             return if reset {
                 Verdict::Drop(Drop::ResetOutOfWindow)
             } else {
-                self.answer(now, Verdict::Challenge(reason))
+                self.answer(now, cfg, Verdict::Challenge(reason))
             };
         }
         if old {
-            return self.answer(now, Verdict::Challenge(Drop::Paws));
+            return self.answer(now, cfg, Verdict::Challenge(Drop::Paws));
         }
         if reset {
             // RFC 5961 section 3.2.
             return if segment.seq == self.irs + 1 {
                 Verdict::Aborted
             } else {
-                self.answer(now, Verdict::Challenge(Drop::ResetUnproven))
+                self.answer(now, cfg, Verdict::Challenge(Drop::ResetUnproven))
             };
         }
         if flags.contains(Flags::SYN) {
-            return self.answer(now, Verdict::Challenge(Drop::UnexpectedSyn));
+            return self.answer(now, cfg, Verdict::Challenge(Drop::UnexpectedSyn));
         }
         if !flags.contains(Flags::ACK) {
             return Verdict::Drop(Drop::NoAck);
@@ -256,9 +259,9 @@ impl Request {
         }
     }
 
-    fn answer(&mut self, now: Instant, verdict: Verdict) -> Verdict {
+    fn answer(&mut self, now: Instant, cfg: &TcpConfig, verdict: Verdict) -> Verdict {
         if now >= self.answer_at {
-            self.answer_at = now + ANSWER_INTERVAL;
+            self.answer_at = now + cfg.answer_interval;
             return verdict;
         }
         match verdict {
@@ -372,7 +375,10 @@ mod tests {
         assert_eq!((answer.seq, answer.ack), (SeqNum(499), SeqNum(100)));
         let ack = segment(Flags::ACK, 100, 500);
         let at = T0 + Duration::from_millis(30);
-        assert_eq!(request.on_segment(at, &ack, 0), Verdict::Complete);
+        assert_eq!(
+            request.on_segment(at, &ack, &TcpConfig::default(), 0),
+            Verdict::Complete
+        );
         let tcb = request.establish(at, &TcpConfig::default(), &SocketOptions::default());
         assert_eq!(tcb.recv_window(), u64::from(answer.window));
     }
@@ -383,13 +389,13 @@ mod tests {
         let syn = segment(Flags::SYN, 99, 0);
         let at = T0 + Duration::from_millis(10);
         assert_eq!(
-            request.on_segment(at, &syn, 0),
+            request.on_segment(at, &syn, &TcpConfig::default(), 0),
             Verdict::Repeat(Drop::OldDuplicate)
         );
         let again = request.syn_ack(at, &TcpConfig::default(), &SocketOptions::default());
         assert_eq!(again.unwrap().seq, answer.seq);
         assert_eq!(
-            request.on_segment(at, &syn, 0),
+            request.on_segment(at, &syn, &TcpConfig::default(), 0),
             Verdict::Drop(Drop::OldDuplicate)
         );
     }
@@ -403,7 +409,11 @@ mod tests {
             (90_000, Verdict::Drop(Drop::ResetOutOfWindow)),
         ] {
             let reset = segment(Flags::RST, seq, 0);
-            assert_eq!(request().0.on_segment(T0, &reset, 0), verdict, "{seq}");
+            assert_eq!(
+                request().0.on_segment(T0, &reset, &TcpConfig::default(), 0),
+                verdict,
+                "{seq}"
+            );
         }
     }
 
@@ -424,7 +434,9 @@ mod tests {
         ] {
             let segment = segment(flags, seq, ack);
             assert_eq!(
-                request().0.on_segment(T0, &segment, 0),
+                request()
+                    .0
+                    .on_segment(T0, &segment, &TcpConfig::default(), 0),
                 verdict,
                 "{segment:?}"
             );
@@ -455,7 +467,7 @@ mod tests {
         let (mut request, _) = request();
         let ack = segment(Flags::ACK, 100, 500);
         assert_eq!(
-            request.on_segment(T0, &ack, defer),
+            request.on_segment(T0, &ack, &TcpConfig::default(), defer),
             Verdict::Drop(Drop::Deferred)
         );
         let data = Segment {
@@ -463,7 +475,9 @@ mod tests {
             ..ack
         };
         assert_eq!(
-            request.clone().on_segment(T0, &data, defer),
+            request
+                .clone()
+                .on_segment(T0, &data, &TcpConfig::default(), defer),
             Verdict::Complete
         );
         let patience = Patience { retries: 5, defer };
@@ -472,6 +486,9 @@ mod tests {
             [timer(), timer(), timer()],
             [Expiry::Wait, Expiry::Wait, Expiry::Resend]
         );
-        assert_eq!(request.on_segment(T0, &ack, defer), Verdict::Complete);
+        assert_eq!(
+            request.on_segment(T0, &ack, &TcpConfig::default(), defer),
+            Verdict::Complete
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! What one connection keeps of [`TcpConfig`] and [`SocketOptions`]: the values in force, compact.
 
+use core::num::NonZero;
+
 use super::config::{MIN_MSS, SocketOptions, TcpConfig};
 use super::congestion::Algorithm;
 use super::ecn::EcnMode;
@@ -36,6 +38,8 @@ pub(super) struct Settings {
     pub(super) synack_retries: u8,
     /// In milliseconds, 255 at most.
     pub(super) quick_ack_delay: u8,
+    /// In milliseconds, 65,535 at most.
+    pub(super) answer_interval: u16,
     pub(super) recv_buffer_max: u32,
     pub(super) delayed_ack: Millis,
     pub(super) cork_limit: Millis,
@@ -44,8 +48,8 @@ pub(super) struct Settings {
     pub(super) nodelay: bool,
     pub(super) cork: bool,
     pub(super) quickack: bool,
-    pub(super) recv_buffer: Option<u32>,
-    pub(super) window_clamp: Option<u32>,
+    pub(super) recv_buffer: Option<NonZero<u32>>,
+    pub(super) window_clamp: Option<NonZero<u32>>,
     pub(super) user_timeout: Option<Millis>,
     pub(super) congestion: Algorithm,
 
@@ -80,6 +84,11 @@ struct Defaults {
 }
 
 impl Settings {
+    /// Least time between two answers to segments without data that should not have come.
+    pub(super) fn answer_interval(&self) -> Duration {
+        Duration::from_millis(self.answer_interval.into())
+    }
+
     pub(super) fn new(cfg: &TcpConfig, opts: &SocketOptions) -> Self {
         let defaults = Defaults {
             congestion: cfg.congestion,
@@ -104,6 +113,7 @@ impl Settings {
             recv_buffer_max: cfg.recv_buffer_max,
             delayed_ack: Millis::new(cfg.delayed_ack),
             quick_ack_delay: cfg.quick_ack_delay.as_millis().min(255) as u8,
+            answer_interval: cfg.answer_interval.as_millis().min(65_535) as u16,
             cork_limit: Millis::new(cfg.cork),
             time_wait: Millis::new(cfg.time_wait),
             nodelay: false,
@@ -136,8 +146,8 @@ impl Settings {
             nodelay: opts.nodelay,
             cork: opts.cork,
             quickack: opts.quickack,
-            recv_buffer: opts.recv_buffer,
-            window_clamp: opts.window_clamp,
+            recv_buffer: opts.recv_buffer.and_then(NonZero::new),
+            window_clamp: opts.window_clamp.and_then(NonZero::new),
             user_timeout: opts.user_timeout.map(Millis::new),
             congestion: opts.congestion.unwrap_or(defaults.congestion),
             own_mss: defaults.mss.min(maxseg),

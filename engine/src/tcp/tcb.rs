@@ -1,5 +1,6 @@
 //! The transmission control block of one connection, and what its application does to it.
 
+use core::num::NonZero;
 use core::ops::Range;
 
 use super::ack::AckPolicy;
@@ -347,7 +348,9 @@ impl Tcb {
         }
         if (new.recv_buffer, new.window_clamp) != (old.recv_buffer, old.window_clamp) {
             let max = new.recv_buffer_max;
-            self.rcv.set_buffer(new.recv_buffer, max, new.window_clamp);
+            let number = |size: Option<NonZero<u32>>| size.map(NonZero::get);
+            let (buffer, clamp) = (number(new.recv_buffer), number(new.window_clamp));
+            self.rcv.set_buffer(buffer, max, clamp);
         }
         if new.keepalive != old.keepalive {
             self.keepalive_probes = 0;

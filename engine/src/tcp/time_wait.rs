@@ -12,8 +12,6 @@ use super::time::{Duration, Instant};
 use super::timestamps::Timestamps;
 use WaitAnswer as Answer;
 
-/// Least time between two answers to segments that should not have come.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(500);
 /// How far behind the old connection's numbers those of the next begin (as Linux).
 const NEXT_ISN: u32 = 65_535 + 2;
 /// How long the old connection's last timestamp must be past before we connect anew.
@@ -32,6 +30,8 @@ pub struct TimeWait {
     length: u32,
     /// Bytes that the peer may still send, in FIN-WAIT-2.
     room: u32,
+    /// Least time between two of those answers, in milliseconds.
+    answer_interval: u16,
     /// Window field of our ACKs.
     window: u16,
     fin_wait2: bool,
@@ -67,6 +67,7 @@ impl Tcb {
         Some(TimeWait {
             deadline: self.timers.end,
             answer_at: self.challenge_at,
+            answer_interval: self.set.answer_interval,
             ts: self.ts,
             snd_nxt: self.iss.at(self.snd.nxt),
             rcv_nxt: self.irs.at(self.rcv.nxt),
@@ -202,7 +203,7 @@ impl TimeWait {
         if now < self.answer_at {
             return Answer::None;
         }
-        self.answer_at = now + ANSWER_INTERVAL;
+        self.answer_at = now + Duration::from_millis(self.answer_interval.into());
         Answer::Ack
     }
 
@@ -237,6 +238,7 @@ mod tests {
         TimeWait {
             deadline: T0 + Duration::from_secs(60),
             answer_at: T0,
+            answer_interval: 500,
             ts,
             snd_nxt: SeqNum(500),
             rcv_nxt: SeqNum(100),

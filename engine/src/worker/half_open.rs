@@ -217,7 +217,9 @@ impl Stack {
             return;
         };
         let (flow, hop) = (half_open.flow, half_open.hop);
-        let verdict = half_open.request.on_segment(now, segment, terms.defer);
+        let verdict = half_open
+            .request
+            .on_segment(now, segment, &self.tcp, terms.defer);
         let challenge = half_open.request.challenge(now);
         let reason = match verdict {
             Verdict::Drop(reason) => reason,

@@ -69,6 +69,8 @@ fn set(setup: &mut Setup, name: &str, value: &str) -> Result<(), String> {
         "ipv4.tcp_window_scaling" => tcp.window_scaling = on()?,
         "ipv4.tcp_syn_retries" => tcp.syn_retries = small()?,
         "ipv4.tcp_synack_retries" => tcp.synack_retries = small()?,
+        "ipv4.tcp_rto_max_ms" => tcp.rto_max = Duration::from_millis(number()?),
+        "ipv4.tcp_invalid_ratelimit" => tcp.answer_interval = Duration::from_millis(number()?),
         "ipv4.tcp_retries2" => tcp.data_retries = small()?,
         "ipv4.tcp_orphan_retries" => tcp.orphan_retries = small()?,
         "ipv4.tcp_fin_timeout" => tcp.fin_wait2_timeout = Duration::from_secs(number()?),
