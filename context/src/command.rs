@@ -30,7 +30,15 @@ pub enum Op {
     Info = 10,
     /// The context runs short of granted chunks or sockets.
     Refill = 11,
+    /// Fill the context's reply with [`EARLY`] if data can ride in the SYN to the record's request
+    /// (RFC 7413), else with [`NOT_EARLY`]; `arg` is the sequence number to answer with.
+    FastOpen = 12,
 }
+
+/// Answer to [`FastOpen`](Op::FastOpen): a cookie for the server is known, or none is needed.
+pub const EARLY: u64 = 2;
+/// Answer to [`FastOpen`](Op::FastOpen): data has to wait for the handshake.
+pub const NOT_EARLY: u64 = 1;
 
 /// In the argument of a [`Watch`](Op::Watch): `EPOLLEXCLUSIVE`.
 pub const EXCLUSIVE: u64 = 1 << 63;
@@ -40,6 +48,7 @@ impl Op {
         use Op::*;
         [
             Send, Consumed, Connect, Close, Shutdown, Options, Watch, Unwatch, Adopt, Info, Refill,
+            FastOpen,
         ]
         .into_iter()
         .find(|op| *op as u8 == byte)

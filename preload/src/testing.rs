@@ -11,7 +11,7 @@ use crate::socket::SocketRef;
 use crate::thread::{self, with_thread};
 use config::Settings;
 use context::chunk::Class;
-use context::command::Command;
+use context::command::{Command, Op};
 use context::control::{self, REQUEST_LEN, Reply, Request};
 use context::layout::Plan;
 use context::socket::{AcceptRing, Socket, state};
@@ -114,6 +114,31 @@ pub fn when_waiting<T>(
         let answer = call();
         assert!(helper.join().unwrap(), "the call did not sleep");
         answer
+    })
+}
+
+/// Does `ask` while the worker is played that answers this thread's next question.
+pub fn answer<T>(question: Op, words: &[u64], ask: impl FnOnce() -> T) -> T {
+    let context = with_thread(|thread| thread.context()).unwrap();
+    commands();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let segment = &engine().segment;
+            loop {
+                for worker in 0..WORKERS {
+                    let ring = &segment.lane(context, worker).unwrap().commands;
+                    let first = ring.pop(&mut ring.head()).unwrap();
+                    if let Some(command) = first.and_then(Command::from_words)
+                        && command.op == question
+                    {
+                        let shared = segment.context(context).unwrap();
+                        return shared.answer(command.arg as u32, words);
+                    }
+                }
+                std::thread::yield_now();
+            }
+        });
+        ask()
     })
 }
 

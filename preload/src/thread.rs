@@ -354,7 +354,7 @@ impl Thread {
         self.unrung |= 1 << worker;
         let waits = match command.op {
             Op::Adopt | Op::Unwatch => true,
-            Op::Refill | Op::Info => false,
+            Op::Refill | Op::Info | Op::FastOpen => false,
             _ => self.process.segment.shared_core(),
         };
         if !waits || self.pushed >= BATCH {
@@ -449,14 +449,14 @@ impl Thread {
         }
     }
 
-    /// What the engine knows of a socket (`struct tcp_info`); `None` if it does not answer.
-    pub fn info(&mut self, socket: u32) -> Option<[u64; REPLY_WORDS]> {
+    /// What the engine answers to a question about a socket; `None` if it does not.
+    pub fn ask(&mut self, question: Op, socket: u32) -> Option<[u64; REPLY_WORDS]> {
         let context = self.process.segment.context(self.context)?;
         let record = self.process.segment.socket(socket)?;
         let before = context.reply_seq.load(Ordering::Acquire);
         let seq = before.wrapping_add(1);
         self.command(Command {
-            op: Op::Info,
+            op: question,
             socket,
             generation: record.engine.generation.load(Ordering::Acquire) as u16,
             arg: u64::from(seq),
@@ -546,7 +546,7 @@ mod tests {
                 let place = engine().segment.context(context).unwrap();
                 place.answer(command.arg as u32, &[7, 8]);
             });
-            with_thread(|thread| thread.info(socket.index)).unwrap()
+            with_thread(|thread| thread.ask(Op::Info, socket.index)).unwrap()
         });
         assert_eq!(info.unwrap()[..2], [7, 8]);
     }

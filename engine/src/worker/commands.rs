@@ -8,7 +8,7 @@ use crate::net::ipv4::DEFAULT_TTL;
 use crate::shared::{Watch, Watches, lock};
 use crate::stats::Counter;
 use crate::tcp::{self, Algorithm, Duration, SocketOptions, State};
-use context::command::{Command, EXCLUSIVE, Op};
+use context::command::{Command, EARLY, EXCLUSIVE, NOT_EARLY, Op};
 use context::socket::{Socket, flag, header, option, state};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -113,7 +113,7 @@ impl Stack {
         }
         // Whoever was given the number may act on it: its `Adopt` is on its way. What others hold is
         // left alone.
-        if command.op != Op::Info {
+        if !matches!(command.op, Op::Info | Op::FastOpen) {
             slot.adopt(process);
             if !slot.holders.contains(&process) {
                 return;
@@ -185,6 +185,15 @@ impl Stack {
                 let words = self.info_of(command.socket, connection);
                 if let Some(context) = self.shared.segment.context(context) {
                     context.answer(command.arg as u32, &words);
+                }
+            }
+            (Op::FastOpen, _) => {
+                let word = match self.may_open_fast(record) {
+                    true => EARLY,
+                    false => NOT_EARLY,
+                };
+                if let Some(context) = self.shared.segment.context(context) {
+                    context.answer(command.arg as u32, &[word]);
                 }
             }
             (Op::Close, _) => self.leave(command.socket, process, command.arg != 0),

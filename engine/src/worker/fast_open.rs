@@ -225,8 +225,7 @@ impl Stack {
         if enabled & bits::CLIENT == 0 {
             return;
         }
-        let without = enabled & bits::CLIENT_NO_COOKIE != 0
-            || record.options.bits.load(Relaxed) & option::FASTOPEN_NO_COOKIE != 0;
+        let without = self.needs_no_cookie(record);
         let now = self.now;
         let Some(connection) = self.connections.get(id) else {
             return;
@@ -239,6 +238,20 @@ impl Stack {
         } else {
             connection.tcb.open_fast(Some(cookie), mss);
         }
+    }
+
+    fn needs_no_cookie(&self, record: &Socket) -> bool {
+        self.tcp.fast_open & bits::CLIENT_NO_COOKIE != 0
+            || record.options.bits.load(Relaxed) & option::FASTOPEN_NO_COOKIE != 0
+    }
+
+    /// Whether data can ride in the SYN to where a socket is to connect.
+    pub fn may_open_fast(&mut self, record: &Socket) -> bool {
+        let remote = record.names.requested().ip().into();
+        let without = self.needs_no_cookie(record);
+        let plan = self.servers.plan(self.now, remote);
+        let known = plan.is_some_and(|(cookie, _)| without || !cookie.is_request());
+        self.tcp.fast_open & bits::CLIENT != 0 && known
     }
 
     /// An active open with Fast Open is over, well or not.

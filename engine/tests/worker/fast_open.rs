@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::bed::{Bed, Family, Setup, exchange};
 use crate::frames::TcpFrame;
-use context::command::Op;
+use context::command::{EARLY, Op};
 use context::socket::flag;
 use engine::stats::Counter;
 use engine::tcp::{Cookie, Flags, Options, Segment};
@@ -24,7 +24,7 @@ over_both_families! {
 const BOTH: u32 = 3;
 
 /// A stack with a listener on port 80 that lets `queue` connections open early.
-fn serving(family: Family, queue: u32) -> (Bed, App, u32) {
+pub fn serving(family: Family, queue: u32) -> (Bed, App, u32) {
     let mut setup = Setup::over(family, 1);
     setup.config.tcp.fast_open = BOTH;
     let mut bed = setup.build();
@@ -190,8 +190,31 @@ fn a_listener_that_did_not_ask_ignores_the_option(family: Family) {
     assert_eq!(app.accept(listener), None);
 }
 
-/// Connects `socket` with data that may ride in the SYN.
-fn connect_fast(client: &mut App, bed: &mut Bed, to: &Bed, data: &[u8]) -> u32 {
+/// A stack and an application that may connect early.
+pub fn fast_client(family: Family) -> (Bed, App) {
+    let mut setup = Setup::over(family, 2);
+    setup.config.tcp.fast_open = BOTH;
+    let mut bed = setup.build();
+    let app = bed.app(1);
+    (bed, app)
+}
+
+/// Whether the stack says that data can ride in a SYN.
+fn may_carry_data(app: &mut App, bed: &mut Bed, to: &Bed) -> bool {
+    let socket = app.socket().unwrap();
+    let shared = bed.shared.clone();
+    let record = shared.segment.socket(socket).unwrap();
+    record.names.request(to.at(80));
+    let context = shared.segment.context(app.context).unwrap();
+    let seq = context.reply_seq.load(SeqCst).wrapping_add(1);
+    app.command(Op::FastOpen, socket, seq.into());
+    bed.settle();
+    assert_eq!(context.reply_seq.load(SeqCst), seq, "there is an answer");
+    context.reply[0].load(SeqCst) == EARLY
+}
+
+/// Connects a socket with data that may ride in the SYN.
+pub fn connect_fast(client: &mut App, bed: &mut Bed, to: &Bed, data: &[u8]) -> u32 {
     let socket = client.socket().unwrap();
     let record = bed.shared.segment.socket(socket).unwrap();
     record.app.flags.fetch_or(flag::FASTOPEN, SeqCst);
@@ -203,11 +226,10 @@ fn connect_fast(client: &mut App, bed: &mut Bed, to: &Bed, data: &[u8]) -> u32 {
 
 fn the_second_connection_of_a_client_carries_its_data_in_the_syn(family: Family) {
     let (mut server_bed, mut server, listener) = serving(family, 5);
-    let mut setup = Setup::over(family, 2);
-    setup.config.tcp.fast_open = BOTH;
-    let mut bed = setup.build();
-    let mut client = bed.app(1);
+    let (mut bed, mut client) = fast_client(family);
     for (round, early) in [(1, false), (2, true)] {
+        let may = may_carry_data(&mut client, &mut bed, &server_bed);
+        assert_eq!(may, early, "round {round}");
         let data = vec![round; 100];
         let socket = connect_fast(&mut client, &mut bed, &server_bed, &data);
         let mut in_syn = 0;

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 
-const OPS: [Op; 11] = [
+const OPS: [Op; 12] = [
     Op::Send,
     Op::Consumed,
     Op::Connect,
@@ -24,6 +24,7 @@ const OPS: [Op; 11] = [
     Op::Adopt,
     Op::Info,
     Op::Refill,
+    Op::FastOpen,
 ];
 
 /// The process, with two threads: the first keeps its lane in order, the second spoils its own.

@@ -40,6 +40,7 @@ mod listening;
 mod loopback;
 mod memory;
 mod path_mtu;
+mod records;
 mod robustness;
 mod scarcity;
 mod workers;

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::names::{Address, Raw};
-use super::{SocketRef, demote, listen, would_block};
+use super::{SocketRef, demote, fast_open, listen, would_block};
 use crate::errno::{Errno, Result};
 use crate::{readiness, trace, wait};
 use config::{Decision, Role};
@@ -75,7 +75,7 @@ pub fn connect(fd: RawFd, socket: SocketRef, address: Address) -> Result<Outcome
 /// How a connection is asked for.
 #[derive(Clone, Copy)]
 pub(super) struct How {
-    /// The SYN is put off until there is data for it.
+    /// Data may ride in the SYN, which is put off until there is some.
     pub early: bool,
     /// The call does not wait.
     pub nonblocking: bool,
@@ -164,12 +164,15 @@ fn begin(fd: RawFd, socket: SocketRef, to: SocketAddr, how: How) -> Result<Outco
     let record = socket.record();
     record.names.request(SocketAddr::new(ip, to.port()));
     let flags = &record.app.flags;
-    if how.early {
+    if how.early && fast_open::may_carry_data(socket)? {
         let deferred = flag::CONNECTING | flag::FASTOPEN | flag::DEFERRED;
         flags.fetch_or(deferred, Ordering::SeqCst);
         return Ok(Outcome::Connected);
     }
-    flags.fetch_or(flag::KNOWN | flag::CONNECTING, Ordering::SeqCst);
+    // Without a cookie the SYN asks for one.
+    let asks = if how.early { flag::FASTOPEN } else { 0 };
+    let begun = flag::KNOWN | flag::CONNECTING | asks;
+    flags.fetch_or(begun, Ordering::SeqCst);
     socket.tell(Op::Connect, 0)?;
     if how.nonblocking {
         return would_block(libc::EINPROGRESS);

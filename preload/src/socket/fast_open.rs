@@ -1,8 +1,7 @@
 //! TCP Fast Open of clients (RFC 7413): connections whose SYN waits for data.
 //!
-//! Only the engine knows whether there is a cookie for a server. So the SYN waits in any case, and
-//! the data that goes with it is taken in any case: without a cookie it follows the handshake, where
-//! Linux takes none of a call that must not block.
+//! The engine is asked whether there is a cookie for the server. Without one, the SYN goes at once and
+//! asks for it, and the data waits for the handshake.
 
 #![allow(unsafe_code)]
 
@@ -11,8 +10,9 @@ use super::connect::{self, How, Outcome};
 use super::names::Address;
 use super::{SocketRef, find, send, would_block};
 use crate::errno::{Errno, Result};
+use crate::thread;
 use config::fastopen;
-use context::command::Op;
+use context::command::{EARLY, Op};
 use context::socket::flag;
 use std::ffi::c_int;
 use std::os::fd::RawFd;
@@ -52,6 +52,15 @@ pub fn send(
     }
 }
 
+/// Whether data can ride in the SYN to the address that stands in the record.
+///
+/// # Errors
+/// `ENETDOWN` if the thread cannot ask.
+pub(super) fn may_carry_data(socket: SocketRef) -> Result<bool> {
+    let answer = thread::with_thread(|thread| thread.ask(Op::FastOpen, socket.index))?;
+    Ok(answer.is_some_and(|words| words[0] == EARLY))
+}
+
 /// Sends the SYN that was put off, if one was. Whether this call did.
 ///
 /// # Errors
@@ -64,7 +73,8 @@ pub fn launch(socket: SocketRef) -> Result<bool> {
     Ok(is_ours)
 }
 
-/// Connects with the `early` bytes that stand in the send stream. A call that blocks waits for the
+/// Connects with the `early` bytes that stand in the send stream, the end of which may be that of a
+/// record. A call that blocks waits for the
 /// connection. The bytes count as sent unless the attempt has failed.
 ///
 /// # Errors
@@ -72,12 +82,14 @@ pub fn launch(socket: SocketRef) -> Result<bool> {
 pub(super) fn connect_with(
     socket: SocketRef,
     early: usize,
+    ends_record: bool,
     flags: c_int,
     sent: &mut usize,
 ) -> Result<()> {
-    if !launch(socket)? {
-        // Another thread was first: the engine may have looked at the stream already.
-        socket.tell(Op::Send, 0)?;
+    let record = if ends_record { early as u64 } else { 0 };
+    // If another thread was first, the engine may have looked at the stream already.
+    if !launch(socket)? || ends_record {
+        socket.tell(Op::Send, record)?;
     }
     let outcome = if socket.is_nonblocking(flags) {
         would_block(libc::EINPROGRESS)
@@ -103,8 +115,8 @@ mod tests {
     use crate::readiness::stack::current;
     use crate::socket::connect::{connect, shutdown};
     use crate::socket::{create, names, recv};
-    use crate::testing::{commands, engine, fresh};
-    use context::command::Command;
+    use crate::testing::{answer, engine, fresh};
+    use context::command::{Command, NOT_EARLY};
     use context::socket::option;
     use std::sync::atomic::Ordering::SeqCst;
 
@@ -133,6 +145,23 @@ mod tests {
         send(socket.0, socket.1, to, &mut buffers(bytes), flags, kernel)
     }
 
+    /// What the engine was told, but for the question.
+    fn commands() -> Vec<Command> {
+        let mut commands = crate::testing::commands();
+        commands.retain(|command| command.op != Op::FastOpen);
+        commands
+    }
+
+    /// The engine knows a cookie.
+    fn known<T>(call: impl FnOnce() -> T) -> T {
+        answer(Op::FastOpen, &[EARLY], call)
+    }
+
+    /// It knows none.
+    fn unknown<T>(call: impl FnOnce() -> T) -> T {
+        answer(Op::FastOpen, &[NOT_EARLY], call)
+    }
+
     fn write(socket: SocketRef, bytes: &[u8]) -> Result<usize> {
         send::send(socket, &mut buffers(bytes), libc::MSG_NOSIGNAL)
     }
@@ -148,7 +177,8 @@ mod tests {
     #[test]
     fn data_stands_in_the_stream_before_the_engine_is_asked_to_connect() {
         let (fd, socket) = open(true, 0);
-        assert_eq!(send_to((fd, socket), Some(server()), b"GET /"), Ok(5));
+        let sent = known(|| send_to((fd, socket), Some(server()), b"GET /"));
+        assert_eq!(sent, Ok(5));
         assert_eq!(commands(), connects(socket));
         assert_eq!(written(socket), 5);
         let kept = flag::FASTOPEN | flag::CONNECTING | flag::KNOWN;
@@ -158,10 +188,66 @@ mod tests {
     }
 
     #[test]
+    fn without_a_cookie_a_call_that_must_not_block_connects_and_takes_nothing() {
+        let (fd, socket) = open(true, 0);
+        let sent = unknown(|| send_to((fd, socket), Some(server()), b"GET /"));
+        assert_eq!(sent, Err(Errno(libc::EINPROGRESS)));
+        assert_eq!(commands(), connects(socket));
+        assert_eq!(written(socket), 0);
+        let asks = flag::FASTOPEN | flag::DEFERRED;
+        assert_eq!(
+            socket.flags() & asks,
+            flag::FASTOPEN,
+            "the SYN asks for one"
+        );
+        close(fd).unwrap();
+    }
+
+    #[test]
+    fn without_a_cookie_a_call_that_blocks_sends_behind_the_handshake() {
+        let (fd, socket) = open(false, 0);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                while socket.record().app.waiters.load(SeqCst) == 0 {
+                    std::thread::yield_now();
+                }
+                assert_eq!(written(socket), 0);
+                engine().establish(socket);
+            });
+            let sent = unknown(|| send_to((fd, socket), Some(server()), b"GET /"));
+            assert_eq!(sent, Ok(5));
+        });
+        assert_eq!(engine().sent(socket), b"GET /");
+        close(fd).unwrap();
+    }
+
+    #[test]
+    fn without_a_cookie_connect_is_not_put_off() {
+        let (fd, socket) = open(true, option::FASTOPEN_CONNECT);
+        let outcome = unknown(|| connect(fd, socket, server()));
+        assert_eq!(outcome, Err(Errno(libc::EINPROGRESS)));
+        assert_eq!(commands(), connects(socket));
+        close(fd).unwrap();
+    }
+
+    #[test]
+    fn the_end_of_a_record_in_a_syn_is_told() {
+        let (fd, socket) = open(true, 0);
+        let flags = libc::MSG_FASTOPEN | libc::MSG_NOSIGNAL | libc::MSG_EOR;
+        let kernel = || panic!("the stack serves it");
+        let to = Some(server());
+        let sent = known(|| send(fd, socket, to, &mut buffers(b"GET /"), flags, kernel));
+        assert_eq!(sent, Ok(5));
+        let told = [socket.command(Op::Connect, 0), socket.command(Op::Send, 5)];
+        assert_eq!(commands(), told);
+        close(fd).unwrap();
+    }
+
+    #[test]
     fn a_second_open_is_told_how_the_first_one_stands() {
         let (fd, socket) = open(true, 0);
         let again = || send_to((fd, socket), Some(server()), b"x");
-        assert_eq!(again(), Ok(1));
+        assert_eq!(known(again), Ok(1));
         assert_eq!(again(), Err(Errno(libc::EALREADY)));
         engine().establish(socket);
         assert_eq!(again(), Ok(1), "the first one has not been told");
@@ -182,7 +268,8 @@ mod tests {
                 assert!((1..40_000).contains(&written(socket)), "more than early");
                 engine().establish(socket);
             });
-            assert_eq!(send_to((fd, socket), Some(server()), &bytes), Ok(40_000));
+            let sent = known(|| send_to((fd, socket), Some(server()), &bytes));
+            assert_eq!(sent, Ok(40_000));
         });
         assert_eq!(engine().sent(socket), bytes);
         close(fd).unwrap();
@@ -198,7 +285,7 @@ mod tests {
                 }
                 engine().fail(socket, libc::ECONNREFUSED);
             });
-            let refused = send_to((fd, socket), Some(server()), b"x");
+            let refused = known(|| send_to((fd, socket), Some(server()), b"x"));
             assert_eq!(refused, Err(Errno(libc::ECONNREFUSED)));
         });
         close(fd).unwrap();
@@ -212,7 +299,8 @@ mod tests {
         let unspecified = call(Some(Address::Unspecified), b"x");
         assert_eq!(unspecified, Err(Errno(libc::EOPNOTSUPP)));
         assert_eq!(commands(), []);
-        assert_eq!(call(Some(server()), b""), Err(Errno(libc::EINPROGRESS)));
+        let empty = known(|| call(Some(server()), b""));
+        assert_eq!(empty, Err(Errno(libc::EINPROGRESS)));
         assert_eq!(commands(), connects(socket));
         close(fd).unwrap();
     }
@@ -238,7 +326,8 @@ mod tests {
     #[test]
     fn a_deferred_connect_is_writable_and_sends_nothing_until_it_is_written_to() {
         let (fd, socket) = open(true, option::FASTOPEN_CONNECT);
-        assert_eq!(connect(fd, socket, server()), Ok(Outcome::Connected));
+        let deferred = known(|| connect(fd, socket, server()));
+        assert_eq!(deferred, Ok(Outcome::Connected));
         assert_eq!(connect(fd, socket, server()), Err(Errno(libc::EISCONN)));
         let record = socket.record();
         let now = level(&socket.process().segment, record, u32::MAX);
@@ -257,7 +346,7 @@ mod tests {
     #[test]
     fn a_read_or_a_wait_for_data_connects_without_data() {
         let (fd, socket) = open(true, option::FASTOPEN_CONNECT);
-        connect(fd, socket, server()).unwrap();
+        known(|| connect(fd, socket, server())).unwrap();
         let mut bytes = [0u8; 4];
         // SAFETY: the bytes live through the call.
         let mut to = unsafe { Buffers::one(bytes.as_mut_ptr().cast(), bytes.len()) }.unwrap();
@@ -266,7 +355,7 @@ mod tests {
         close(fd).unwrap();
 
         let (fd, socket) = open(true, option::FASTOPEN_CONNECT);
-        connect(fd, socket, server()).unwrap();
+        known(|| connect(fd, socket, server())).unwrap();
         commands();
         let wait_for = |events| {
             let mut fds = [libc::pollfd {
@@ -288,10 +377,11 @@ mod tests {
     #[test]
     fn shutdown_gives_a_deferred_connect_up() {
         let (fd, socket) = open(true, option::FASTOPEN_CONNECT);
-        connect(fd, socket, server()).unwrap();
+        known(|| connect(fd, socket, server())).unwrap();
         shutdown(fd, socket, libc::SHUT_WR).unwrap();
         assert_eq!(write(socket, b"x"), Err(Errno(libc::EPIPE)));
-        assert_eq!(connect(fd, socket, server()), Ok(Outcome::Connected));
+        let again = known(|| connect(fd, socket, server()));
+        assert_eq!(again, Ok(Outcome::Connected));
         assert_eq!(commands(), []);
         close(fd).unwrap();
     }

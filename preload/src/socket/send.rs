@@ -70,7 +70,8 @@ fn send_all(
     };
     if socket.flags() & flag::DEFERRED != 0 {
         let early = append(socket, len, flags, &mut source)?;
-        fast_open::connect_with(socket, early, flags, sent)?;
+        let ends_record = flags & libc::MSG_EOR != 0 && early == len && len > 0;
+        fast_open::connect_with(socket, early, ends_record, flags, sent)?;
     }
     wait_until_connected(socket, flags, &deadline)?;
     let mut may_wait_for_chunks = true;

@@ -268,8 +268,7 @@ rows! {
         read: tcp::fastopen_connect,
         write: tcp::set_fastopen_connect,
         asked: tcp::asked_fastopen_connect,
-    }, "connect returns at once; the first data goes with the SYN (RFC 7413)",
-        differs: "without a cookie too";
+    }, "with a cookie, connect returns at once and the first data goes with the SYN (RFC 7413)";
     TCP TCP_FASTOPEN_KEY = 33: Kind::Own {
         read: tcp::fastopen_keys,
         write: tcp::set_fastopen_keys,

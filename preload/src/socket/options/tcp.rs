@@ -6,6 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::socket::SocketRef;
 use crate::thread;
 use config::fastopen;
+use context::command::Op;
 use context::context::REPLY_WORDS;
 use context::socket::{Options, congestion, flag, option, state};
 use std::sync::atomic::Ordering::Relaxed;
@@ -116,7 +117,7 @@ fn info_of_known(socket: SocketRef) -> Option<[u64; REPLY_WORDS]> {
 
 /// What the engine knows of the connection; `None` if it does not answer.
 pub(super) fn info_of(socket: SocketRef) -> Option<[u64; REPLY_WORDS]> {
-    thread::with_thread(|thread| thread.info(socket.index))
+    thread::with_thread(|thread| thread.ask(Op::Info, socket.index))
         .ok()
         .flatten()
         .filter(|words| words[0] != 0)

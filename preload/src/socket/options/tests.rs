@@ -4,9 +4,8 @@
 
 use super::table::{Kind, ROWS, Row};
 use super::*;
-use crate::testing::{commands, engine, established, fresh};
-use crate::thread::with_thread;
-use context::command::Command;
+use crate::testing::{answer, commands, engine, established, fresh};
+use context::command::Op;
 use context::context::INFO_WORDS;
 use context::socket::state;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -496,7 +495,7 @@ fn congestion_controls_tell_of_themselves_as_in_linux() {
     let mut words = [0; REPLY_WORDS];
     words[0] = u64::from(state::ESTABLISHED);
     words[INFO_WORDS..][..4].copy_from_slice(&[20, 5 << 32 | 4, 7 << 32 | 6, 8]);
-    answer_info(words, || {
+    answer(Op::Info, &words, || {
         let shown = stack_get(established(), level, name, 64).unwrap();
         assert_eq!(shown, [4, 5, 6, 7, 8].map(u32::to_ne_bytes).concat());
     });
@@ -606,32 +605,6 @@ fn the_info_of_a_fresh_socket_is_that_of_linux() {
     }
 }
 
-/// Plays the worker that answers the next `Info` command of this thread.
-fn answer_info(words: [u64; REPLY_WORDS], ask: impl FnOnce()) {
-    let context = with_thread(|thread| thread.context()).unwrap();
-    commands();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let segment = &engine().segment;
-            loop {
-                for worker in 0..crate::testing::WORKERS {
-                    let ring = &segment.lane(context, worker).unwrap().commands;
-                    let popped = ring.pop(&mut ring.head()).unwrap();
-                    if let Some(Command {
-                        op: Op::Info, arg, ..
-                    }) = popped.and_then(Command::from_words)
-                    {
-                        let shared = segment.context(context).unwrap();
-                        return shared.answer(arg as u32, &words);
-                    }
-                }
-                std::thread::yield_now();
-            }
-        });
-        ask();
-    });
-}
-
 #[test]
 fn the_info_of_a_connection_is_the_engines() {
     let socket = established();
@@ -639,16 +612,16 @@ fn the_info_of_a_connection_is_the_engines() {
     words[0] = u64::from(state::ESTABLISHED);
     words[2] = 1448;
     words[60 / 8] = 1500 << 32;
-    answer_info(words, || {
+    answer(Op::Info, &words, || {
         let value = stack_get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, 24).unwrap();
         assert_eq!(value[0], state::ESTABLISHED as u8);
         assert_eq!(value[16..20], 1448u32.to_ne_bytes());
     });
-    answer_info(words, || {
+    answer(Op::Info, &words, || {
         let value = stack_get(socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, 4);
         assert_eq!(value, Ok(1448i32.to_ne_bytes().to_vec()));
     });
-    answer_info(words, || {
+    answer(Op::Info, &words, || {
         let value = stack_get(socket, libc::IPPROTO_IP, libc::IP_MTU, 4);
         assert_eq!(value, Ok(1500i32.to_ne_bytes().to_vec()));
     });

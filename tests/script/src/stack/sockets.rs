@@ -98,7 +98,7 @@ impl Sockets {
             Call::Connect { fd } => self.connected(*fd),
             Call::Accept { fd, flags } => self.accept(bed, *fd, *flags),
             Call::Send { fd, len, flags, .. } if flags & libc::MSG_FASTOPEN != 0 => {
-                self.sent_early(*fd, *len)
+                self.sent_early(bed, *fd, *len)
             }
             Call::Send { fd, len, flags, .. } => self.send(bed, *fd, *len, *flags),
             Call::Receive { fd, len, flags } => self.receive(*fd, *len, *flags),
@@ -439,9 +439,20 @@ impl Sockets {
     /// `struct tcp_info` by the command that the preload library uses.
     pub fn info(&mut self, bed: &mut Bed, fd: i32) -> Result<Vec<u8>, String> {
         let handle = self.handle(fd).ok_or("no socket")?;
+        let words = self.ask(bed, handle, Op::Info)?;
+        Ok(words.into_iter().flat_map(u64::to_ne_bytes).collect())
+    }
+
+    /// What the worker answers to a question.
+    pub(super) fn ask(
+        &mut self,
+        bed: &mut Bed,
+        handle: Handle,
+        question: Op,
+    ) -> Result<Vec<u64>, String> {
         self.replies += 1;
         self.app.push(Command {
-            op: Op::Info,
+            op: question,
             socket: handle.record,
             generation: self.app.generation(handle.record),
             arg: u64::from(self.replies),
@@ -452,7 +463,6 @@ impl Sockets {
         if context.reply_seq.load(SeqCst) != self.replies {
             return Err("the stack does not answer".into());
         }
-        let words = context.reply.iter().map(|word| word.load(SeqCst));
-        Ok(words.flat_map(u64::to_ne_bytes).collect())
+        Ok(context.reply.iter().map(|word| word.load(SeqCst)).collect())
     }
 }
