@@ -1,10 +1,10 @@
 //! What keeps the preload library out of a program.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -58,9 +58,19 @@ pub fn obstacle(
         if gains_privileges(&file, ids, || has_capabilities(&path)) {
             return Some(Obstacle::Privileged);
         }
+        if is_loader(&path) {
+            return None;
+        }
         return elf_obstacle(&file, &head);
     }
     None
+}
+
+/// Whether it is the dynamic loader, which obeys LD_PRELOAD itself when it is started by its name, as
+/// ldd(1) does.
+fn is_loader(path: &Path) -> bool {
+    let name = path.file_name().map_or(&[][..], OsStr::as_bytes);
+    name.starts_with(b"ld-linux") || name.starts_with(b"ld.so")
 }
 
 /// The interpreter that the first line of a script names.
@@ -143,6 +153,18 @@ mod tests {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
+    }
+
+    #[test]
+    fn the_dynamic_loader_has_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, found) in [
+            ("ld-linux-x86-64.so.2", None),
+            ("ld", Some(Obstacle::Static)),
+        ] {
+            let path = file(dir.path(), name, 0o755, &elf(1));
+            assert_eq!(obstacle_of(&path), found, "{name}");
+        }
     }
 
     #[test]
