@@ -49,7 +49,7 @@ pub mod state {
     pub const RX_SHUT: u32 = 1 << 8;
     /// Nothing more can be sent.
     pub const TX_SHUT: u32 = 1 << 9;
-    /// The local address is known.
+    /// The socket has a local address, bound or of its connection.
     pub const BOUND: u32 = 1 << 10;
     /// The connection was established at some time.
     pub const WAS_CONNECTED: u32 = 1 << 11;
@@ -93,6 +93,10 @@ pub mod flag {
     /// `connect(2)` has put the `Connect` off until there is data for the SYN; with `CONNECTING` and
     /// `FASTOPEN`.
     pub const DEFERRED: u32 = 1 << 13;
+    /// `bind(2)` named an address that is not the any-address: `connect(2)` to `AF_UNSPEC` keeps it.
+    pub const ADDRESS_ASKED: u32 = 1 << 14;
+    /// `bind(2)` named a port, likewise.
+    pub const PORT_ASKED: u32 = 1 << 15;
     /// Other processes may hold the socket, too: what is closed here ends only this process's hold.
     pub const SHARED: u32 = 1 << 16;
 }
@@ -197,7 +201,8 @@ pub struct Options {
     pub receive_buffer: AtomicU32,
     /// `SO_SNDBUF` as asked; 0: tuned by the engine.
     pub send_buffer: AtomicU32,
-    /// `SO_LINGER`: seconds + 1, 0: off.
+    /// `SO_LINGER`: seconds + 1; with [`LINGER_OFF`] they are only remembered. See
+    /// [`lingers`](Options::lingers).
     pub linger: AtomicU32,
     /// What stands in IP headers, see [`header`].
     pub tos_ttl: AtomicU32,
@@ -226,6 +231,20 @@ pub struct Options {
     pub pacing_limit: AtomicU64,
     /// `TCP_FASTOPEN_KEY`: the key, and one that still counts; a key of zeros is none.
     pub fastopen_keys: [[AtomicU64; 2]; 2],
+}
+
+/// `SO_LINGER` is off, and its time is remembered.
+pub const LINGER_OFF: u32 = 1 << 31;
+
+impl Options {
+    /// How many seconds a close waits until all is acknowledged, 0 meaning that it resets; `None`: it
+    /// does not wait.
+    pub fn lingers(&self) -> Option<u32> {
+        let word = self.linger.load(Ordering::Relaxed);
+        (word & LINGER_OFF == 0)
+            .then(|| word.checked_sub(1))
+            .flatten()
+    }
 }
 
 /// The parts of [`Options::tos_ttl`].

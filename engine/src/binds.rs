@@ -2,7 +2,7 @@
 //!
 //! The rules of conflict are those of Linux's `inet_csk_get_port` (`ip(7)`, `socket(7)`): two
 //! sockets may share a port if their addresses differ and neither is the any-address, or if both
-//! have `SO_REUSEADDR` and the first does not listen, or if both have `SO_REUSEPORT`.
+//! have `SO_REUSEADDR` and the first does not listen, or if both have `SO_REUSEPORT` and one user.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,6 +27,8 @@ pub struct Bind {
     pub reuse_address: bool,
     /// `SO_REUSEPORT`.
     pub reuse_port: bool,
+    /// The user whose it is.
+    pub uid: u32,
     /// Whether it listens.
     pub listens: bool,
 }
@@ -39,11 +41,11 @@ impl Bind {
     }
 
     /// Whether it may not have the port that the other has.
-    fn conflicts(&self, other: &Bind) -> bool {
+    pub fn conflicts(&self, other: &Bind) -> bool {
         let same_address =
             self.address == other.address || self.covers(other) || other.covers(self);
         let address_shared = self.reuse_address && other.reuse_address && !other.listens;
-        let port_shared = self.reuse_port && other.reuse_port;
+        let port_shared = self.reuse_port && other.reuse_port && self.uid == other.uid;
         same_address && !address_shared && !port_shared
     }
 }
@@ -63,14 +65,20 @@ impl Binds {
         self.by_socket.keys().copied()
     }
 
-    /// Claims `port` (0: a free one) and returns it. `None`: the address is in use, or no port is
-    /// free, or the socket has a claim already.
-    pub fn bind(&mut self, port: u16, bind: Bind, seed: u16) -> Option<u16> {
+    /// Claims `port` (0: a free one, if possible none of those `in_use`) and returns it. `None`: the
+    /// address is in use, or no port is free, or the socket has a claim already.
+    pub fn bind(
+        &mut self,
+        port: u16,
+        bind: Bind,
+        seed: u16,
+        in_use: impl Fn(u16) -> bool,
+    ) -> Option<u16> {
         if self.by_socket.contains_key(&bind.socket) {
             return None;
         }
         let port = match port {
-            0 => self.free_port(&bind, seed)?,
+            0 => self.free_port(seed, in_use)?,
             port if self.admits(port, &bind) => port,
             _ => return None,
         };
@@ -95,7 +103,7 @@ impl Binds {
             .is_none_or(|others| !others.iter().any(|other| bind.conflicts(other)))
     }
 
-    fn free_port(&mut self, bind: &Bind, seed: u16) -> Option<u16> {
+    fn free_port(&mut self, seed: u16, in_use: impl Fn(u16) -> bool) -> Option<u16> {
         let span = EPHEMERAL.end() - EPHEMERAL.start() + 1;
         // RFC 6056 3.3.5: begins anywhere and goes on by small steps, so that thousands of ports are
         // given out before one is that a connection in TIME-WAIT may have had.
@@ -105,9 +113,11 @@ impl Binds {
         };
         let first = (self.next_ephemeral.unwrap_or(0) + step) % span;
         self.next_ephemeral = Some(first);
-        (0..span)
+        let mut unclaimed = (0..span)
             .map(|i| EPHEMERAL.start() + (first + i) % span)
-            .find(|port| !self.ports.contains_key(port) && self.admits(*port, bind))
+            .filter(|port| !self.ports.contains_key(port));
+        let used = unclaimed.clone().next();
+        unclaimed.find(|port| !in_use(*port)).or(used)
     }
 
     /// Marks a bound socket as listening; false if that conflicts with another (then it is not
@@ -182,20 +192,25 @@ mod tests {
             only_v6: false,
             reuse_address: false,
             reuse_port: false,
+            uid: 0,
             listens: false,
         }
+    }
+
+    fn unused(_: u16) -> bool {
+        false
     }
 
     #[test]
     fn the_same_port_on_different_addresses_is_no_conflict() {
         let mut binds = Binds::default();
-        assert_eq!(binds.bind(80, bind(1, [10, 0, 0, 1]), 0), Some(80));
-        assert_eq!(binds.bind(80, bind(2, [10, 0, 0, 2]), 0), Some(80));
-        assert_eq!(binds.bind(80, bind(3, [10, 0, 0, 1]), 0), None);
-        assert_eq!(binds.bind(80, bind(3, [0, 0, 0, 0]), 0), None);
+        assert_eq!(binds.bind(80, bind(1, [10, 0, 0, 1]), 0, unused), Some(80));
+        assert_eq!(binds.bind(80, bind(2, [10, 0, 0, 2]), 0, unused), Some(80));
+        assert_eq!(binds.bind(80, bind(3, [10, 0, 0, 1]), 0, unused), None);
+        assert_eq!(binds.bind(80, bind(3, [0, 0, 0, 0]), 0, unused), None);
         binds.release(1);
         binds.release(2);
-        assert_eq!(binds.bind(80, bind(3, [0, 0, 0, 0]), 0), Some(80));
+        assert_eq!(binds.bind(80, bind(3, [0, 0, 0, 0]), 0, unused), Some(80));
     }
 
     #[test]
@@ -206,17 +221,17 @@ mod tests {
             only_v6,
             ..bind(socket, [0; 4])
         };
-        assert!(binds.bind(80, v6(1, "::", false), 0).is_some());
-        assert!(binds.bind(80, bind(2, [0; 4]), 0).is_none());
-        assert!(binds.bind(80, bind(2, [10, 0, 0, 1]), 0).is_none());
-        assert!(binds.bind(80, v6(2, "fd77::2", false), 0).is_none());
+        assert!(binds.bind(80, v6(1, "::", false), 0, unused).is_some());
+        assert!(binds.bind(80, bind(2, [0; 4]), 0, unused).is_none());
+        assert!(binds.bind(80, bind(2, [10, 0, 0, 1]), 0, unused).is_none());
+        assert!(binds.bind(80, v6(2, "fd77::2", false), 0, unused).is_none());
         binds.release(1);
-        assert!(binds.bind(80, v6(1, "::", true), 0).is_some());
-        assert!(binds.bind(80, bind(2, [0; 4]), 0).is_some());
-        assert!(binds.bind(80, v6(3, "::", true), 0).is_none());
-        assert!(binds.bind(81, bind(4, [0; 4]), 0).is_some());
-        assert!(binds.bind(81, v6(5, "fd77::2", false), 0).is_some());
-        assert!(binds.bind(81, v6(6, "::", false), 0).is_none());
+        assert!(binds.bind(80, v6(1, "::", true), 0, unused).is_some());
+        assert!(binds.bind(80, bind(2, [0; 4]), 0, unused).is_some());
+        assert!(binds.bind(80, v6(3, "::", true), 0, unused).is_none());
+        assert!(binds.bind(81, bind(4, [0; 4]), 0, unused).is_some());
+        assert!(binds.bind(81, v6(5, "fd77::2", false), 0, unused).is_some());
+        assert!(binds.bind(81, v6(6, "::", false), 0, unused).is_none());
     }
 
     #[test]
@@ -226,11 +241,11 @@ mod tests {
             reuse_address: true,
             ..bind(socket, [0; 4])
         };
-        assert!(binds.bind(80, shared(1), 0).is_some());
-        assert!(binds.bind(80, shared(2), 0).is_some());
+        assert!(binds.bind(80, shared(1), 0, unused).is_some());
+        assert!(binds.bind(80, shared(2), 0, unused).is_some());
         assert!(binds.listen(1));
         assert!(!binds.listen(2));
-        assert!(binds.bind(80, shared(3), 0).is_none());
+        assert!(binds.bind(80, shared(3), 0, unused).is_none());
         binds.release(1);
         assert!(binds.listen(2));
     }
@@ -238,14 +253,14 @@ mod tests {
     #[test]
     fn an_option_counts_as_it_is_when_the_next_wants_the_port() {
         let mut binds = Binds::default();
-        assert!(binds.bind(80, bind(1, [0; 4]), 0).is_some());
+        assert!(binds.bind(80, bind(1, [0; 4]), 0, unused).is_some());
         let second = Bind {
             reuse_address: true,
             ..bind(2, [0; 4])
         };
-        assert!(binds.bind(80, second, 0).is_none());
+        assert!(binds.bind(80, second, 0, unused).is_none());
         binds.refresh(80, |socket| Some((socket == 1, false)));
-        assert!(binds.bind(80, second, 0).is_some());
+        assert!(binds.bind(80, second, 0, unused).is_some());
     }
 
     #[test]
@@ -253,7 +268,7 @@ mod tests {
         let mut binds = Binds::default();
         let mut seen = std::collections::HashSet::new();
         for seed in 0..3000u16 {
-            let port = binds.bind(0, bind(1, [0; 4]), seed.wrapping_mul(40_503));
+            let port = binds.bind(0, bind(1, [0; 4]), seed.wrapping_mul(40_503), unused);
             assert!(seen.insert(port.unwrap()), "after {seed}");
             binds.release(1);
         }
@@ -263,8 +278,8 @@ mod tests {
     fn a_socket_has_one_claim_at_most() {
         let mut binds = Binds::default();
         assert_eq!(binds.claim(1), None);
-        assert_eq!(binds.bind(80, bind(1, [10, 0, 0, 1]), 0), Some(80));
-        assert_eq!(binds.bind(81, bind(1, [10, 0, 0, 1]), 0), None);
+        assert_eq!(binds.bind(80, bind(1, [10, 0, 0, 1]), 0, unused), Some(80));
+        assert_eq!(binds.bind(81, bind(1, [10, 0, 0, 1]), 0, unused), None);
         assert_eq!(binds.claim(1), Some((IpAddr::from([10, 0, 0, 1]), 80)));
         binds.release(1);
         assert!(!binds.is_claimed(80) && !binds.is_claimed(81));
@@ -278,10 +293,25 @@ mod tests {
             ..bind(socket, [0; 4])
         };
         for socket in 1..5 {
-            assert!(binds.bind(80, shared(socket), 0).is_some());
+            assert!(binds.bind(80, shared(socket), 0, unused).is_some());
             assert!(binds.listen(socket));
         }
-        assert!(binds.bind(80, bind(9, [0; 4]), 0).is_none());
+        assert!(binds.bind(80, bind(9, [0; 4]), 0, unused).is_none());
+        let strange = Bind {
+            uid: 1,
+            ..shared(9)
+        };
+        assert!(binds.bind(80, strange, 0, unused).is_none());
+    }
+
+    #[test]
+    fn a_port_that_a_connection_has_is_chosen_last() {
+        let mut binds = Binds::default();
+        let other = |port| port != 40_000;
+        let chosen = binds.bind(0, bind(1, [0; 4]), 7, other);
+        assert_eq!(chosen, Some(40_000));
+        let second = binds.bind(0, bind(2, [0; 4]), 7, other);
+        assert!(second.is_some_and(|port| port != 40_000));
     }
 
     #[test]
@@ -289,9 +319,9 @@ mod tests {
         let mut binds = Binds::default();
         let mut seen = std::collections::HashSet::new();
         for socket in 0..28_232 {
-            let port = binds.bind(0, bind(socket, [0; 4]), 77).unwrap();
+            let port = binds.bind(0, bind(socket, [0; 4]), 77, unused).unwrap();
             assert!(EPHEMERAL.contains(&port) && seen.insert(port));
         }
-        assert_eq!(binds.bind(0, bind(99_999, [0; 4]), 77), None);
+        assert_eq!(binds.bind(0, bind(99_999, [0; 4]), 77, unused), None);
     }
 }

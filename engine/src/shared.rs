@@ -1,8 +1,9 @@
 //! What the workers and the control thread share.
 
-use crate::binds::Binds;
+use crate::binds::{Bind, Binds};
 use crate::net::ipv6::Ipv6Config;
 use crate::net::{InterfaceAddress, Prefix, Route};
+use crate::port_use::PortUse;
 use crate::stats::Counters;
 use crate::sys;
 use crate::tcp::TcpConfig;
@@ -184,6 +185,15 @@ pub enum Message {
         /// Told when it is done.
         done: Sender<()>,
     },
+    /// Say whether a connection stands in the way of a bind.
+    Conflict {
+        /// What is wanted.
+        bind: Bind,
+        /// The port that is wanted.
+        port: u16,
+        /// Told whether there is one.
+        done: Sender<bool>,
+    },
     /// A frame that arrived at another worker's queue belongs to a connection of this one's.
     Frame(Vec<u8>, RxMeta),
     /// A datagram that another worker has sent back into the stack likewise, with the segment size of
@@ -269,6 +279,8 @@ pub struct Shared {
     pub sets: Vec<SetState>,
     /// Bound addresses.
     pub binds: Mutex<Binds>,
+    /// Ports that connections have, by worker.
+    pub ports: Vec<Arc<PortUse>>,
     /// The IPv6 addresses in use now.
     pub addresses6: Mutex<Vec<Ipv6Addr>>,
     /// Counters, by worker.
@@ -309,6 +321,7 @@ impl Shared {
             sets,
             config,
             binds: Mutex::default(),
+            ports: (0..workers).map(|_| Arc::default()).collect(),
             addresses6: Mutex::default(),
             counters: (0..workers).map(|_| Counters::default()).collect(),
             secret: [sys::random(), sys::random()].map(u64::from_ne_bytes),

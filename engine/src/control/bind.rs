@@ -34,7 +34,8 @@ impl Control {
 
     fn name(&self, uid: u32, socket: u32, to: SocketAddr) -> Result<(), i32> {
         let record = self.shared.segment.socket(socket).ok_or(libc::EBADF)?;
-        if record.engine.state.load(SeqCst) & state::BOUND != 0 {
+        let is_bound = record.engine.state.load(SeqCst) & state::BOUND != 0;
+        if is_bound || record.tcp_state() != state::CLOSE {
             return Err(libc::EINVAL);
         }
         let address = to.ip();
@@ -66,33 +67,44 @@ impl Control {
             only_v6: bits & option::V6ONLY != 0,
             reuse_address: bits & option::REUSEADDR != 0,
             reuse_port: bits & option::REUSEPORT != 0,
+            uid,
             listens: false,
         };
-        let claim = || {
-            let seed = u16::from_ne_bytes(sys::random());
-            let mut binds = lock(&self.shared.binds);
-            binds.refresh(to.port(), |socket| {
-                let bits = self
-                    .shared
-                    .segment
-                    .socket(socket)?
-                    .options
-                    .bits
-                    .load(Relaxed);
-                Some((bits & option::REUSEADDR != 0, bits & option::REUSEPORT != 0))
-            });
-            binds.bind(to.port(), bind, seed)
-        };
         // Whoever has the port may have closed it, by a command that is still on its way.
-        let port = claim()
+        let port = self
+            .claim(to.port(), bind)
             .or_else(|| {
                 self.ask(|done| Message::Sync { done }).ok()?;
-                claim()
+                self.claim(to.port(), bind)
             })
             .ok_or(libc::EADDRINUSE)?;
         record.names.set((address, port).into(), None);
         record.engine.state.fetch_or(state::BOUND, SeqCst);
         Ok(())
+    }
+
+    /// Claims a port (0: a free one) for a socket. `None`: it is in use.
+    fn claim(&self, port: u16, bind: Bind) -> Option<u16> {
+        let seed = u16::from_ne_bytes(sys::random());
+        let sharing = |socket| {
+            let record = self.shared.segment.socket(socket)?;
+            let bits = record.options.bits.load(Relaxed);
+            Some((bits & option::REUSEADDR != 0, bits & option::REUSEPORT != 0))
+        };
+        let in_use = |port| self.shared.ports.iter().any(|worker| worker.has(port));
+        let claimed = {
+            let mut binds = lock(&self.shared.binds);
+            binds.refresh(port, sharing);
+            binds.bind(port, bind, seed, in_use)?
+        };
+        let conflict = |done| Message::Conflict { bind, port, done };
+        let refused =
+            in_use(port) && !matches!(self.ask(conflict), Ok(found) if !found.contains(&true));
+        if refused {
+            lock(&self.shared.binds).release(bind.socket);
+            return None;
+        }
+        Some(claimed)
     }
 
     /// `process` makes its socket a listener, or changes its backlog.
@@ -110,7 +122,7 @@ impl Control {
             _ => return Err(libc::EINVAL),
         }
         if record.engine.state.load(SeqCst) & state::BOUND == 0 {
-            self.name(0, socket, (Ipv4Addr::UNSPECIFIED, 0).into())?;
+            self.name(process.uid, socket, (Ipv4Addr::UNSPECIFIED, 0).into())?;
         }
         let only_v6 = record.options.bits.load(Relaxed) & option::V6ONLY != 0;
         let (address, port) = {

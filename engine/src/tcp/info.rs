@@ -47,6 +47,8 @@ pub struct Info {
     pub min_rtt: Option<Duration>,
     /// Payload of a full segment sent.
     pub send_mss: u16,
+    /// The same, but no more than half of the peer's largest window.
+    pub bounded_mss: u16,
     /// Payload of a full segment of the peer's, as far as one has come.
     pub recv_mss: u16,
     /// MSS that this side announced, less what the options of each segment take.
@@ -145,6 +147,7 @@ impl Tcb {
             rttvar: self.rtt.rttvar(),
             min_rtt: self.rtt.min_rtt(),
             send_mss: self.mss,
+            bounded_mss: u16::try_from(self.send_mss()).unwrap_or(self.mss),
             recv_mss: u16::try_from(self.ack.segment()).unwrap_or(u16::MAX),
             own_mss: self.set.own_mss.saturating_sub(stamped),
             path_mss: self.path.segment(),

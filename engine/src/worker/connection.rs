@@ -2,10 +2,12 @@
 //! flow.
 
 use super::half_open::HalfOpen;
+use super::port_conflict::Sharing;
 use super::slab::Slab;
 use super::streams::{RecvChain, SendChain};
 use super::time_wait::Waiting;
 use crate::net::Address;
+use crate::port_use::PortUse;
 use crate::shared::Listener;
 use crate::tcp::{Events, Instant, Tcb};
 use psio::MacAddr;
@@ -109,6 +111,8 @@ pub struct Connection {
     pub orphan: bool,
     /// Whether it was established at some time.
     pub was_connected: bool,
+    /// How it shared its port when its application left it.
+    pub sharing: Sharing,
     /// Whether its application got it before its handshake was complete (RFC 7413).
     pub early: bool,
 }
@@ -158,6 +162,7 @@ pub struct Connections {
     time_wait: Slab<Waiting>,
     /// Of `full`, those that their application has left.
     orphans: usize,
+    ports: Arc<PortUse>,
     /// Memory of ended connections, for the next ones.
     #[expect(clippy::vec_box, reason = "a box goes back into the table as it is")]
     spare: Vec<Box<Connection>>,
@@ -184,8 +189,8 @@ impl BuildHasher for FlowHasher {
 }
 
 impl Connections {
-    /// No connections; `key` is secret.
-    pub fn new(key: [u64; 2]) -> Self {
+    /// No connections; `key` is secret, and their ports are counted in `ports`.
+    pub fn new(key: [u64; 2], ports: Arc<PortUse>) -> Self {
         Connections {
             flows: HashMap::with_hasher(FlowHasher::new(key)),
             latest: None,
@@ -193,6 +198,7 @@ impl Connections {
             half_open: Slab::default(),
             time_wait: Slab::default(),
             orphans: 0,
+            ports,
             spare: Vec::new(),
         }
     }
@@ -234,6 +240,24 @@ impl Connections {
         self.flows.remove(flow);
     }
 
+    /// The connections that have a local port, handshakes under way left out: as on Linux, these are no
+    /// sockets yet.
+    pub fn at_port(&self, port: u16) -> impl Iterator<Item = (&Flow, Place)> {
+        let flows = self
+            .flows
+            .iter()
+            .filter(move |(flow, _)| flow.local_port == port);
+        flows.filter_map(|(flow, place)| match place {
+            Place::HalfOpen(_) => None,
+            place => Some((flow, *place)),
+        })
+    }
+
+    /// A connection by number, to look at.
+    pub fn peek(&self, id: u32) -> Option<&Connection> {
+        self.full.peek(id).map(|connection| &**connection)
+    }
+
     /// Whether nothing is known of a flow.
     pub fn is_free(&self, flow: &Flow) -> bool {
         !self.flows.contains_key(flow)
@@ -253,6 +277,7 @@ impl Connections {
             connection.stamp = stamp;
             connection
         });
+        self.ports.add(flow.local_port);
         self.put(flow, Place::Connection(id));
         id
     }
@@ -261,6 +286,7 @@ impl Connections {
     pub fn remove(&mut self, id: u32) -> Option<Box<Connection>> {
         let connection = self.full.remove(id)?;
         self.orphans -= usize::from(connection.orphan);
+        self.ports.remove(connection.flow.local_port);
         self.forget(&connection.flow);
         Some(connection)
     }
@@ -329,6 +355,7 @@ impl Connections {
     pub fn insert_time_wait(&mut self, waiting: Waiting) -> (u32, u32) {
         let flow = waiting.flow;
         let token = self.time_wait.insert(|_| waiting);
+        self.ports.add(flow.local_port);
         self.put(flow, Place::TimeWait(token.0));
         token
     }
@@ -336,6 +363,7 @@ impl Connections {
     /// Removes a connection that has only to wait.
     pub fn remove_time_wait(&mut self, id: u32) -> Option<Waiting> {
         let waiting = self.time_wait.remove(id)?;
+        self.ports.remove(waiting.flow.local_port);
         self.forget(&waiting.flow);
         Some(waiting)
     }

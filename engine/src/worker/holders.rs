@@ -156,6 +156,6 @@ impl Stack {
     /// Whether the end of a socket resets its connection: `SO_LINGER` with a time of 0.
     fn lingers_not(&self, socket: u32) -> bool {
         let record = self.shared.segment.socket(socket);
-        record.is_some_and(|record| record.options.linger.load(Relaxed) == 1)
+        record.is_some_and(|record| record.options.lingers() == Some(0))
     }
 }

@@ -83,7 +83,7 @@ pub fn of_connection(info: &Info, outside: Outside) -> Vec<u64> {
 
     f.micros(info.rto);
     f.micros(info.ack_delay);
-    f.u32(mss);
+    f.u32(info.bounded_mss);
     f.u32(info.recv_mss);
     f.u32(info.unacked_segments);
     f.u32(info.sacked_segments);

@@ -11,6 +11,7 @@ use crate::shared::lock;
 use crate::stats::Counter;
 use crate::tcp::{Error, Events, Instant, SeqNum, State};
 use context::socket::{Socket, flag, state};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 impl Stack {
@@ -77,14 +78,14 @@ impl Stack {
         let changed = Events::CONNECTED | Events::PEER_CLOSED | Events::ERROR | Events::CLOSED;
         if let Some(record) = record {
             let old = record.engine.state.load(Relaxed);
-            let mut new = shown_state(connection);
-            let never_open = new & (state::MASK | state::WAS_CONNECTED) == state::CLOSE;
-            if never_open && let Some(socket) = connection.socket {
-                // The socket is called again what it was bound to; a port chosen for it is given up.
-                match lock(&shared.binds).claim(socket) {
-                    Some(bound) => record.names.set(bound.into(), None),
-                    None => new &= !state::BOUND,
-                }
+            let claim = || lock(&shared.binds).claim(connection.socket?);
+            let new = shown_state(connection, claim);
+            if new & (state::MASK | state::WAS_CONNECTED) == state::CLOSE {
+                // The socket is called again what it was bound to; as on Linux, a port that was chosen
+                // for it is still shown.
+                let port = connection.flow.local_port;
+                let bound = claim().unwrap_or((Ipv4Addr::UNSPECIFIED.into(), port));
+                record.names.set(bound.into(), None);
             }
             if old != new || events.intersects(changed) {
                 if let Some(error) = connection.tcb.error()
@@ -141,7 +142,7 @@ impl Stack {
             && let Some(record) = shared.segment.socket(socket)
         {
             // FIN-WAIT-1 and the like come from sending, not from an event.
-            let new = shown_state(connection);
+            let new = shown_state(connection, || lock(&shared.binds).claim(socket));
             if record.engine.state.load(Relaxed) != new {
                 record.engine.state.store(new, SeqCst);
             }
@@ -392,14 +393,18 @@ fn is_busy(connection: &Connection) -> bool {
         )
 }
 
-/// The state word of a connection's record.
-fn shown_state(connection: &Connection) -> u32 {
+/// The state word of a connection's record. `claim`: what its socket is bound to for longer than the
+/// connection lasts.
+fn shown_state(connection: &Connection, claim: impl Fn() -> Option<(IpAddr, u16)>) -> u32 {
     let tcb = &connection.tcb;
     let number = match tcb.is_open_early() {
         true => state::ESTABLISHED,
         false => state_number(tcb.state()),
     };
-    let mut word = number | state::BOUND;
+    let mut word = number;
+    if number != state::CLOSE || claim().is_some() {
+        word |= state::BOUND;
+    }
     if connection.was_connected {
         word |= state::WAS_CONNECTED;
     }

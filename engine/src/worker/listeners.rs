@@ -3,6 +3,7 @@
 use super::Stack;
 use super::chunks::ChunkPool;
 use super::connection::{Connection, Flow, FlowHasher, Hop};
+use super::port_conflict::Sharing;
 use super::slots::Role;
 use super::streams::{RecvChain, SendChain};
 use crate::shared::{Listener, lock};
@@ -297,6 +298,7 @@ impl Stack {
             swept: false,
             orphan: false,
             was_connected: false,
+            sharing: Sharing::default(),
             early: false,
         });
         self.show_connections();

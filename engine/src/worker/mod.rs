@@ -25,6 +25,7 @@ mod opening;
 mod orphans;
 mod output;
 mod path;
+mod port_conflict;
 mod pressure;
 mod remains;
 mod slab;
@@ -227,7 +228,7 @@ impl Worker {
             servers: FastOpenCache::default(),
             secret: key,
             ports: PortSelector::new(key, EPHEMERAL),
-            connections: Connections::new([k1, k0]),
+            connections: Connections::new([k1, k0], shared.ports[index].clone()),
             listeners: Listeners::new([k0, k1]),
             slots: Slots::new(&shared.segment, index),
             pool: ChunkPool::new(
@@ -484,6 +485,9 @@ impl Stack {
             Message::Sync { done } => {
                 self.take_commands();
                 let _ = done.send(());
+            }
+            Message::Conflict { bind, port, done } => {
+                let _ = done.send(self.holds_port(&bind, port));
             }
             Message::Frame(frame, meta) => self.on_frame(&frame, meta),
             Message::Looped(datagram, gso_size) => self.on_looped(&datagram, gso_size),

@@ -2,6 +2,7 @@
 //! each holds memory and nobody waits for it, so there is a bound (Linux's `tcp_max_orphans`).
 
 use super::Stack;
+use super::port_conflict::Sharing;
 use crate::stats::Counter;
 use crate::tcp::State;
 
@@ -11,11 +12,14 @@ impl Stack {
     pub fn orphan(&mut self, id: u32, reset: bool) {
         self.collect_writes(id);
         self.collect_reads(id);
+        let shared = self.shared.clone();
         let (now, most) = (self.now, self.shared.config.max_orphans);
         let orphans = self.connections.count_orphan(id);
         let Some(connection) = self.connections.get(id) else {
             return;
         };
+        let record = connection.socket.and_then(|s| shared.segment.socket(s));
+        connection.sharing = record.map(Sharing::of).unwrap_or_default();
         connection.socket = None;
         connection.recv.clear(&mut self.pool);
         if reset {

@@ -2,6 +2,7 @@
 
 use super::Stack;
 use super::connection::{Connection, Connections, Flow, Hop, Place};
+use super::port_conflict::Sharing;
 use crate::shared::TimeWaitReuse;
 use crate::stats::Counter;
 use crate::tcp::{Instant, Segment as TcpSegment, SeqNum, TimeWait, WaitAnswer as Answer};
@@ -14,6 +15,8 @@ pub struct Waiting {
     pub flow: Flow,
     tos_ttl: (u8, u8),
     looped: bool,
+    /// How it shares its port.
+    pub sharing: Sharing,
 }
 
 impl Waiting {
@@ -36,6 +39,7 @@ impl Stack {
             tcb,
             flow,
             tos_ttl,
+            sharing,
             hop,
             socket: None,
             ..
@@ -51,6 +55,7 @@ impl Stack {
             flow: *flow,
             tos_ttl: *tos_ttl,
             looped: *hop == Hop::Loopback,
+            sharing: *sharing,
         };
         self.remove(id);
         let (id, stamp) = self.connections.insert_time_wait(waiting);

@@ -374,9 +374,10 @@ impl Bed {
             only_v6,
             reuse_address: false,
             reuse_port: false,
+            uid: 0,
             listens: false,
         };
-        if lock(&self.shared.binds).bind(port, bind, 1) != Some(port) {
+        if lock(&self.shared.binds).bind(port, bind, 1, |_| false) != Some(port) {
             return false;
         }
         let record = self.shared.segment.socket(socket).unwrap();

@@ -6,10 +6,12 @@ use crate::conversation::Conversation;
 use crate::dice::Dice;
 use crate::frames::TcpFrame;
 use context::command::{Command, Op};
-use context::socket::state;
+use context::socket::{option, state};
+use engine::binds::Bind;
 use engine::shared::Message;
 use engine::stats::Counter;
 use engine::tcp::Flags;
+use std::sync::atomic::Ordering::SeqCst;
 
 over_both_families! {
     what_was_written_before_close_arrives,
@@ -23,6 +25,7 @@ over_both_families! {
     time_wait_is_bounded_and_ends,
     connections_left_beyond_the_bound_are_reset,
     a_port_in_time_wait_may_connect_anew_where_that_is_allowed,
+    a_connection_stands_in_the_way_of_a_bind_until_time_wait_is_over,
     a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time,
     stopping_resets_what_is_left,
 }
@@ -308,6 +311,45 @@ fn a_port_in_time_wait_may_connect_anew_where_that_is_allowed(family: Family) {
         assert_eq!(server.accept(listener).is_some(), allowed);
         assert_eq!(a.count(Counter::time_wait_reused), u64::from(allowed));
     }
+}
+
+fn a_connection_stands_in_the_way_of_a_bind_until_time_wait_is_over(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
+    let stack = a.shared.clone();
+    let record = stack.segment.socket(talk.client.socket).unwrap();
+    let (options, port) = (&record.options.bits, record.names.local().port());
+    let free = Bind {
+        socket: 0,
+        address: family.any(),
+        only_v6: false,
+        reuse_address: false,
+        reuse_port: false,
+        uid: 0,
+        listens: false,
+    };
+    let shared = Bind {
+        reuse_address: true,
+        ..free
+    };
+    let elsewhere = Bind {
+        address: family.address(9),
+        ..free
+    };
+    let conflict =
+        |a: &mut Bed, bind: Bind, port: u16| a.ask(|done| Message::Conflict { bind, port, done });
+    assert!(conflict(&mut a, free, port) && conflict(&mut a, shared, port));
+    assert!(!conflict(&mut a, elsewhere, port) && !conflict(&mut a, free, port + 1));
+    options.fetch_or(option::REUSEADDR, SeqCst);
+    assert!(conflict(&mut a, free, port) && !conflict(&mut a, shared, port));
+    talk.client.app.close(talk.client.socket);
+    exchange(&mut a, &mut b, |_, _| true);
+    talk.server.app.close(talk.server.socket);
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(a.count(Counter::time_wait), 1);
+    assert!(conflict(&mut a, free, port) && !conflict(&mut a, shared, port));
+    pass_together(&mut a, &mut b, 70_000_000);
+    assert_eq!(a.count(Counter::time_wait), 0);
+    assert!(!conflict(&mut a, free, port));
 }
 
 fn a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time(family: Family) {

@@ -34,9 +34,13 @@ fn listen(workers: &mut [(Bed, App); 2]) -> u32 {
         only_v6: false,
         reuse_address: false,
         reuse_port: false,
+        uid: 0,
         listens: true,
     };
-    assert_eq!(lock(&workers[0].0.shared.binds).bind(80, bind, 1), Some(80));
+    assert_eq!(
+        lock(&workers[0].0.shared.binds).bind(80, bind, 1, |_| false),
+        Some(80)
+    );
     let listener = Arc::new(Listener {
         socket,
         address: Ipv4Addr::UNSPECIFIED.into(),

@@ -124,9 +124,12 @@ fn has_failed_before(socket: SocketRef) -> bool {
 fn start_over(fd: RawFd, socket: SocketRef) -> Result<SocketRef> {
     let is_bound = attempt(socket) == Attempt::None && socket.state_bits() & state::BOUND != 0;
     let local = is_bound.then(|| socket.record().names.local());
+    let asked = socket.flags() & (flag::ADDRESS_ASKED | flag::PORT_ASKED);
     let fresh = demote::renew(fd, socket, false)?;
     if let Some(local) = local {
         listen::stack_bind(fresh, local)?;
+        let flags = &fresh.record().app.flags;
+        flags.fetch_or(asked, Ordering::SeqCst);
     }
     Ok(fresh)
 }
@@ -212,12 +215,15 @@ fn failure(socket: SocketRef) -> Errno {
     }
 }
 
-/// connect(2) to `AF_UNSPEC`: the socket is as new, only its options stay.
+/// connect(2) to `AF_UNSPEC`: the socket is as new, only its options stay, and what of its name the
+/// program has chosen.
 fn disconnect(fd: RawFd, socket: SocketRef) -> Result<()> {
     if socket.flags() & flag::BOTH != 0 {
         demote::to_stack(fd, socket)?;
     }
-    demote::renew(fd, socket, true).map(drop)
+    let asked = listen::asked_name(socket);
+    let fresh = demote::renew(fd, socket, true)?;
+    asked.map_or(Ok(()), |asked| listen::bind_again(fresh, asked))
 }
 
 /// shutdown(2).

@@ -33,6 +33,7 @@ pub fn bind(fd: RawFd, socket: SocketRef, address: SocketAddr) -> Result<()> {
     match decision {
         Decision::Mtcp => {
             stack_bind(socket, on_stack)?;
+            note_asked(socket, on_stack);
             if on_stack.is_ipv6() && !on_stack.ip().is_unspecified() {
                 // As Linux (`__inet6_bind`): from there no IPv4 address can be reached.
                 let bits = &socket.record().options.bits;
@@ -58,6 +59,46 @@ pub(super) fn decide(
     let v6_only = socket.record().options.bits.load(Ordering::Relaxed) & option::V6ONLY != 0;
     let policy = &process.settings.policy;
     policy.decide(&process.program, role, address, v6_only)
+}
+
+/// Notes what of its name the program has chosen.
+fn note_asked(socket: SocketRef, to: SocketAddr) {
+    let mut asked = 0;
+    if !to.ip().is_unspecified() {
+        asked |= flag::ADDRESS_ASKED;
+    }
+    if to.port() != 0 {
+        asked |= flag::PORT_ASKED;
+    }
+    let flags = &socket.record().app.flags;
+    flags.fetch_or(asked, Ordering::SeqCst);
+}
+
+/// What of a socket's name the program has chosen, with zeros for the rest; `None` if it is nothing.
+pub(super) fn asked_name(socket: SocketRef) -> Option<SocketAddr> {
+    let flags = socket.flags();
+    let (address, port) = (
+        flags & flag::ADDRESS_ASKED != 0,
+        flags & flag::PORT_ASKED != 0,
+    );
+    let mut name = socket.record().names.local();
+    if !address {
+        name.set_ip(socket.any_address().ip());
+    }
+    if !port {
+        name.set_port(0);
+    }
+    (address || port).then_some(name)
+}
+
+/// Binds a socket that has taken another's place to what the program has chosen.
+///
+/// # Errors
+/// As [`stack_bind`].
+pub(super) fn bind_again(socket: SocketRef, asked: SocketAddr) -> Result<()> {
+    stack_bind(socket, asked)?;
+    note_asked(socket, asked);
+    Ok(())
 }
 
 /// Binds a socket that the stack serves.

@@ -235,13 +235,8 @@ pub fn local(socket: SocketRef) -> Result<Raw> {
         let decided = || (is_bound() || !super::connect::is_under_way(socket)).then_some(());
         wait::until(socket, Some(PATIENCE), decided)?;
     }
-    let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-    let local = if is_bound() {
-        socket.record().names.local()
-    } else {
-        any
-    };
-    Ok(socket.show(local))
+    // After a connection, as on Linux, what it had is still shown.
+    Ok(socket.show(socket.record().names.local()))
 }
 
 /// getpeername(2).
