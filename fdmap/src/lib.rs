@@ -152,6 +152,29 @@ pub fn retain(index: u32) -> Option<u32> {
     Some(count.fetch_add(1, Ordering::AcqRel) + 1)
 }
 
+/// As [`retain`], if the socket has a descriptor at all. Whether it has.
+pub fn retain_open(index: u32) -> bool {
+    let more = |n: u32| (n != 0).then(|| n + 1);
+    REFERENCES.get(index as usize).is_some_and(|count| {
+        let counted = count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
+        counted.is_ok()
+    })
+}
+
+/// Counts all sockets' descriptors anew, by the table.
+pub fn recount() {
+    let sockets = || {
+        entries().filter_map(|(_, entry)| match entry {
+            Entry::Socket { index, .. } => REFERENCES.get(index as usize),
+            _ => None,
+        })
+    };
+    sockets().for_each(|count| count.store(0, Ordering::Release));
+    sockets().for_each(|count| {
+        count.fetch_add(1, Ordering::AcqRel);
+    });
+}
+
 /// Counts one descriptor of socket `index` less and returns how many remain.
 pub fn release(index: u32) -> u32 {
     let Some(count) = REFERENCES.get(index as usize) else {
@@ -225,6 +248,17 @@ mod tests {
         assert_eq!(release(5), 1);
         assert_eq!(release(5), 0);
         assert_eq!(release(5), 0, "it does not wrap");
+        assert!(!retain_open(5), "it has none");
+        assert!(begin(5) && retain_open(5));
+        assert_eq!(references(5), 2);
+        let entry = Entry::Socket {
+            index: 5,
+            generation: 0,
+        };
+        set(1003, entry);
+        recount();
+        assert_eq!(references(5), 1);
+        take(1003);
         assert_eq!(retain(SOCKETS as u32), None);
         assert!(!begin(SOCKETS as u32));
     }

@@ -10,8 +10,8 @@
 
 #![allow(unsafe_code)]
 
-use crate::calls;
 use crate::errno::{self, Errno, Failure, Result};
+use crate::{calls, cancel, hold};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// One row of the table: the symbol, its family, and in one line what happens on a socket of the
@@ -109,16 +109,28 @@ pub fn find(symbol: &'static str) -> *mut () {
 }
 
 /// Runs a behaviour for C: the result in C's form, `errno` untouched on success, and no panic
-/// that crosses the boundary.
+/// that crosses the boundary. What the call holds is let go.
 #[inline]
 pub fn run<T: Failure>(body: impl FnOnce() -> Result<T>) -> T {
     let saved = errno::get();
+    hold::release();
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         crate::log::line("a call failed inside the library (a bug): EIO is returned");
         Err(Errno(libc::EIO))
     });
+    hold::release();
     errno::set(saved);
+    if matches!(result, Err(Errno(libc::EINTR))) {
+        cancel::give_in();
+    }
     errno::ret(result)
+}
+
+/// As [`run`], for calls that are cancellation points (`pthreads(7)`).
+#[inline]
+pub fn run_cancellable<T: Failure>(body: impl FnOnce() -> Result<T>) -> T {
+    cancel::point();
+    run(body)
 }
 
 /// All rows of the table.

@@ -5,9 +5,11 @@
 //! every call goes through to libc.
 
 pub mod calls;
+pub mod cancel;
 pub mod descriptor;
 pub mod errno;
 pub mod files;
+pub mod hold;
 pub mod interpose;
 pub mod log;
 pub mod placeholder;

@@ -162,7 +162,11 @@ pub fn tcp_option(fd: RawFd, option: c_int) -> Result<c_int> {
     option_of(fd, libc::IPPROTO_TCP, option)
 }
 
-fn option_of(fd: RawFd, level: c_int, option: c_int) -> Result<c_int> {
+/// An option of a kernel socket that is a number.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn option_of(fd: RawFd, level: c_int, option: c_int) -> Result<c_int> {
     let (mut value, mut len) = (0 as c_int, size_of::<c_int>() as libc::socklen_t);
     let (at, len_at) = (&raw mut value as usize, &raw mut len as usize);
     let args = [fd as usize, level as usize, option as usize, at, len_at, 0];
@@ -256,15 +260,20 @@ pub fn timespec(time: Duration) -> libc::timespec {
 
 /// Sends this thread a signal.
 pub fn raise(signal: c_int) {
+    signal_thread(thread_id(), signal);
+}
+
+/// Sends a thread of this process a signal.
+pub fn signal_thread(tid: u32, signal: c_int) {
     let args = [
         process_id() as usize,
-        thread_id() as usize,
+        tid as usize,
         signal as usize,
         0,
         0,
         0,
     ];
-    // SAFETY: a signal to ourselves, as the kernel would send it.
+    // SAFETY: a signal as the kernel or libc would send it; a thread that is gone gets none.
     let _ = unsafe { syscall(libc::SYS_tgkill, args) };
 }
 

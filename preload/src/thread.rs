@@ -8,7 +8,7 @@
 
 use crate::errno::{Errno, Result};
 use crate::process::{self, Process};
-use crate::{log, real};
+use crate::{cancel, hold, log, real};
 use context::chunk::Class;
 use context::command::{Command, Op};
 use context::context::{ContextLane, REPLY_WORDS};
@@ -281,7 +281,8 @@ pub(crate) fn start() {
     }
 }
 
-fn remember_to_free() {
+/// Has [`at_thread_exit`] called at this thread's end.
+pub fn remember_to_free() {
     if let Ok(key) = libc::pthread_key_t::try_from(EXIT_KEY.load(Ordering::Acquire)) {
         // SAFETY: the value only has to differ from null for the destructor to be called.
         unsafe { libc::pthread_setspecific(key, std::ptr::without_provenance(1)) };
@@ -289,6 +290,8 @@ fn remember_to_free() {
 }
 
 unsafe extern "C" fn at_thread_exit(_: *mut c_void) {
+    cancel::retire();
+    hold::release();
     let Some(process) = process::process() else {
         return;
     };

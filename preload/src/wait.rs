@@ -4,9 +4,9 @@
 
 use crate::errno::{Errno, Result};
 use crate::readiness::channel::LIVENESS;
-use crate::real;
 use crate::socket::SocketRef;
 use crate::thread::{self, Thread};
+use crate::{cancel, hold, real};
 use context::futex;
 use context::socket::flag;
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ pub fn until<T>(
     if let Some(answer) = check()? {
         return Ok(Some(answer));
     }
+    hold::keep(socket);
     let now = Instant::now();
     let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
     let segment = &socket.process().segment;
@@ -54,6 +55,9 @@ pub fn until<T>(
         if let Some(answer) = check()? {
             return Ok(Some(answer));
         }
+        if cancel::is_due() {
+            return Err(Errno(libc::EINTR));
+        }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(None);
@@ -67,7 +71,7 @@ pub fn until<T>(
                 }
             }
             futex::Wait::Interrupted => {
-                if timeout.is_some() || !every_handler_restarts() {
+                if timeout.is_some() || !restarts() {
                     return Err(Errno(libc::EINTR));
                 }
             }
@@ -99,14 +103,20 @@ impl Drop for Waiter {
     }
 }
 
+/// Whether a wait goes on that a signal has interrupted.
+pub fn restarts() -> bool {
+    every_handler_restarts() && !cancel::is_due()
+}
+
 /// Whether all signal handlers of the program ask for interrupted calls to be restarted
 /// (`SA_RESTART`). The kernel restarts a futex wait without a timeout by itself, but one with a
 /// timeout never, and does not say which signal it was. Where the handlers differ, `EINTR` is the
 /// answer that cannot make a program miss its signal.
-pub fn every_handler_restarts() -> bool {
-    (1..=64).all(|signal| {
+fn every_handler_restarts() -> bool {
+    let mut signals = (1..=64).filter(|signal| !cancel::OF_LIBC.contains(signal));
+    signals.all(|signal| {
         let mut action = KernelAction::default();
-        let args = [signal, 0, &raw mut action as usize, 8, 0, 0];
+        let args = [signal as usize, 0, &raw mut action as usize, 8, 0, 0];
         // SAFETY: the kernel fills the struct, whose layout is the kernel's.
         let result = unsafe { real::syscall(libc::SYS_rt_sigaction, args) };
         let is_handled = result.is_ok() && action.handler > libc::SIG_IGN;

@@ -2,7 +2,7 @@
 
 use crate::descriptor::{Behind, behind};
 use crate::errno::{Errno, Result, ret};
-use crate::interpose::run;
+use crate::interpose::run_cancellable;
 use crate::real;
 use crate::sharing::passing;
 use crate::socket::buffers::Buffers;
@@ -451,7 +451,7 @@ fn over<T: crate::errno::Failure>(
 ) -> T {
     match behind(fd) {
         Behind::Kernel | Behind::Epoll(_) => kernel(),
-        Behind::Stack(socket) => run(|| stack(socket)),
+        Behind::Stack(socket) => run_cancellable(|| stack(socket)),
         Behind::Hidden => ret(Err(Errno(libc::EBADF))),
     }
 }

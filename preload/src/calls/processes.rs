@@ -2,6 +2,7 @@
 
 #![allow(non_snake_case)]
 
+use crate::cancel;
 use crate::interpose::run;
 use crate::process;
 use crate::sharing::exec::{Program, execute};
@@ -9,6 +10,7 @@ use crate::sharing::{confine, lease, passing};
 use crate::socket;
 use libc::{
     FILE, c_char, c_int, c_uint, c_void, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t,
+    pthread_t,
 };
 
 type Strings = *const *const c_char;
@@ -175,6 +177,17 @@ crate::interpose! {
         }
         // SAFETY: the caller's arguments, as they are.
         unsafe { prctl::real()(option, a, b, c, d) }
+    }
+
+    /// Ends a wait for sockets of the stack as well, which is a cancellation point.
+    fn pthread_cancel(thread: pthread_t) -> c_int {
+        cancel::announce();
+        // SAFETY: the caller's argument.
+        let result = unsafe { pthread_cancel::real()(thread) };
+        if result == 0 {
+            cancel::wake(thread);
+        }
+        result
     }
 
     /// The shell has the sockets without `FD_CLOEXEC`.

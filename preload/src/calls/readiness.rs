@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{Errno, Result};
-use crate::interpose::run;
+use crate::interpose::{run, run_cancellable};
 use crate::readiness::deadline::Deadline;
 use crate::readiness::kernel::SignalMask;
 use crate::readiness::select::Sets;
@@ -74,7 +74,7 @@ crate::interpose! {
             line.arg(max).arg(timeout);
         };
         trace::call("epoll_wait", epfd, args, || match instance(epfd) {
-            Some(instance) => run(|| {
+            Some(instance) => run_cancellable(|| {
                 // SAFETY: the caller's events.
                 unsafe { wait(instance, epfd, events, max, || Ok(Deadline::from_millis(timeout)), None) }
             }),
@@ -96,7 +96,7 @@ crate::interpose! {
             line.arg(max).arg(timeout).pointer(mask);
         };
         trace::call("epoll_pwait", epfd, args, || match instance(epfd) {
-            Some(instance) => run(|| {
+            Some(instance) => run_cancellable(|| {
                 let mask = SignalMask::from_ptr(mask);
                 // SAFETY: the caller's events.
                 unsafe { wait(instance, epfd, events, max, || Ok(Deadline::from_millis(timeout)), mask) }
@@ -119,7 +119,7 @@ crate::interpose! {
             line.arg(max).pointer(timeout).pointer(mask);
         };
         trace::call("epoll_pwait2", epfd, args, || match instance(epfd) {
-            Some(instance) => run(|| {
+            Some(instance) => run_cancellable(|| {
                 let mask = SignalMask::from_ptr(mask);
                 // SAFETY: the caller's events and time.
                 unsafe {
@@ -143,7 +143,7 @@ crate::interpose! {
         // SAFETY: the caller's descriptors and arguments.
         trace::call("poll", About::Concerns(&concerns), args, || unsafe {
             match polled(fds, count) {
-                Some((stack, fds)) => run(|| {
+                Some((stack, fds)) => run_cancellable(|| {
                     count_of(polling::poll(stack, fds, Deadline::from_millis(timeout), None))
                 }),
                 None => poll::real()(fds, count, timeout),
@@ -184,7 +184,7 @@ crate::interpose! {
         // SAFETY: the caller's descriptors and arguments.
         trace::call("ppoll", About::Concerns(&concerns), args, || unsafe {
             match polled(fds, count) {
-                Some((stack, fds)) => run(|| {
+                Some((stack, fds)) => run_cancellable(|| {
                     let deadline = Deadline::from_timespec(timeout.as_ref().copied())?;
                     count_of(polling::poll(stack, fds, deadline, SignalMask::from_ptr(mask)))
                 }),
@@ -227,7 +227,7 @@ crate::interpose! {
         // SAFETY: the caller's sets, time and arguments.
         trace::call("select", About::Concerns(&concerns), args, || unsafe {
             match selected(count, read, write, except) {
-                Some((stack, sets)) => run(|| {
+                Some((stack, sets)) => run_cancellable(|| {
                     let deadline = Deadline::from_timeval(timeout.as_ref().copied())?;
                     let result = selecting::select(stack, &sets, deadline, None);
                     if let Some(timeout) = timeout.as_mut() {
@@ -271,7 +271,7 @@ crate::interpose! {
         // SAFETY: the caller's sets, time and arguments.
         trace::call("pselect", About::Concerns(&concerns), args, || unsafe {
             match selected(count, read, write, except) {
-                Some((stack, sets)) => run(|| {
+                Some((stack, sets)) => run_cancellable(|| {
                     let deadline = Deadline::from_timespec(timeout.as_ref().copied())?;
                     let mask = SignalMask::from_ptr(mask);
                     count_of(selecting::select(stack, &sets, deadline, mask))

@@ -3,7 +3,7 @@
 use crate::descriptor::close::close;
 use crate::descriptor::{Behind, behind};
 use crate::errno::{self, Errno, Result, ret};
-use crate::interpose::run;
+use crate::interpose::{run, run_cancellable};
 use crate::socket::accept::{self as accepting, Accepted};
 use crate::socket::connect::{self as connecting, Outcome};
 use crate::socket::{SocketRef, create, listen as listening, names};
@@ -74,7 +74,7 @@ crate::interpose! {
     /// Takes a connection from the stack or, where both serve the address, from the kernel.
     fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
         trace::call("accept", fd, |line, n| show_accepted(line, n, address, len), || {
-            over(
+            over_cancellable(
                 fd,
                 // SAFETY: the caller's address.
                 |socket| unsafe { accept_from(fd, socket, address, len, 0) },
@@ -91,7 +91,7 @@ crate::interpose! {
             line.flags(flags, KIND_FLAGS);
         };
         trace::call("accept4", fd, show, || {
-            over(
+            over_cancellable(
                 fd,
                 // SAFETY: the caller's address.
                 |socket| unsafe { accept_from(fd, socket, address, len, flags) },
@@ -105,7 +105,7 @@ crate::interpose! {
     fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
         trace::call("connect", fd, |line, _| show_address(line, address, len), || {
             // SAFETY: the caller's address.
-            match over(fd, |socket| unsafe { connect_to(fd, socket, address, len) }, || KERNELS) {
+            match over_cancellable(fd, |socket| unsafe { connect_to(fd, socket, address, len) }, || KERNELS) {
                 // SAFETY: the caller's arguments, as they are.
                 KERNELS => unsafe { connect::real()(fd, address, len) },
                 result => result,
@@ -193,6 +193,19 @@ fn over(
         Behind::Kernel | Behind::Epoll(_) => kernel(),
         Behind::Stack(socket) => run(|| stack(socket)),
         Behind::Hidden => ret(Err(Errno(libc::EBADF))),
+    }
+}
+
+/// As [`over`], for calls that are cancellation points.
+#[inline(always)]
+fn over_cancellable(
+    fd: c_int,
+    stack: impl FnOnce(SocketRef) -> Result<c_int>,
+    kernel: impl FnOnce() -> c_int,
+) -> c_int {
+    match behind(fd) {
+        Behind::Stack(socket) => run_cancellable(|| stack(socket)),
+        _ => over(fd, stack, kernel),
     }
 }
 

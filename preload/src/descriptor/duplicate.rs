@@ -8,7 +8,6 @@ use crate::{log, placeholder, readiness, real, thread};
 use fdmap::Entry;
 use std::ffi::c_int;
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Duplicates `fd` to the lowest free number from `minimum` on.
 ///
@@ -146,9 +145,9 @@ fn release(entry: Entry) {
             if let Some(socket) = socket
                 && fdmap::release(index) == 0
             {
-                let linger = socket.record().options.linger.load(Relaxed);
+                readiness::forget_socket(index);
                 // It fails if another thread has done it, or there is no engine to tell.
-                let _ = close::abandon(socket, linger == 1);
+                let _ = close::abandon(socket, socket.record().options.lingers() == Some(0));
             }
         }
         Entry::Epoll { slot } => readiness::epoll::close(slot),

@@ -9,7 +9,7 @@ mod private;
 
 use crate::errno::Errno;
 use crate::thread::Contexts;
-use crate::{log, readiness, real, sharing, thread, trace};
+use crate::{cancel, hold, log, readiness, real, sharing, thread, trace};
 use config::ClientSettings;
 use connection::{connect, hello};
 use context::control::SOCKET_VARIABLE;
@@ -143,6 +143,8 @@ pub extern "C" fn in_parent() {
 /// After it, in the child.
 pub extern "C" fn in_child() {
     EPOCH.fetch_add(1, Ordering::SeqCst);
+    cancel::forget();
+    hold::forget();
     if let Some(process) = process() {
         thread::forget_guests();
         process.contexts.forget();

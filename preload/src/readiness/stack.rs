@@ -4,7 +4,9 @@ use super::level::bit;
 use super::poll::PollSets;
 use super::spare;
 use crate::errno::Result;
+use crate::hold;
 use crate::process::{self, Process};
+use crate::socket::SocketRef;
 use crate::thread;
 use context::Segment;
 use context::command::{Command, Op};
@@ -67,6 +69,8 @@ pub trait Stack: Sync {
     fn close_set(&self, set: u32, eventfd: RawFd);
     /// The ready sets of threads that poll.
     fn poll_sets(&self) -> &PollSets;
+    /// Keeps a socket until the call returns, see [`hold`].
+    fn hold(&self, socket: SocketId);
     /// Whether the engine is still there.
     fn is_alive(&self) -> bool;
 }
@@ -121,6 +125,12 @@ impl Stack for Process {
     fn poll_sets(&self) -> &PollSets {
         static POLL_SETS: PollSets = PollSets::new();
         &POLL_SETS
+    }
+
+    fn hold(&self, socket: SocketId) {
+        if let Some(socket) = SocketRef::new(socket.index, socket.generation) {
+            hold::keep(socket);
+        }
     }
 
     fn is_alive(&self) -> bool {

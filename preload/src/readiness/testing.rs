@@ -288,6 +288,8 @@ impl Stack for Engine {
         }
     }
 
+    fn hold(&self, _: SocketId) {}
+
     fn before_sleep(&self) {
         self.inner().slept += 1;
     }

@@ -84,11 +84,7 @@ fn wait_for_both(fd: RawFd, deadline: Deadline) -> Result<bool> {
         revents: 0,
     }];
     match poll::poll(stack, &mut fds, deadline, None) {
-        Err(Errno(libc::EINTR))
-            if deadline == Deadline::Never && wait::every_handler_restarts() =>
-        {
-            Ok(true)
-        }
+        Err(Errno(libc::EINTR)) if deadline == Deadline::Never && wait::restarts() => Ok(true),
         Ok(0) => Ok(false),
         Ok(_) if fds[0].revents & libc::POLLNVAL != 0 => Err(Errno(libc::EBADF)),
         result => result.map(|_| true),

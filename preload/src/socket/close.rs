@@ -41,17 +41,21 @@ pub fn descriptor(fd: RawFd, socket: SocketRef) -> Result<()> {
 pub fn release(socket: SocketRef) {
     // Descriptors of an earlier life are not counted in this one.
     if socket.is_current() && fdmap::release(socket.index) == 0 {
+        readiness::forget_socket(socket.index);
         last(socket);
     }
 }
 
 /// Ends a socket whose last descriptor in this process is gone, as `SO_LINGER` says.
 fn last(socket: SocketRef) {
-    let linger = socket.record().options.linger.load(Ordering::Relaxed);
-    if linger > 1 && !is_shared(socket) && has_data_to_send(socket) {
+    let linger = socket.record().options.lingers();
+    if let Some(seconds @ 1..) = linger
+        && !is_shared(socket)
+        && has_data_to_send(socket)
+    {
         let flags = &socket.record().app.flags;
         flags.fetch_or(flag::SHUT_WR, Ordering::SeqCst);
-        let time = Duration::from_secs(u64::from(linger) - 1);
+        let time = Duration::from_secs(seconds.into());
         let is_done = || (!has_data_to_send(socket)).then_some(());
         // A signal or the time ends the waiting; the rest is sent in the background.
         let _ = socket
@@ -59,7 +63,7 @@ fn last(socket: SocketRef) {
             .and_then(|()| wait::until(socket, Some(time), is_done));
     }
     // What cannot be given back has been given back already, or there is nobody to take it.
-    let _ = abandon(socket, linger == 1);
+    let _ = abandon(socket, linger == Some(0));
 }
 
 fn is_shared(socket: SocketRef) -> bool {

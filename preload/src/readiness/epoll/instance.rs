@@ -7,6 +7,7 @@
 
 use super::set::Set;
 use super::watches::Watch;
+use crate::cancel;
 use crate::errno::{Errno, Result};
 use crate::readiness::channel::{self, LIVENESS};
 use crate::readiness::deadline::Deadline;
@@ -34,6 +35,8 @@ pub struct Instance {
     used: AtomicBool,
     /// Descriptors in the kernel's epoll, as far as this process has added and removed them.
     in_kernel: AtomicU32,
+    /// Another instance has been added to this one.
+    has_sets: AtomicBool,
     /// Something waits for this instance's descriptor: another epoll, or poll(2).
     nested: AtomicBool,
     on_futex: AtomicU32,
@@ -149,6 +152,16 @@ impl Instance {
         }
     }
 
+    /// Another instance was added to this one.
+    pub fn note_set(&self) {
+        self.has_sets.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether other instances have been added to this one.
+    pub fn has_sets(&self) -> bool {
+        self.has_sets.load(Ordering::SeqCst)
+    }
+
     /// Another epoll, or poll(2), waits for this instance's descriptor: from now on that becomes
     /// readable when sockets are ready.
     pub fn nest(&self, stack: &dyn Stack) {
@@ -157,6 +170,29 @@ impl Instance {
         {
             inner.set.take_edges(stack);
             self.leave(stack, &mut inner);
+        }
+    }
+
+    /// Before somebody looks at the descriptor of a nested instance: if no socket is ready any more, it
+    /// is not readable any more.
+    pub fn settle(&self, stack: &dyn Stack) {
+        if !self.is_nested() || !self.used.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(mut inner) = self.edit(stack) else {
+            return;
+        };
+        let Some(channel) = inner.set.channel() else {
+            return;
+        };
+        if inner.set.is_ready(stack) {
+            return;
+        }
+        // What comes from here on rings again.
+        kernel::drain(channel.eventfd());
+        inner.set.arm(stack, ASLEEP_EVENTFD);
+        if inner.set.is_ready(stack) {
+            channel.wake(stack);
         }
     }
 
@@ -230,6 +266,7 @@ impl Instance {
         }
         self.used.store(false, Ordering::SeqCst);
         self.nested.store(false, Ordering::SeqCst);
+        self.has_sets.store(false, Ordering::SeqCst);
         self.in_kernel.store(0, Ordering::SeqCst);
     }
 
@@ -292,6 +329,10 @@ impl Instance {
                     stack.before_sleep();
                 }
                 return Ok(n);
+            }
+            if cancel::is_due() {
+                self.leave(stack, &mut inner);
+                return Err(Errno(libc::EINTR));
             }
             if std::mem::take(&mut may_spin) {
                 let channel = inner.set.channel();

@@ -165,6 +165,11 @@ pub fn control(
                 && op == libc::EPOLL_CTL_ADD
             {
                 inner.nest(stack);
+                if let Entry::Epoll { slot } = fdmap::get(epfd)
+                    && let Some(outer) = instance(slot)
+                {
+                    outer.note_set();
+                }
             }
             Ok(())
         }
@@ -346,6 +351,7 @@ pub fn renew(stack: &dyn Stack, from: SocketId, to: SocketId) {
 pub fn is_ready(stack: &dyn Stack, slot: u32) -> bool {
     instance(slot).is_some_and(|instance| {
         instance.nest(stack);
+        instance.settle(stack);
         instance.is_ready(stack)
     })
 }
@@ -363,6 +369,9 @@ pub fn wait(
     mask: Option<SignalMask>,
 ) -> Result<usize> {
     let instance = instance(slot).ok_or(Errno(libc::EBADF))?;
+    if instance.has_sets() {
+        instances().for_each(|inner| inner.settle(stack));
+    }
     instance.wait(stack, epfd, out, deadline, mask)
 }
 

@@ -10,6 +10,7 @@ use super::epoll;
 use super::kernel::{self, SignalMask};
 use super::level::{bit, gone_level, level};
 use super::stack::{SocketId, Stack, launch};
+use crate::cancel;
 use crate::errno::{Errno, Result};
 use context::futex;
 use context::ready::{ASLEEP_EVENTFD, ASLEEP_FUTEX};
@@ -52,6 +53,9 @@ pub fn poll(
                 stack.before_sleep();
             }
             return Ok(n);
+        }
+        if cancel::is_due() {
+            return Err(Errno(libc::EINTR));
         }
         if std::mem::take(&mut may_spin) {
             channel::spin(stack, || poll.look());
@@ -185,6 +189,9 @@ impl<'a> Poll<'a> {
     /// Sleeps until something may have happened. True if a descriptor of the kernel is ready, and
     /// `fds` is complete.
     fn sleep(&mut self, deadline: Deadline) -> Result<bool> {
+        for (_, socket) in &self.sockets {
+            self.stack.hold(*socket);
+        }
         let time = deadline.slice(LIVENESS);
         if let [(_, socket)] = self.sockets[..]
             && self.kernel.is_empty()
