@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+mod as_kernel;
 mod info;
 mod kept;
 mod limits;
@@ -15,6 +16,7 @@ mod values;
 
 use super::SocketRef;
 use crate::errno::{Errno, Result};
+use as_kernel::Question;
 use context::command::Op;
 use context::context::REPLY_WORDS;
 use context::socket::{Options, flag};
@@ -90,7 +92,7 @@ impl Value {
 /// # Errors
 /// As getsockopt(2): `ENOPROTOOPT` for options that the stack does not have.
 pub fn get(socket: SocketRef, level: c_int, name: c_int) -> Result<Value> {
-    let row = table::find(socket, level, name).ok_or(Errno(unknown(socket, level)))?;
+    let row = table::find(socket, level, name).ok_or(Errno(unknown(socket, level, name)))?;
     let options = &socket.record().options;
     match &row.kind {
         Kind::Bit(bit) => Ok(Value::int((options.bits.load(Relaxed) & bit != 0).into())),
@@ -104,6 +106,7 @@ pub fn get(socket: SocketRef, level: c_int, name: c_int) -> Result<Value> {
         Kind::Kept { default, .. } => Ok(Value::int(
             kept::get(key_of(socket), level, name).unwrap_or(*default),
         )),
+        Kind::AsKernel => Ok(Value::int(question(socket, level, name).get()?)),
         Kind::Only(value) => Ok(Value::int(*value)),
         Kind::Shown(read) | Kind::Own { read, .. } => read(socket),
         Kind::Absent(_) => Err(Errno(libc::ENOPROTOOPT)),
@@ -112,9 +115,14 @@ pub fn get(socket: SocketRef, level: c_int, name: c_int) -> Result<Value> {
 
 /// What getsockopt(2) says to an option that there is not: a socket of family AF_INET knows no other
 /// level than its own.
-fn unknown(socket: SocketRef, level: c_int) -> c_int {
+fn unknown(socket: SocketRef, level: c_int, number: c_int) -> c_int {
     match level {
-        libc::SOL_SOCKET | libc::IPPROTO_TCP | libc::IPPROTO_IP => libc::ENOPROTOOPT,
+        // Not the same for all options.
+        libc::IPPROTO_IP => match question(socket, level, number).get() {
+            Err(error) => error.0,
+            Ok(_) => libc::ENOPROTOOPT,
+        },
+        libc::SOL_SOCKET | libc::IPPROTO_TCP => libc::ENOPROTOOPT,
         _ if is_inet6(socket) => libc::ENOPROTOOPT,
         _ => libc::EOPNOTSUPP,
     }
@@ -155,8 +163,10 @@ pub fn set(socket: SocketRef, level: c_int, name: c_int, value: &[u8]) -> Result
             kept::set(key_of(socket), level, name, accept(int()?)?)?;
             return Ok(());
         }
+        Kind::AsKernel => return question(socket, level, name).set(value),
         Kind::Only(only) => {
             if int()? != *only {
+                question(socket, level, name).try_set(value)?;
                 log_once(level, name, value);
                 return Err(Errno(libc::ENOPROTOOPT));
             }
@@ -221,6 +231,19 @@ pub fn forget(socket: SocketRef) {
     kept::forget(key_of(socket));
 }
 
+fn question(socket: SocketRef, level: c_int, number: c_int) -> Question {
+    Question {
+        key: key_of(socket),
+        family: if is_inet6(socket) {
+            libc::AF_INET6
+        } else {
+            libc::AF_INET
+        },
+        level,
+        number,
+    }
+}
+
 fn key_of(socket: SocketRef) -> Key {
     Key {
         index: socket.index,
@@ -240,7 +263,9 @@ fn asked(socket: SocketRef, row: &Row) -> Option<Value> {
             0 => None,
             number => Some(Value::int(number as i32)),
         },
-        Kind::Kept { .. } => kept::get(key_of(socket), row.level, row.number).map(Value::int),
+        Kind::Kept { .. } | Kind::AsKernel => {
+            kept::get(key_of(socket), row.level, row.number).map(Value::int)
+        }
         Kind::Own { asked, .. } => asked(options),
         Kind::Only(_) | Kind::Shown(_) | Kind::Absent(_) => None,
     }

@@ -285,6 +285,51 @@ static void lengths(void)
     close(pipes[1]);
 }
 
+static void bind_again(const char *when, int reuse, Address at)
+{
+    for (int again = 0; again < 2; again++) {
+        int fd = tcp();
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &again, sizeof again);
+        char name[100];
+        snprintf(name, sizeof name, "SO_REUSEADDR %d and %d, %s", reuse, again, when);
+        VALUE(name, bind(fd, &at.any, at.len));
+        snprintf(name, sizeof name, "listening with %d and %d, %s", reuse, again, when);
+        VALUE(name, listen(fd, 5));
+        close(fd);
+    }
+}
+
+static void ports(void)
+{
+    group("ports that connections have");
+    for (int reuse = 0; reuse < 2; reuse++) {
+        int listening = tcp();
+        setsockopt(listening, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
+        Address at = loopback(0);
+        bind(listening, &at.any, at.len);
+        listen(listening, 5);
+        at = local_of(listening);
+        int client = tcp();
+        connect(client, &at.any, at.len);
+        Address of_client = local_of(client);
+        int server = accept(listening, NULL, NULL);
+        close(listening);
+        bind_again("established", reuse, at);
+        bind_again("the client's", reuse, of_client);
+        int late = 1;
+        setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &late, sizeof late);
+        bind_again("set late", reuse, at);
+        /* TIME-WAIT is the server's. */
+        shutdown(server, SHUT_WR);
+        await(client, POLLRDHUP, LONG);
+        close(client);
+        await(server, POLLHUP, LONG);
+        close(server);
+        usleep(SHORT * 1000);
+        bind_again("in TIME-WAIT", reuse, at);
+    }
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -297,6 +342,7 @@ int main(void)
         use_family(i ? AF_INET6 : AF_INET);
         names();
         lengths();
+        ports();
     }
     return 0;
 }

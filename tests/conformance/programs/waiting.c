@@ -196,8 +196,14 @@ static void broken(void)
 struct task {
     int fd;
     int call;
-    char result[50];
+    ssize_t result;
+    int cleaned;
 };
+
+static void clean(void *argument)
+{
+    ((struct task *)argument)->cleaned++;
+}
 
 static void *blocked(void *argument)
 {
@@ -206,21 +212,34 @@ static void *blocked(void *argument)
     struct epoll_event event = {.events = EPOLLIN};
     int set = epoll_create1(0);
     epoll_ctl(set, EPOLL_CTL_ADD, task->fd, &event);
+    fd_set read_set;
+    FD_ZERO(&read_set);
+    FD_SET(task->fd, &read_set);
+    pthread_cleanup_push(clean, task);
     switch (task->call) {
     case 0: recv(task->fd, text, 1, 0); break;
     case 1: accept(task->fd, NULL, NULL); break;
     case 2: poll(&one, 1, -1); break;
     case 3: epoll_wait(set, &event, 1, -1); break;
     case 4: read(task->fd, text, 1); break;
+    case 5: select(task->fd + 1, &read_set, NULL, NULL, NULL); break;
+    case 6: while (send(task->fd, text, sizeof text, MSG_NOSIGNAL) > 0); break;
+    case 7:
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+        task->result = recv(task->fd, text, 1, 0);
+        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+        task->result += recv(task->fd, text, 1, 0);
     }
+    pthread_cleanup_pop(0);
     return NULL;
 }
 
 static void cancelled(void)
 {
     group("cancellation");
-    static const char *const calls[] = {"recv", "accept", "poll", "epoll_wait", "read"};
-    for (int call = 0; call < 5; call++) {
+    static const char *const calls[] = {"recv", "accept", "poll", "epoll_wait", "read",
+                                        "select", "send"};
+    for (int call = 0; call < 7; call++) {
         Pair both = pair();
         int listening = listener();
         struct task task = {.fd = call == 1 ? listening : both.client, .call = call};
@@ -234,6 +253,9 @@ static void cancelled(void)
         end.tv_sec += 3;
         bool ended = pthread_timedjoin_np(thread, &result, &end) == 0;
         say(calls[call], "%s", ended && result == PTHREAD_CANCELED ? "cancelled" : "not cancelled");
+        char handlers[50];
+        snprintf(handlers, sizeof handlers, "handlers of %s", calls[call]);
+        say(handlers, "%d", task.cleaned);
         send(both.server, "xy", 2, 0);
         Address to = local_of(listening);
         int other = tcp();
@@ -248,6 +270,21 @@ static void cancelled(void)
         close(listening);
         close_pair(both);
     }
+    Pair both = pair();
+    struct task task = {.fd = both.client, .call = 7};
+    pthread_t thread;
+    void *result = NULL;
+    pthread_create(&thread, NULL, blocked, &task);
+    usleep(50000);
+    pthread_cancel(thread);
+    usleep(50000);
+    send(both.server, "xy", 2, 0);
+    pthread_join(thread, &result);
+    say("not until it is enabled", "%s", result == PTHREAD_CANCELED ? "cancelled" : "not cancelled");
+    VALUE("bytes until then", task.result);
+    VALUE("handlers then", task.cleaned);
+    VALUE("bytes left", recv(both.client, text, 5, MSG_DONTWAIT));
+    close_pair(both);
 }
 
 int main(void)

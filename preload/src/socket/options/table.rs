@@ -32,7 +32,11 @@ pub enum Kind {
         /// What is read if nothing was set.
         default: i32,
     },
-    /// The one value that the stack has; setting any other fails with `ENOPROTOOPT`.
+    /// A number without effect on TCP or on the stack, which is kept in the process as the kernel would
+    /// show it; the kernel is asked what it takes.
+    AsKernel,
+    /// The one value that the stack has; setting any other fails with `ENOPROTOOPT`, or with what the
+    /// kernel says to it.
     Only(i32),
     /// Can only be read.
     Shown(fn(SocketRef) -> Result<Value>),
@@ -106,8 +110,7 @@ rows! {
         read: values::linger,
         write: values::set_linger,
         asked: values::asked_linger,
-    }, "close waits until all is acknowledged; 0 s: close resets",
-        differs: "switched off, the time reads as 0";
+    }, "close waits until all is acknowledged; 0 s: close resets";
     SOCKET SO_SNDBUF: Kind::Own {
         read: values::send_buffer,
         write: values::set_send_buffer,
@@ -168,7 +171,13 @@ rows! {
         asked: tcp::asked_pacing,
     }, "bounds the rate of sending, in bytes per second",
         differs: "a rate that 4 bytes cannot hold is not cut to the largest that they can";
-    SOCKET SO_DEBUG: Kind::Only(0), "not there";
+    SOCKET SO_DEBUG: Kind::AsKernel, "none, as in Linux";
+    SOCKET SO_NO_CHECK: Kind::AsKernel, "none on TCP, as in Linux";
+    SOCKET SO_RXQ_OVFL: Kind::AsKernel, "none on TCP, as in Linux";
+    SOCKET SO_SELECT_ERR_QUEUE: Kind::AsKernel, "none: there is no error queue";
+    SOCKET SO_LOCK_FILTER: Kind::AsKernel, "none: there is no filter";
+    SOCKET SO_PASSCRED: Kind::AsKernel, "none on TCP; the kernel's error, from Linux 6.16 on";
+    SOCKET SO_PEEK_OFF: Kind::Only(-1), "not there";
     SOCKET SO_DONTROUTE: Kind::Only(0), "not there";
     SOCKET SO_TIMESTAMP: Kind::Only(0), "not there";
     SOCKET SO_TIMESTAMPNS: Kind::Only(0), "not there";
@@ -287,7 +296,7 @@ rows! {
     }, "recvmsg tells how many bytes are left to read";
     TCP TCP_SAVE_SYN: Kind::Only(0), "not there";
     TCP TCP_THIN_LINEAR_TIMEOUTS: Kind::Only(0), "not there";
-    TCP TCP_THIN_DUPACK: Kind::Only(0), "not there";
+    TCP TCP_THIN_DUPACK: Kind::AsKernel, "none, as in Linux";
     TCP TCP_REPAIR: Kind::Only(0), "not there";
     TCP TCP_TX_DELAY = 37: Kind::Only(0), "not there";
     TCP TCP_MD5SIG: Kind::Absent(libc::ENOPROTOOPT), "not there";
@@ -298,9 +307,8 @@ rows! {
         write: values::set_tos,
         asked: values::asked_tos,
     }, "the type-of-service byte of IPv4, without its ECN bits";
-    SOCKET SO_PRIORITY: Kind::Kept { accept: values::priority, default: 0 },
-        "a hint to the kernel's queues, which the stack's frames do not pass",
-        differs: "more than 6 is refused to privileged programs too";
+    SOCKET SO_PRIORITY: Kind::AsKernel,
+        "a hint to the kernel's queues, which the stack's frames do not pass";
     IP IP_TTL: Kind::Own {
         read: values::ttl,
         write: values::set_ttl,
@@ -316,12 +324,16 @@ rows! {
         asked: values::not_asked,
     }, "none are sent", differs: "only an empty list can be set";
     IP IP_MTU: Kind::Shown(values::path_mtu), "the path's MTU; ENOTCONN without a connection";
-    IP IP_MTU_DISCOVER: Kind::Only(libc::IP_PMTUDISC_WANT), "IP_PMTUDISC_WANT",
+    IP IP_MTU_DISCOVER: Kind::Kept { accept: values::mtu_discovery, default: libc::IP_PMTUDISC_WANT },
+        "IP_PMTUDISC_WANT and IP_PMTUDISC_DO: packets are not fragmented",
         differs: "no other mode can be set";
     IP IP_RECVERR: Kind::Only(0), "not there";
-    IP IP_PKTINFO: Kind::Only(0), "not there";
-    IP IP_RECVTTL: Kind::Only(0), "not there";
-    IP IP_RECVTOS: Kind::Only(0), "not there";
+    IP IP_PKTINFO: Kind::AsKernel, "none on TCP, as in Linux";
+    IP IP_RECVTTL: Kind::AsKernel, "none on TCP, as in Linux";
+    IP IP_RECVTOS: Kind::AsKernel, "none on TCP, as in Linux";
+    IP IP_HDRINCL: Kind::AsKernel, "ENOPROTOOPT, as in Linux";
+    IP IP_MULTICAST_TTL: Kind::AsKernel, "EINVAL on TCP, as in Linux";
+    IP IP_MULTICAST_LOOP: Kind::AsKernel, "none on TCP, as in Linux";
     IP IP_TRANSPARENT: Kind::Only(0), "not there";
     IP IP_MINTTL: Kind::Only(0), "not there";
 
@@ -360,6 +372,7 @@ impl Row {
             Kind::Bit(_) | Kind::Number { .. } | Kind::Kept { .. } | Kind::Own { .. } => {
                 "yes".to_owned()
             }
+            Kind::AsKernel => "as the kernel".to_owned(),
             Kind::Only(value) => format!("{value}, else ENOPROTOOPT"),
             Kind::Shown(_) => "ENOPROTOOPT".to_owned(),
             Kind::Absent(errno) if *errno == libc::ENOENT => "ENOENT".to_owned(),

@@ -5,7 +5,7 @@ use super::{Value, info, int_of, is_inet6, limits, log_once, set_bit};
 use crate::errno::{Errno, Result};
 use crate::readiness;
 use crate::socket::SocketRef;
-use context::socket::{Options, flag, header, option, state};
+use context::socket::{LINGER_OFF, Options, flag, header, option, state};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -118,10 +118,10 @@ pub(super) fn asked_receive_buffer(options: &Options) -> Option<Value> {
 }
 
 pub(super) fn linger(socket: SocketRef) -> Result<Value> {
-    Ok(match socket.record().options.linger.load(Relaxed) {
-        0 => Value::ints([0, 0]),
-        seconds => Value::ints([1, (seconds - 1).min(i32::MAX as u32) as i32]),
-    })
+    let options = &socket.record().options;
+    let remembered = options.linger.load(Relaxed) & !LINGER_OFF;
+    let seconds = remembered.saturating_sub(1) as i32;
+    Ok(Value::ints([options.lingers().is_some().into(), seconds]))
 }
 
 pub(super) fn set_linger(socket: SocketRef, value: &[u8]) -> Result<()> {
@@ -129,16 +129,18 @@ pub(super) fn set_linger(socket: SocketRef, value: &[u8]) -> Result<()> {
     let on = i32::from_ne_bytes([both[0], both[1], both[2], both[3]]) != 0;
     // A negative time counts as unsigned, as in Linux: for ever.
     let seconds = u32::from_ne_bytes([both[4], both[5], both[6], both[7]]);
-    let word = if on { seconds.saturating_add(1) } else { 0 };
-    socket.record().options.linger.store(word, Relaxed);
+    let linger = &socket.record().options.linger;
+    if on {
+        linger.store(seconds.min(LINGER_OFF - 2) + 1, Relaxed);
+    } else {
+        linger.fetch_or(LINGER_OFF, Relaxed);
+    }
     Ok(())
 }
 
 pub(super) fn asked_linger(options: &Options) -> Option<Value> {
-    match options.linger.load(Relaxed) {
-        0 => None,
-        seconds => Some(Value::ints([1, (seconds - 1) as i32])),
-    }
+    let seconds = options.lingers()?;
+    Some(Value::ints([1, seconds as i32]))
 }
 
 /// A time that has passed before it begins: what Linux makes of a negative one. It reads as 0.
@@ -329,11 +331,13 @@ pub(super) fn set_timestamping(_: SocketRef, value: &[u8]) -> Result<()> {
     Err(Errno(libc::ENOPROTOOPT))
 }
 
-/// `SO_PRIORITY`: more than 6 needs a privilege (socket(7)), for which the stack has no use.
-pub(super) fn priority(value: i32) -> Result<i32> {
+/// `IP_MTU_DISCOVER`: TCP makes no difference between these two modes; others would have it send
+/// packets that may be fragmented, or too large.
+pub(super) fn mtu_discovery(value: i32) -> Result<i32> {
     match value {
-        0..=6 => Ok(value),
-        _ => Err(Errno(libc::EPERM)),
+        libc::IP_PMTUDISC_WANT | libc::IP_PMTUDISC_DO => Ok(value),
+        0..=5 => Err(Errno(libc::ENOPROTOOPT)),
+        _ => Err(Errno(libc::EINVAL)),
     }
 }
 
