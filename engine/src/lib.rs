@@ -16,5 +16,6 @@ pub mod tcp;
 pub mod wire;
 pub mod worker;
 
+pub use control::{is_descendant, parent_of};
 pub use engine::{Engine, EngineReport, Error};
 pub use shared::{EngineConfig, TimeWaitReuse};

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::shared::{Message, Shared};
 use crate::sys::Epoll;
-use ancestry::is_descendant;
+pub use ancestry::{is_descendant, parent_of};
 use context::control::{self, MAX_NAMES, NAME_LEN, Name, REQUEST_LEN, Reply, Request};
 use free::FreeNumbers;
 use lease::Leases;

@@ -234,6 +234,25 @@ impl Addresses {
         }
     }
 
+    /// Puts another address of the same network and lifetime in the place of one. Probing starts at
+    /// `start` (microseconds).
+    pub fn replace(&mut self, address: Ipv6Addr, by: Ipv6Addr, start: u64) {
+        if let Some(own) = self.list.iter_mut().find(|own| own.address == address) {
+            own.address = by;
+            own.phase = Phase::Tentative {
+                probes: 0,
+                next: start,
+            };
+            self.version += 1;
+        }
+    }
+
+    /// The network of one of our addresses.
+    pub fn network_of(&self, address: Ipv6Addr) -> Option<Prefix6> {
+        let own = self.list.iter().find(|own| own.address == address)?;
+        Some(own.prefix)
+    }
+
     /// The next address for which to ask whether anybody has it; to be called until `None`.
     /// Addresses whose time is over are dropped.
     pub fn poll(&mut self, now: u64) -> Option<Ipv6Addr> {

@@ -12,6 +12,10 @@ use crate::wire::{DropReason, MacAddr};
 const INTERVAL: u64 = 4_000_000;
 const MAX_SOLICITATIONS: u8 = 3;
 
+/// IDGEN_RETRIES and IDGEN_DELAY (RFC 7217 §6).
+const IDENTIFIERS: u8 = 3;
+const IDENTIFIER_DELAY: u64 = 1_000_000;
+
 /// A prefix's addresses are not shortened below this by advertisements, which anybody can forge
 /// (RFC 4862 §5.5.3 (e)).
 const TWO_HOURS: u64 = 7_200_000_000;
@@ -141,9 +145,31 @@ impl<T> Host<T> {
         }
     }
 
+    /// The address that stands for a network: the one that was made for it, or the first to be tried.
+    fn made_address(&self, prefix: Prefix6) -> Ipv6Addr {
+        let mut made = (0..=IDENTIFIERS).map(|n| prefix.with_identifier_after(self.mac, n));
+        let known = made.find(|address| self.addresses.network_of(*address).is_some());
+        known.unwrap_or(prefix.with_identifier_of(self.mac))
+    }
+
+    /// An address that was made here is another station's: goes on with the next one, if one is left
+    /// to be tried (RFC 7217 §6). Whether one is.
+    pub(super) fn try_next_identifier(&mut self, now: u64, address: Ipv6Addr) -> bool {
+        let Some(prefix) = self.addresses.network_of(address) else {
+            return false;
+        };
+        let made = |n: u8| prefix.with_identifier_after(self.mac, n);
+        let Some(n) = (0..IDENTIFIERS).find(|n| made(*n) == address) else {
+            return false;
+        };
+        let start = now.saturating_add(IDENTIFIER_DELAY);
+        self.addresses.replace(address, made(n + 1), start);
+        true
+    }
+
     /// RFC 4862 §5.5.3 (d) and (e).
     fn make_address(&mut self, now: u64, prefix: Prefix6, said: &PrefixInformation) {
-        let address = prefix.with_identifier_of(self.mac);
+        let address = self.made_address(prefix);
         let mut valid = after(now, said.valid);
         if let Some(known) = self.addresses.valid_until(address) {
             let shortest = known.min(now.saturating_add(TWO_HOURS));

@@ -268,7 +268,9 @@ impl<T> Host<T> {
         message: &NdpMessage,
     ) -> Result<Action<T>, DropReason> {
         match message {
-            NdpMessage::Solicitation { target, mac } => self.on_solicitation(src, *target, *mac),
+            NdpMessage::Solicitation { target, mac } => {
+                self.on_solicitation(now, src, *target, *mac)
+            }
             NdpMessage::Advertisement {
                 target,
                 mac,
@@ -277,7 +279,7 @@ impl<T> Host<T> {
                 overrides,
             } => {
                 if self.claims(*target) {
-                    return Ok(self.on_conflict(*target));
+                    return Ok(self.on_conflict(now, *target));
                 }
                 if !router {
                     // Who is a host now is no default router any more (RFC 4861 §7.2.5).
@@ -300,9 +302,10 @@ impl<T> Host<T> {
         self.addresses.is_ours(address) || self.addresses.is_tentative(address)
     }
 
-    /// RFC 4862 §5.4.3, §5.4.4: an address that is only tentative is given up.
-    fn on_conflict(&mut self, address: Ipv6Addr) -> Action<T> {
-        if self.addresses.is_tentative(address) {
+    /// RFC 4862 §5.4.3, §5.4.4: an address that is only tentative is given up. If it was made here,
+    /// another takes its place.
+    fn on_conflict(&mut self, now: u64, address: Ipv6Addr) -> Action<T> {
+        if self.addresses.is_tentative(address) && !self.try_next_identifier(now, address) {
             self.addresses.give_up(address);
         }
         Action {
@@ -315,6 +318,7 @@ impl<T> Host<T> {
     /// RFC 4861 §7.2.3 and §7.2.4.
     fn on_solicitation(
         &mut self,
+        now: u64,
         src: Ipv6Addr,
         target: Ipv6Addr,
         mac: Option<MacAddr>,
@@ -322,7 +326,7 @@ impl<T> Host<T> {
         if self.addresses.is_tentative(target) {
             // Another asks for the address as we do; one that resolves it is not answered.
             return match src.is_unspecified() {
-                true => Ok(self.on_conflict(target)),
+                true => Ok(self.on_conflict(now, target)),
                 false => Err(DropReason::NdpNotForUs),
             };
         }

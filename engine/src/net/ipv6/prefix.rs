@@ -59,15 +59,24 @@ impl Prefix6 {
     /// It never has the form that is made from the station's address alone (modified EUI-64): on an
     /// interface that is shared with the kernel that one is the kernel's.
     pub fn with_identifier_of(self, mac: psio::MacAddr) -> Ipv6Addr {
+        self.with_identifier_after(mac, 0)
+    }
+
+    /// The same after so many conflicts, each of which asks for another identifier (RFC 7217 §6).
+    pub fn with_identifier_after(self, mac: psio::MacAddr, conflicts: u8) -> Ipv6Addr {
+        let mut left = conflicts;
         let mut counter = 0;
-        let identifier = loop {
+        loop {
             let identifier = self.identifier(mac, counter);
-            if !is_taken(identifier) {
-                break identifier;
-            }
             counter += 1;
-        };
-        Ipv6Addr::from_bits(self.network.to_bits() | u128::from(identifier))
+            match (is_taken(identifier), left) {
+                (true, _) => {}
+                (false, 0) => {
+                    return Ipv6Addr::from_bits(self.network.to_bits() | u128::from(identifier));
+                }
+                (false, _) => left -= 1,
+            }
+        }
     }
 
     fn identifier(self, mac: psio::MacAddr, counter: u64) -> u64 {

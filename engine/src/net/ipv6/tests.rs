@@ -188,6 +188,65 @@ fn an_address_that_another_has_or_probes_for_is_given_up() {
 }
 
 #[test]
+fn an_address_made_here_that_another_has_is_replaced_three_times_and_then_given_up() {
+    let config = Ipv6Config {
+        autoconf: true,
+        dad_probes: 1,
+        ..Ipv6Config::default()
+    };
+    let neighbors = neighbor::Config::default();
+    let mut host: Host<u32> = Host::new(&config, (MAC, 1500), neighbors, 0, true).unwrap();
+    let network = Prefix6::new(ip("2001:db8::"), 64).unwrap();
+    let advertise = |host: &mut Host<u32>, now| {
+        let router = router(&[prefix("2001:db8::")]);
+        host.on_ndp(now, ip("fe80::1"), &router).unwrap();
+    };
+    let mut now = SECOND;
+    advertise(&mut host, now);
+    for conflicts in 0..=3 {
+        let made = network.with_identifier_after(MAC, conflicts);
+        while host.poll_transmit(now).is_some() {}
+        assert!(host.addresses.is_tentative(made), "{conflicts}");
+        let action = host.on_ndp(
+            now,
+            made,
+            &NdpMessage::Advertisement {
+                target: made,
+                mac: Some(PEER),
+                router: false,
+                solicited: false,
+                overrides: true,
+            },
+        );
+        assert_eq!(action.unwrap().conflict, Some(made));
+        assert!(!host.addresses.is_tentative(made));
+        now += SECOND;
+    }
+    // The router's next advertisement does not begin all over.
+    advertise(&mut host, now);
+    now += 9 * SECOND;
+    while host.poll_transmit(now).is_some() {}
+    let mut own = host.addresses.iter();
+    assert!(own.all(|address| address.is_unicast_link_local()));
+}
+
+#[test]
+fn the_address_that_took_anothers_place_gets_the_networks_lifetime() {
+    let mut host = listening();
+    let network = Prefix6::new(ip("2001:db8::"), 64).unwrap();
+    let first = network.with_identifier_of(MAC);
+    let next = network.with_identifier_after(MAC, 1);
+    host.on_ndp(0, ip("fe80::1"), &router(&[prefix("2001:db8::")]))
+        .unwrap();
+    assert!(host.try_next_identifier(0, first));
+    let before = host.addresses.valid_until(next).unwrap();
+    host.on_ndp(SECOND, ip("fe80::1"), &router(&[prefix("2001:db8::")]))
+        .unwrap();
+    assert_eq!(host.addresses.valid_until(next), Some(before + SECOND));
+    assert_eq!(host.addresses.valid_until(first), None);
+}
+
+#[test]
 fn an_address_in_use_is_defended_by_staying() {
     let mut host = host(|_| {});
     let answer = advertisement("fd77::2", PEER);
