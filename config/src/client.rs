@@ -9,10 +9,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::choice::{Loopback, Trace};
 use crate::net::Ipv4Net;
 use crate::net6::{IpNet, Ipv6Net};
 use crate::policy::{Decision, Policy, Ports, Role, Rule};
-use crate::settings::{Loopback, TcpSettings, Trace};
+use crate::settings::TcpSettings;
 
 /// Begins the bytes; its last byte is the version of the form.
 const MAGIC: [u8; 8] = *b"mtcpset\x03";

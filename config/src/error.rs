@@ -21,6 +21,23 @@ pub enum Origin {
     CommandLine(String),
 }
 
+impl Origin {
+    /// Where a key stands, for messages. An option or a variable of the key's own name says which
+    /// key it is.
+    pub fn place(&self, key: &str) -> String {
+        let named = match self {
+            Origin::Environment(name) | Origin::CommandLine(name) => name,
+            Origin::Default | Origin::File { .. } => return format!("{self}: {key}"),
+        };
+        let bare = |text: &str| text.replace(['.', '-'], "_").to_ascii_lowercase();
+        let name = bare(named);
+        match name.trim_start_matches('_').trim_start_matches("mtcp_") == bare(key) {
+            true => named.clone(),
+            false => format!("{named}: {key}"),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -53,7 +70,7 @@ pub enum Error {
         message: String,
     },
     /// The value does not fit the key.
-    #[error("{origin}: {key}: expected {expected}, found {found:?}")]
+    #[error("{}: expected {expected}, found {found:?}", origin.place(key))]
     Value {
         /// Where the value stands.
         origin: Origin,
@@ -75,7 +92,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// Two settings that do not go together.
-    #[error("{origin}: {key}: {message}")]
+    #[error("{}: {message}", origin.place(key))]
     Conflict {
         /// Where the first of them stands.
         origin: Origin,
@@ -162,7 +179,7 @@ impl fmt::Display for Warning {
                 origin,
                 key,
                 message,
-            } => write!(f, "{origin}: {key}: {message}"),
+            } => write!(f, "{}: {message}", origin.place(key)),
         }
     }
 }

@@ -6,12 +6,11 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::choice::{Congestion, Ecn, HostAddress, Loopback, SynCookies, TimeWaitReuse, Trace};
 use crate::device::Device;
 use crate::mtu_probing::MtuProbing;
 use crate::net6::Address6;
-use crate::settings::{
-    Congestion, Ecn, HostAddress, Loopback, Settings, SynCookies, TimeWaitReuse, Trace,
-};
+use crate::settings::Settings;
 use crate::value::{self, duration, duration_text, number, optional, optional_text, size_text};
 
 /// One setting.

@@ -9,7 +9,9 @@
 //! [`Policy`] decides which calls the stack serves, and [`ClientSettings`] carries that policy to
 //! the preload library as bytes.
 
+mod choice;
 mod client;
+mod conflict;
 mod device;
 mod error;
 mod file;
@@ -25,6 +27,7 @@ mod policy;
 mod settings;
 mod value;
 
+pub use choice::{Congestion, Ecn, HostAddress, Loopback, SynCookies, TimeWaitReuse, Trace};
 pub use client::{ClientSettings, ClientTcp, DecodeError};
 pub use device::Device;
 pub use error::{Error, Origin, Warning};
@@ -35,10 +38,7 @@ pub use net::{Ipv4Net, Neighbor, Net, ParseError, Route};
 pub use net6::{Address6, IpNet, Ipv6Net};
 pub use obstacle::{Obstacle, obstacle};
 pub use policy::{Decision, Policy, Ports, Reason, Role, Rule};
-pub use settings::{
-    Congestion, Ecn, HostAddress, Loopback, Settings, SynCookies, TcpSettings, TimeWaitReuse,
-    Trace, fastopen,
-};
+pub use settings::{Settings, TcpSettings, fastopen};
 
 /// Variables whose names begin so are set by `mtcp-run` for the program that it starts; they are
 /// not settings and nobody is warned about them.

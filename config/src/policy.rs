@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::choice::Loopback;
 use crate::net::Ipv4Net;
 use crate::net6::{IpNet, Ipv6Net};
-use crate::settings::Loopback;
 
 /// What a socket is about to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,17 +1,17 @@
 //! The settings themselves, their defaults, and what must hold between them.
 
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::choice::{Congestion, Ecn, HostAddress, Loopback, SynCookies, TimeWaitReuse, Trace};
 use crate::client::{ClientSettings, ClientTcp};
 use crate::device::Device;
 use crate::mtu_probing::MtuProbing;
 use crate::net::{Ipv4Net, Neighbor, Route};
-use crate::net6::{Address6, Ipv6Net, is_host};
+use crate::net6::{Address6, Ipv6Net};
 use crate::policy::{Policy, Rule};
-use crate::value;
 
 /// Everything that `mtcp-run` can be told. [`crate::reference`] describes each key.
 #[derive(Clone, PartialEq, Debug)]
@@ -150,7 +150,7 @@ pub struct TcpSettings {
 }
 
 /// Bytes that a packet of IPv6 has to have room for (RFC 8200 §5).
-const MIN_MTU6: usize = 1280;
+pub(crate) const MIN_MTU6: usize = 1280;
 
 /// Bits of [`TcpSettings::fastopen`], by Linux's numbers.
 pub mod fastopen {
@@ -166,87 +166,6 @@ pub mod fastopen {
     pub const EVERY_LISTENER: u32 = 0x400;
     /// All bits that there are.
     pub const ALL: u32 = CLIENT | SERVER | CLIENT_NO_COOKIE | SERVER_NO_COOKIE | EVERY_LISTENER;
-}
-
-/// Congestion control algorithms.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Congestion {
-    /// NewReno (RFC 5681, RFC 6582).
-    NewReno,
-    /// CUBIC (RFC 9438).
-    #[default]
-    Cubic,
-    /// BBR version 3 (draft-ietf-ccwg-bbr).
-    Bbr,
-    /// DCTCP (RFC 8257).
-    Dctcp,
-}
-
-/// Explicit congestion notification (RFC 3168).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Ecn {
-    /// Never.
-    Off,
-    /// When the peer asks for it.
-    #[default]
-    Passive,
-    /// Asks for it as well.
-    On,
-}
-
-/// Who carries what never leaves the machine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Loopback {
-    /// The kernel.
-    #[default]
-    Kernel,
-    /// The engine.
-    Stack,
-}
-
-/// When SYNs are answered with cookies, Linux's `tcp_syncookies`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum SynCookies {
-    /// Never.
-    Off,
-    /// Beyond a listener's bound.
-    #[default]
-    On,
-    /// Always.
-    Always,
-}
-
-/// Connections in TIME-WAIT that connect() may take the place of, Linux's `tcp_tw_reuse`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum TimeWaitReuse {
-    /// None.
-    Off,
-    /// Those inside the stack.
-    #[default]
-    Loopback,
-    /// All.
-    On,
-}
-
-/// The kernel's address on its side of a TAP.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum HostAddress {
-    /// The first host of the stack's network which is not the stack.
-    #[default]
-    Auto,
-    /// None: the kernel's side stays without an address.
-    None,
-    /// This one.
-    Is(Ipv4Net),
-}
-
-/// What the preload library traces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Trace {
-    /// Each intercepted call, in strace's form.
-    pub calls: bool,
-    /// Each decision of the [`Policy`], with its reason.
-    pub policy: bool,
 }
 
 impl Default for Settings {
@@ -417,264 +336,6 @@ impl Settings {
             log: self.log.clone(),
             log_file: self.log_file.as_ref().map(absolute),
         }
-    }
-
-    fn conflict6(&self) -> Option<(&'static str, String)> {
-        if matches!(self.address6, Address6::Is(_)) && !self.speaks_ipv6() {
-            return Some(("address6", self.no_ipv6()));
-        }
-        let own = self.fixed_address6();
-        if let Some(own) = own.filter(|own| !is_host(own.address())) {
-            let message = format!("{own} is not the address of a host beyond its link");
-            return Some(("address6", message));
-        }
-        if let Some(own) = own.filter(|own| own.is_routers_anycast()) {
-            let message = format!("{own} is the address of all routers of its network");
-            return Some(("address6", message));
-        }
-        let tables = [
-            ("route", self.routes6.is_empty()),
-            ("neighbor", self.neighbors6.is_empty()),
-        ];
-        let gateway = ("gateway6", self.gateway6.is_none());
-        let mut used = tables.into_iter().chain([gateway]);
-        if let Some((key, _)) = used.find(|(_, unused)| !unused && !self.speaks_ipv6()) {
-            return Some((key, self.no_ipv6()));
-        }
-        let gateway = self.gateway6.map(|router| ("gateway6", router));
-        let routers = self.routes6.iter().filter_map(|route| route.via);
-        let routers = routers.map(|router| ("route", router));
-        gateway
-            .into_iter()
-            .chain(routers)
-            .find_map(|(key, router)| Some((key, self.unreachable_router6(router)?)))
-    }
-
-    /// Why there is no IPv6.
-    fn no_ipv6(&self) -> String {
-        match self.address6 {
-            Address6::Off => "the stack has no IPv6 (address6 is off)".to_owned(),
-            _ => format!(
-                "mtu is {}, and IPv6 needs packets of {MIN_MTU6} bytes",
-                self.mtu
-            ),
-        }
-    }
-
-    /// What is wrong with the address of an IPv6 router.
-    fn unreachable_router6(&self, router: Ipv6Addr) -> Option<String> {
-        let own = self.fixed_address6();
-        let on_link = |own: Ipv6Net| own.contains(router) && own.address() != router;
-        if router.is_unicast_link_local() || own.is_some_and(on_link) {
-            return None;
-        }
-        Some(match own {
-            Some(own) => format!("{router} is not another host of the stack's network {own}"),
-            None => format!("{router} is not a link-local address, and no other is known"),
-        })
-    }
-
-    /// The first thing that does not go together: the key at fault and what is wrong.
-    pub(crate) fn conflict(&self) -> Option<(&'static str, String)> {
-        let own = self.address;
-        let special = |a: Ipv4Addr| {
-            a.is_loopback() || a.is_multicast() || a.octets()[0] == 0 || a.octets()[0] >= 240
-        };
-        let off_link = |a: Ipv4Addr| !own.is_host(a) || a == own.address();
-
-        if special(own.address()) || !own.is_host(own.address()) {
-            return Some(("address", format!("{own} is not the address of a host")));
-        }
-        if let HostAddress::Is(host) = self.host_address
-            && off_link(host.address())
-        {
-            let message = format!("{host} is not another host of the stack's network {own}");
-            return Some(("host_address", message));
-        }
-        if let Some(gateway) = self.gateway.filter(|g| off_link(*g)) {
-            let message = format!("{gateway} is not another host of the stack's network {own}");
-            return Some(("gateway", message));
-        }
-        if let Some(route) = self.routes.iter().find(|r| r.via.is_some_and(off_link)) {
-            let message =
-                format!("the router of {route} is not another host of the stack's network {own}");
-            return Some(("route", message));
-        }
-        if let Some(message) = self.conflict6() {
-            return Some(message);
-        }
-        let buffers = [
-            (
-                "tcp.send_buffer",
-                self.tcp.send_buffer,
-                self.tcp.send_buffer_max,
-            ),
-            (
-                "tcp.recv_buffer",
-                self.tcp.recv_buffer,
-                self.tcp.recv_buffer_max,
-            ),
-        ];
-        buffers
-            .iter()
-            .find(|(_, n, max)| n > max)
-            .map(|(key, n, max)| {
-                let (n, max) = (value::size_text(*n as u64), value::size_text(*max as u64));
-                (*key, format!("{n} is more than {key}_max, which is {max}"))
-            })
-    }
-}
-
-impl Congestion {
-    pub(crate) fn parse(text: &str) -> Option<Congestion> {
-        match text {
-            "reno" | "newreno" => Some(Congestion::NewReno),
-            "cubic" => Some(Congestion::Cubic),
-            "bbr" => Some(Congestion::Bbr),
-            "dctcp" => Some(Congestion::Dctcp),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Congestion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Congestion::NewReno => "reno",
-            Congestion::Cubic => "cubic",
-            Congestion::Bbr => "bbr",
-            Congestion::Dctcp => "dctcp",
-        })
-    }
-}
-
-impl Ecn {
-    pub(crate) fn parse(text: &str) -> Option<Ecn> {
-        match text {
-            "off" => Some(Ecn::Off),
-            "passive" => Some(Ecn::Passive),
-            "on" => Some(Ecn::On),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Ecn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Ecn::Off => "off",
-            Ecn::Passive => "passive",
-            Ecn::On => "on",
-        })
-    }
-}
-
-impl Loopback {
-    pub(crate) fn parse(text: &str) -> Option<Loopback> {
-        match text {
-            "kernel" => Some(Loopback::Kernel),
-            "stack" => Some(Loopback::Stack),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Loopback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Loopback::Kernel => "kernel",
-            Loopback::Stack => "stack",
-        })
-    }
-}
-
-impl SynCookies {
-    pub(crate) fn parse(text: &str) -> Option<SynCookies> {
-        match text {
-            "off" => Some(SynCookies::Off),
-            "on" => Some(SynCookies::On),
-            "always" => Some(SynCookies::Always),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for SynCookies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SynCookies::Off => "off",
-            SynCookies::On => "on",
-            SynCookies::Always => "always",
-        })
-    }
-}
-
-impl TimeWaitReuse {
-    pub(crate) fn parse(text: &str) -> Option<TimeWaitReuse> {
-        match text {
-            "off" => Some(TimeWaitReuse::Off),
-            "loopback" => Some(TimeWaitReuse::Loopback),
-            "on" => Some(TimeWaitReuse::On),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for TimeWaitReuse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TimeWaitReuse::Off => "off",
-            TimeWaitReuse::Loopback => "loopback",
-            TimeWaitReuse::On => "on",
-        })
-    }
-}
-
-impl HostAddress {
-    pub(crate) fn parse(text: &str) -> Option<HostAddress> {
-        match text {
-            "auto" => Some(HostAddress::Auto),
-            "none" => Some(HostAddress::None),
-            _ => text.parse().ok().map(HostAddress::Is),
-        }
-    }
-}
-
-impl fmt::Display for HostAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            HostAddress::Auto => f.write_str("auto"),
-            HostAddress::None => f.write_str("none"),
-            HostAddress::Is(net) => net.fmt(f),
-        }
-    }
-}
-
-impl Trace {
-    pub(crate) fn parse(text: &str) -> Option<Trace> {
-        let mut trace = Trace::default();
-        if text == "none" {
-            return Some(trace);
-        }
-        for item in text.split(',') {
-            match item.trim() {
-                "calls" => trace.calls = true,
-                "policy" => trace.policy = true,
-                _ => return None,
-            }
-        }
-        Some(trace)
-    }
-}
-
-impl fmt::Display for Trace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.calls, self.policy) {
-            (true, true) => "calls,policy",
-            (true, false) => "calls",
-            (false, true) => "policy",
-            (false, false) => "none",
-        })
     }
 }
 

@@ -59,7 +59,7 @@ fn a_wrong_variable_is_one_line() {
         .to_string();
     assert_eq!(
         message,
-        r#"MTCP_MTU: mtu: expected a number of bytes from 576 to 65521, found "x\ny""#
+        r#"MTCP_MTU: expected a number of bytes from 576 to 65521, found "x\ny""#
     );
 }
 
@@ -185,7 +185,7 @@ fn an_mtu_too_small_for_ipv6_is_said_to_be_the_reason() {
     let narrow = ("MTCP_MTU", "1279");
     let (shown, warnings) = told(&[narrow]);
     assert_eq!(shown, "off # mtu is below 1280");
-    let warning = "MTCP_MTU: mtu: below 1280 the stack has no IPv6 (address6 = \"off\" says that it \
+    let warning = "MTCP_MTU: below 1280 the stack has no IPv6 (address6 = \"off\" says that it \
                    need not)";
     assert_eq!(warnings, [warning]);
     let (shown, warnings) = told(&[narrow, ("MTCP_ADDRESS6", "off")]);
@@ -194,7 +194,7 @@ fn an_mtu_too_small_for_ipv6_is_said_to_be_the_reason() {
     let error = environment(&[narrow, ("MTCP_GATEWAY6", "fd77::1")]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "MTCP_GATEWAY6: gateway6: mtu is 1279, and IPv6 needs packets of 1280 bytes"
+        "MTCP_GATEWAY6: mtu is 1279, and IPv6 needs packets of 1280 bytes"
     );
 }
 
@@ -205,7 +205,7 @@ fn an_ipv6_address_needs_packets_that_ipv6_fits() {
     let error = with_mtu("1279").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "MTCP_ADDRESS6: address6: mtu is 1279, and IPv6 needs packets of 1280 bytes"
+        "MTCP_ADDRESS6: mtu is 1279, and IPv6 needs packets of 1280 bytes"
     );
     assert!(with_mtu("1280").is_ok());
 }
@@ -215,6 +215,6 @@ fn the_address_of_all_routers_is_refused() {
     let error = environment(&[("MTCP_ADDRESS6", "fd12::/64")]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "MTCP_ADDRESS6: address6: fd12::/64 is the address of all routers of its network"
+        "MTCP_ADDRESS6: fd12::/64 is the address of all routers of its network"
     );
 }

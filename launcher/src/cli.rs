@@ -191,7 +191,7 @@ fn after_help() -> StyledStr {
     let keys = KEYS.iter().map(|key| (key.variable(), key.doc));
     for (name, doc) in variables.into_iter().chain(keys) {
         let brief = doc.split_once(". ").map_or(doc, |(first, _)| first);
-        let _ = writeln!(text, "  {name:<28} {}", brief.trim_end_matches('.'));
+        write_entry(&mut text, &name, brief.trim_end_matches('.'));
     }
     text.push_str(
         "
@@ -213,6 +213,24 @@ Examples:
   MTCP_TRACE=policy mtcp-run --rootless python3 -m http.server",
     );
     text.into()
+}
+
+/// Columns of the list of variables: where what they do begins, and where it ends.
+const ENTRY: std::ops::Range<usize> = 31..79;
+
+/// One variable and what it does, on as many lines as that takes.
+fn write_entry(text: &mut String, name: &str, doc: &str) {
+    let _ = write!(text, "  {name:<28}");
+    let mut column = ENTRY.start - 1;
+    for word in doc.split_whitespace() {
+        if column + 1 + word.chars().count() > ENTRY.end {
+            let _ = write!(text, "\n{:1$}", "", ENTRY.start - 1);
+            column = ENTRY.start - 1;
+        }
+        let _ = write!(text, " {word}");
+        column += 1 + word.chars().count();
+    }
+    text.push('\n');
 }
 
 #[cfg(test)]
@@ -285,7 +303,7 @@ mod tests {
         let error = cli(&["--spin-us", "-1", "true"]).settings([]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "--spin-us: spin_us: expected a number of microseconds from 0 to 1000000, found \"-1\""
+            "--spin-us: expected a number of microseconds from 0 to 1000000, found \"-1\""
         );
     }
 
@@ -305,6 +323,23 @@ mod tests {
     fn the_short_help_says_where_the_options_of_tcp_are() {
         let help = command().render_help().to_string();
         assert!(help.contains("--tcp-") && help.contains("--help"), "{help}");
+    }
+
+    #[test]
+    fn what_a_variable_does_stands_in_a_column_of_its_own() {
+        let mut text = String::new();
+        write_entry(&mut text, "MTCP_X", "word ".repeat(20).trim());
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[0].starts_with("  MTCP_X") && lines.len() == 3,
+            "{text}"
+        );
+        for line in lines {
+            assert!(
+                line[ENTRY.start..].starts_with("word") && line.len() <= ENTRY.end,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
     /// The log filter cannot be understood.
-    #[error("{origin}: log: expected a filter such as warn,engine=debug, found {filter:?}")]
+    #[error("{}: expected a filter such as warn,engine=debug, found {filter:?}", origin.place("log"))]
     LogFilter {
         /// Where it was set.
         origin: config::Origin,

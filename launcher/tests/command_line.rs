@@ -40,7 +40,7 @@ fn a_wrong_setting_gives_125_and_one_line() {
     assert_eq!(run.status.code(), Some(125));
     assert_eq!(
         text(&run.stderr),
-        "mtcp-run: MTCP_MTU: mtu: expected a number of bytes from 576 to 65521, found \"1\"\n"
+        "mtcp-run: MTCP_MTU: expected a number of bytes from 576 to 65521, found \"1\"\n"
     );
 }
 
@@ -66,7 +66,7 @@ fn a_wrong_log_filter_is_one_line() {
     assert_eq!(run.status.code(), Some(125));
     assert_eq!(
         text(&run.stderr),
-        "mtcp-run: --log: log: expected a filter such as warn,engine=debug, found \"a=b=c\"\n"
+        "mtcp-run: --log: expected a filter such as warn,engine=debug, found \"a=b=c\"\n"
     );
 }
 
