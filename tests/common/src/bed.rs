@@ -166,6 +166,7 @@ pub struct Testbed {
 
 const KERNEL_SERVER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 const KERNEL_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
+const INTERFACE_STACK: &str = "10.79.0.9/24";
 const TAP_KERNEL: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const TAP_STACK: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const WIRE_SERVER: &str = "10.78.0.1/24";
@@ -236,6 +237,29 @@ impl Testbed {
             let namespace = Arc::new(Namespace::new());
             let client = Host::stack(namespace.clone(), directory, &["--device", "tap"]);
             (Host::kernel(namespace, directory), client, TAP_KERNEL)
+        })
+    }
+
+    /// Servers on the kernel, clients on our stack over an interface of the kernel, joined to the
+    /// servers' by a veth pair.
+    pub fn client_on_interface() -> Testbed {
+        Testbed::new(|directory| {
+            let (server, client) = Namespace::pair(KERNEL_SERVER, KERNEL_CLIENT);
+            let options = ["--device", "packet:veth0", "--address", INTERFACE_STACK];
+            let client = Host::stack(Arc::new(client), directory, &options);
+            let server = Host::kernel(Arc::new(server), directory);
+            (server, client, KERNEL_SERVER)
+        })
+    }
+
+    /// Servers on the kernel, clients on our stack over a TAP device, and the kernel of the clients'
+    /// namespace between them, joined to the servers' by a veth pair.
+    pub fn client_behind_router() -> Testbed {
+        Testbed::new(|directory| {
+            let (server, client) = Namespace::pair(KERNEL_SERVER, KERNEL_CLIENT);
+            let client = Host::stack(Arc::new(client), directory, &["--device", "tap"]);
+            let server = Host::kernel(Arc::new(server), directory);
+            (server, client, KERNEL_SERVER)
         })
     }
 
