@@ -131,8 +131,9 @@ pub fn bind(bed: &mut Bed, addresses: Addresses, socket: u32, port: u16) -> bool
         reuse_address: bits & context::socket::option::REUSEADDR != 0,
         reuse_port: bits & context::socket::option::REUSEPORT != 0,
         listens: false,
+        uid: 0,
     };
-    if lock(&bed.shared.binds).bind(port, bind, 1) != Some(port) {
+    if lock(&bed.shared.binds).bind(port, bind, 1, |_| false) != Some(port) {
         return false;
     }
     record.names.set((any(addresses), port).into(), None);
