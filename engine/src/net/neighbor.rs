@@ -5,14 +5,20 @@
 //! An entry is *resolving* (requests are broadcast), *reachable* for a while after each
 //! confirmation, and then *probed* when next used: with unicast requests, and still usable
 //! meanwhile. A neighbour that answers none is *unreachable* for a moment.
+//!
+//! What was only *heard*, unasked, anyone may have sent. It is used, and if nothing has confirmed it a
+//! while after (Linux's DELAY), everybody is asked. If two stations want one address, everybody is
+//! asked as soon as the entry is used, and until somebody answers a station that was confirmed keeps it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use super::deadlines::Deadlines;
 use super::{LocalAddresses, NetError, Prefix};
-use crate::wire::arp::{ArpPacket, Operation};
-use crate::wire::{DropReason, MacAddr, ethernet};
+use crate::wire::MacAddr;
+use crate::wire::arp::ArpPacket;
+
+mod arp;
 
 /// Limits and times of a [`NeighborTable`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +31,10 @@ pub struct NeighborConfig {
     pub reachable: u64,
     /// Microseconds between requests to one neighbour.
     pub retry: u64,
+    /// Microseconds from the first use of what was only heard to the request that asks everybody.
+    pub delay: u64,
+    /// Microseconds after an answer during which another one is ignored (Linux's locktime).
+    pub lock: u64,
     /// Requests without an answer before a neighbour counts as unreachable.
     pub max_tries: u8,
 }
@@ -36,7 +46,20 @@ impl Default for NeighborConfig {
             max_held: 3,
             reachable: 60_000_000,
             retry: 1_000_000,
+            delay: 5_000_000,
+            lock: 1_000_000,
             max_tries: 3,
+        }
+    }
+}
+
+impl NeighborConfig {
+    /// The state of a neighbour that has just been confirmed.
+    fn reachable<T>(&self, now: u64, mac: MacAddr) -> State<T> {
+        State::Reachable {
+            mac,
+            since: now,
+            until: now.saturating_add(self.reachable),
         }
     }
 }
@@ -80,10 +103,34 @@ pub struct Unresolved<T> {
 #[derive(Debug)]
 enum State<T> {
     Static(MacAddr),
-    Resolving { tries: u8, held: VecDeque<T> },
-    Reachable { mac: MacAddr, until: u64 },
-    Probing { mac: MacAddr, tries: u8 },
-    Unreachable { until: u64 },
+    Resolving {
+        tries: u8,
+        held: VecDeque<T>,
+    },
+    /// `since`: the answer; `until`: by then it is to be confirmed again.
+    Reachable {
+        mac: MacAddr,
+        since: u64,
+        until: u64,
+    },
+    /// Said by a station that was not asked. `contested`: another says otherwise.
+    Heard {
+        mac: MacAddr,
+        contested: bool,
+    },
+    /// Heard, and used since.
+    Delayed {
+        mac: MacAddr,
+    },
+    /// Asked for: that station, or `everybody`.
+    Probing {
+        mac: MacAddr,
+        tries: u8,
+        everybody: bool,
+    },
+    Unreachable {
+        until: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -176,12 +223,28 @@ impl<T> NeighborTable<T> {
         };
         entry.used = now;
         match entry.state {
-            State::Static(mac) | State::Probing { mac, .. } => Lookup::Resolved(mac),
-            State::Reachable { mac, until } => {
-                if now >= until {
-                    entry.state = State::Probing { mac, tries: 0 };
-                    self.deadlines.set(address, now.max(entry.ask_after));
-                }
+            State::Static(mac) | State::Delayed { mac } | State::Probing { mac, .. } => {
+                Lookup::Resolved(mac)
+            }
+            State::Reachable { mac, until, .. } if now < until => Lookup::Resolved(mac),
+            State::Reachable { mac, .. }
+            | State::Heard {
+                mac,
+                contested: true,
+            } => {
+                let everybody = matches!(entry.state, State::Heard { .. });
+                entry.state = State::Probing {
+                    mac,
+                    tries: 0,
+                    everybody,
+                };
+                self.deadlines.set(address, now.max(entry.ask_after));
+                Lookup::Resolved(mac)
+            }
+            State::Heard { mac, .. } => {
+                entry.state = State::Delayed { mac };
+                let due = now.saturating_add(self.config.delay).max(entry.ask_after);
+                self.deadlines.set(address, due);
                 Lookup::Resolved(mac)
             }
             State::Resolving { .. } => Lookup::Pending,
@@ -195,12 +258,8 @@ impl<T> NeighborTable<T> {
     }
 
     fn lookup_unknown(&mut self, now: u64, address: Ipv4Addr) -> Lookup {
-        let fixed = self
-            .static_prefixes
-            .iter()
-            .find(|(prefix, _)| prefix.contains(address));
-        if let Some((_, mac)) = fixed {
-            return Lookup::Resolved(*mac);
+        if let Some(mac) = self.fixed(address) {
+            return Lookup::Resolved(mac);
         }
         let entry = Entry {
             state: State::resolving(),
@@ -212,6 +271,13 @@ impl<T> NeighborTable<T> {
         }
         self.deadlines.set(address, now);
         Lookup::Pending
+    }
+
+    /// The station that a static entry for a prefix names.
+    fn fixed(&self, address: Ipv4Addr) -> Option<MacAddr> {
+        let mut fixed = self.static_prefixes.iter();
+        let found = fixed.find(|(prefix, _)| prefix.contains(address));
+        found.map(|(_, mac)| *mac)
     }
 
     /// Holds `item` until the address of a [pending](Lookup::Pending) neighbour is known. Returns
@@ -235,121 +301,14 @@ impl<T> NeighborTable<T> {
     }
 
     /// Notes that a neighbour has just been heard from by other means, such as a TCP segment that
-    /// acknowledges new data (RFC 1122 §2.3.2.1 (d)): no probe is needed for a while.
-    pub fn confirm(&mut self, now: u64, address: Ipv4Addr) {
+    /// acknowledges data sent to `station` (RFC 1122 §2.3.2.1 (d)): no probe is needed for a while.
+    pub fn confirm(&mut self, now: u64, address: Ipv4Addr, station: MacAddr) {
         if let Some(entry) = self.entries.get_mut(&address)
-            && let State::Reachable { mac, .. } | State::Probing { mac, .. } = entry.state
+            && entry.state.station() == Some(station)
         {
-            entry.state = State::Reachable {
-                mac,
-                until: now.saturating_add(self.config.reachable),
-            };
+            entry.state = self.config.reachable(now, station);
             self.deadlines.clear(address);
         }
-    }
-
-    /// Takes an ARP packet. New neighbours are learned only from requests for our addresses;
-    /// replies to us and announcements update what is known (RFC 826, RFC 5227).
-    ///
-    /// # Errors
-    /// [`DropReason::ArpBadSender`] or [`DropReason::ArpNotForUs`].
-    pub fn on_arp(&mut self, now: u64, packet: &ArpPacket) -> Result<Action<T>, DropReason> {
-        if !ethernet::is_unicast(packet.sender_mac) || packet.sender_mac == self.mac {
-            return Err(DropReason::ArpBadSender);
-        }
-        let mut action = Action {
-            reply: None,
-            released: Vec::new(),
-            conflict: false,
-        };
-        if self.local.is_ours(packet.sender_ip) {
-            action.conflict = true;
-            return Ok(action);
-        }
-        let is_request_to_us =
-            packet.operation == Operation::Request && self.local.is_ours(packet.target_ip);
-        if packet.sender_ip.is_unspecified() && is_request_to_us {
-            // A station that wants to know whether the address is free (RFC 5227 §2.1.1).
-            action.reply = Some(self.reply_to(packet));
-            return Ok(action);
-        }
-        if self.local.check_source(packet.sender_ip).is_err() {
-            return Err(DropReason::ArpBadSender);
-        }
-        let confirmed_until = now.saturating_add(self.config.reachable);
-        if is_request_to_us {
-            action.reply = Some(self.reply_to(packet));
-            action.released = self.learn(now, packet, confirmed_until);
-        } else if packet.is_announcement() {
-            // Anyone may say this: it is believed, but probed when next used.
-            action.released = self.update(now, packet, now);
-        } else if packet.operation == Operation::Reply
-            && packet.target_mac == self.mac
-            && self.local.is_ours(packet.target_ip)
-        {
-            action.released = self.update(now, packet, confirmed_until);
-        } else {
-            return Err(DropReason::ArpNotForUs);
-        }
-        Ok(action)
-    }
-
-    fn reply_to(&self, request: &ArpPacket) -> ArpPacket {
-        ArpPacket {
-            operation: Operation::Reply,
-            sender_mac: self.mac,
-            sender_ip: request.target_ip,
-            target_mac: request.sender_mac,
-            target_ip: request.sender_ip,
-        }
-    }
-
-    /// Updates the sender's entry, or makes one if the sender is on the link.
-    fn learn(&mut self, now: u64, packet: &ArpPacket, until: u64) -> Vec<T> {
-        let address = packet.sender_ip;
-        if self.entries.contains_key(&address) {
-            return self.update(now, packet, until);
-        }
-        if self.local.connected_network(address).is_some() {
-            let state = State::Reachable {
-                mac: packet.sender_mac,
-                until,
-            };
-            // Without room nothing is lost: it will be asked for when it is needed.
-            self.insert(
-                address,
-                Entry {
-                    state,
-                    used: now,
-                    ask_after: now,
-                },
-            );
-        }
-        Vec::new()
-    }
-
-    /// Updates the sender's entry if there is one that is not static; returns what it held. A station
-    /// other than the one known is believed, but probed when next used: anyone may have sent this.
-    fn update(&mut self, now: u64, packet: &ArpPacket, until: u64) -> Vec<T> {
-        let Some(entry) = self.entries.get_mut(&packet.sender_ip) else {
-            return Vec::new();
-        };
-        let until = match entry.state {
-            State::Static(_) => return Vec::new(),
-            State::Reachable { mac, .. } | State::Probing { mac, .. }
-                if mac != packet.sender_mac =>
-            {
-                now
-            }
-            _ => until,
-        };
-        let state = State::Reachable {
-            mac: packet.sender_mac,
-            until,
-        };
-        let released = std::mem::replace(&mut entry.state, state).into_held();
-        self.deadlines.clear(packet.sender_ip);
-        released
     }
 
     /// The next request that is due, and the Ethernet address to send it to. To be called until
@@ -364,9 +323,22 @@ impl<T> NeighborTable<T> {
                     *tries += 1;
                     MacAddr::BROADCAST
                 }
-                State::Probing { mac, tries } if *tries < self.config.max_tries => {
+                State::Delayed { mac } => {
+                    let (mac, tries, everybody) = (*mac, 1, true);
+                    entry.state = State::Probing {
+                        mac,
+                        tries,
+                        everybody,
+                    };
+                    MacAddr::BROADCAST
+                }
+                State::Probing {
+                    mac,
+                    tries,
+                    everybody,
+                } if *tries < self.config.max_tries => {
                     *tries += 1;
-                    *mac
+                    if *everybody { MacAddr::BROADCAST } else { *mac }
                 }
                 State::Resolving { .. } => {
                     let until = now.saturating_add(self.config.retry);
@@ -384,7 +356,10 @@ impl<T> NeighborTable<T> {
                     self.entries.remove(&address);
                     continue;
                 }
-                State::Static(_) | State::Reachable { .. } | State::Unreachable { .. } => continue,
+                State::Static(_)
+                | State::Reachable { .. }
+                | State::Heard { .. }
+                | State::Unreachable { .. } => continue,
             };
             let ask_after = now.saturating_add(self.config.retry);
             entry.ask_after = ask_after;
@@ -392,24 +367,6 @@ impl<T> NeighborTable<T> {
             return Some((self.request(address, to), to));
         }
         None
-    }
-
-    fn request(&self, address: Ipv4Addr, to: MacAddr) -> ArpPacket {
-        let target_mac = if to == MacAddr::BROADCAST {
-            MacAddr::default()
-        } else {
-            to
-        };
-        ArpPacket {
-            operation: Operation::Request,
-            sender_mac: self.mac,
-            sender_ip: self
-                .local
-                .source_for(address)
-                .unwrap_or(Ipv4Addr::UNSPECIFIED),
-            target_mac,
-            target_ip: address,
-        }
     }
 
     /// The next neighbour that was given up. To be called until `None`.
@@ -424,18 +381,6 @@ impl<T> NeighborTable<T> {
             return Some(0);
         }
         self.deadlines.next()
-    }
-
-    /// Announcements of our addresses, to be broadcast at start (RFC 5227 §2.3): neighbours that
-    /// know an older Ethernet address for one of them forget it.
-    pub fn announcements(&self) -> impl Iterator<Item = ArpPacket> {
-        self.local.iter().map(|ours| ArpPacket {
-            operation: Operation::Request,
-            sender_mac: self.mac,
-            sender_ip: ours.address,
-            target_mac: MacAddr::default(),
-            target_ip: ours.address,
-        })
     }
 
     /// Number of entries, static prefixes aside.
@@ -492,6 +437,17 @@ impl<T> State<T> {
         Self::Resolving {
             tries: 0,
             held: VecDeque::new(),
+        }
+    }
+
+    /// The station that is used and may change.
+    fn station(&self) -> Option<MacAddr> {
+        match self {
+            Self::Reachable { mac, .. }
+            | Self::Heard { mac, .. }
+            | Self::Delayed { mac }
+            | Self::Probing { mac, .. } => Some(*mac),
+            Self::Static(_) | Self::Resolving { .. } | Self::Unreachable { .. } => None,
         }
     }
 

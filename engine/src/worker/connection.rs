@@ -107,6 +107,8 @@ pub struct Connection {
     pub held: bool,
     /// Whether the idle sweep knows of it.
     pub swept: bool,
+    /// Whether data was acknowledged since its next station was looked up.
+    pub progress: bool,
     /// Whether its application has left it.
     pub orphan: bool,
     /// Whether it was established at some time.

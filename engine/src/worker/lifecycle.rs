@@ -61,6 +61,7 @@ impl Stack {
         }
         if events.contains(Events::WRITABLE) {
             let acked = connection.tcb.acked();
+            connection.progress = true;
             connection.send.release(acked, &mut self.pool);
             if connection.socket.is_none() && acked == connection.send.tail() {
                 connection.send.clear(&mut self.pool);

@@ -296,6 +296,7 @@ impl Stack {
             queued: false,
             held: false,
             swept: false,
+            progress: false,
             orphan: false,
             was_connected: false,
             sharing: Sharing::default(),

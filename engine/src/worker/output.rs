@@ -148,8 +148,13 @@ impl Stack {
         match station {
             Lookup::Resolved(station) => {
                 let connection = self.connections.get(id)?;
-                connection.hop = Hop::Station(station, now);
-                Some(connection.hop)
+                let hop = Hop::Station(station, now);
+                let before = std::mem::replace(&mut connection.hop, hop);
+                let arrived = std::mem::take(&mut connection.progress);
+                if arrived && matches!(before, Hop::Station(known, _) if known == station) {
+                    self.confirm(neighbor, station);
+                }
+                Some(hop)
             }
             Lookup::Pending => {
                 self.connections.get(id)?.held = true;

@@ -7,6 +7,7 @@ use super::opening::Unopened;
 use crate::net::ipv6::Source;
 use crate::net::{Address, Destination, Lookup};
 use crate::tcp::{MIN_MSS, TcpConfig};
+use psio::MacAddr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 impl Stack {
@@ -102,6 +103,16 @@ impl Stack {
                 let neighbor = host.next_hop(now, v6)?;
                 Some((neighbor.into(), host.lookup(now, neighbor)))
             }
+        }
+    }
+
+    /// Data sent to a neighbour's station has been acknowledged: the station is right.
+    pub fn confirm(&mut self, neighbor: Address, station: MacAddr) {
+        let now = self.now.as_micros();
+        match (neighbor.ip(), &mut self.ipv6) {
+            (IpAddr::V4(v4), _) => self.neighbors.confirm(now, v4, station),
+            (IpAddr::V6(v6), Some(host)) => host.confirm(now, v6, station),
+            (IpAddr::V6(_), None) => {}
         }
     }
 

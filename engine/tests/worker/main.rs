@@ -39,6 +39,7 @@ mod link;
 mod listening;
 mod loopback;
 mod memory;
+mod neighbors;
 mod path_mtu;
 mod records;
 mod robustness;

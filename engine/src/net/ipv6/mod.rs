@@ -251,6 +251,11 @@ impl<T> Host<T> {
         }
     }
 
+    /// What was sent to a neighbour's station has arrived; see [`NeighborCache::confirm`].
+    pub fn confirm(&mut self, now: u64, neighbor: Ipv6Addr, station: MacAddr) {
+        self.neighbors.confirm(now, neighbor, station);
+    }
+
     /// Holds what waits for a neighbour; see [`NeighborCache::hold`].
     #[must_use = "what is returned has been dropped and should be counted"]
     pub fn hold(&mut self, neighbor: Ipv6Addr, item: T) -> Option<T> {

@@ -1,6 +1,10 @@
 //! The neighbour cache (RFC 4861 §5.1, §7.3): which station an IPv6 address on the link has, and
 //! whether it still answers.
 //!
+//! What somebody has only said, unasked, is used and checked a while later with everybody, not with that
+//! station alone: it may be forged. If two stations want one address, everybody is asked as soon as the
+//! entry is used, and until somebody answers a station that was confirmed keeps it.
+//!
 //! Bounded: at the limit the entry that was used longest ago gives way, and what others told about
 //! themselves unasked counts as never used until something is sent there, so that a flood of
 //! solicitations pushes out nothing but itself.
@@ -25,6 +29,8 @@ pub struct Config {
     pub retransmit: u64,
     /// From the first use of a stale entry to its probe (DELAY_FIRST_PROBE_TIME).
     pub delay: u64,
+    /// After an answer, during which another one is ignored (Linux's locktime).
+    pub lock: u64,
     /// Solicitations without an answer (MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT).
     pub max_tries: u8,
 }
@@ -37,6 +43,7 @@ impl Default for Config {
             reachable: 30_000_000,
             retransmit: 1_000_000,
             delay: 5_000_000,
+            lock: 1_000_000,
             max_tries: 3,
         }
     }
@@ -44,12 +51,35 @@ impl Default for Config {
 
 #[derive(Debug)]
 enum State<T> {
-    Incomplete { tries: u8, held: VecDeque<T> },
-    Reachable { mac: MacAddr, until: u64 },
-    Stale { mac: MacAddr },
-    Delay { mac: MacAddr },
-    Probe { mac: MacAddr, tries: u8 },
-    Unreachable { until: u64 },
+    Incomplete {
+        tries: u8,
+        held: VecDeque<T>,
+    },
+    /// `since`: the answer; `until`: by then it is to be confirmed again.
+    Reachable {
+        mac: MacAddr,
+        since: u64,
+        until: u64,
+    },
+    /// Said by a station that was not asked. `contested`: another says otherwise.
+    Stale {
+        mac: MacAddr,
+        contested: bool,
+    },
+    /// Used since. `group`: everybody is to be asked.
+    Delay {
+        mac: MacAddr,
+        group: bool,
+    },
+    /// Asked for: that station, or everybody.
+    Probe {
+        mac: MacAddr,
+        tries: u8,
+        group: bool,
+    },
+    Unreachable {
+        until: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -57,6 +87,8 @@ struct Entry<T> {
     state: State<T>,
     /// When something was last sent there; 0: never.
     used: u64,
+    /// When the neighbour may be asked again.
+    ask_after: u64,
 }
 
 /// A solicitation to be sent.
@@ -108,6 +140,7 @@ impl<T> NeighborCache<T> {
             let entry = Entry {
                 state: State::incomplete(),
                 used: now,
+                ask_after: now,
             };
             if !self.insert(address, entry) {
                 return Lookup::NoRoom;
@@ -117,11 +150,24 @@ impl<T> NeighborCache<T> {
         };
         entry.used = now;
         match entry.state {
-            State::Delay { mac } | State::Probe { mac, .. } => Lookup::Resolved(mac),
-            State::Reachable { mac, until } if now < until => Lookup::Resolved(mac),
-            State::Reachable { mac, .. } | State::Stale { mac } => {
-                entry.state = State::Delay { mac };
-                let due = now.saturating_add(self.config.delay);
+            State::Delay { mac, .. } | State::Probe { mac, .. } => Lookup::Resolved(mac),
+            State::Reachable { mac, until, .. } if now < until => Lookup::Resolved(mac),
+            State::Stale {
+                mac,
+                contested: true,
+            } => {
+                entry.state = State::Probe {
+                    mac,
+                    tries: 0,
+                    group: true,
+                };
+                self.deadlines.set(address, now.max(entry.ask_after));
+                Lookup::Resolved(mac)
+            }
+            State::Reachable { mac, .. } | State::Stale { mac, .. } => {
+                let group = matches!(entry.state, State::Stale { .. });
+                entry.state = State::Delay { mac, group };
+                let due = now.saturating_add(self.config.delay).max(entry.ask_after);
                 self.deadlines.set(address, due);
                 Lookup::Resolved(mac)
             }
@@ -165,21 +211,39 @@ impl<T> NeighborCache<T> {
     /// A neighbour has named its station unasked, in a solicitation or a router advertisement
     /// (RFC 4861 §7.2.3, §6.3.4): believed, but stale. Returns what was held for it.
     pub fn heard(&mut self, address: Ipv6Addr, mac: MacAddr) -> Vec<T> {
-        match self.entries.get(&address).map(|entry| entry.state.mac()) {
-            Some(Some(known)) if known == mac => Vec::new(),
-            Some(_) => self.become_known(address, State::Stale { mac }),
-            None => {
-                // Without room nothing is lost: it will be asked for when it is needed.
-                self.insert(
-                    address,
-                    Entry {
-                        state: State::Stale { mac },
-                        used: 0,
-                    },
-                );
-                Vec::new()
-            }
+        let contested = false;
+        if self.entries.contains_key(&address) {
+            return self.claimed(address, mac);
         }
+        // Without room nothing is lost: it will be asked for when it is needed.
+        self.insert(
+            address,
+            Entry {
+                state: State::Stale { mac, contested },
+                used: 0,
+                ask_after: 0,
+            },
+        );
+        Vec::new()
+    }
+
+    /// A station says unasked that it has an address that is known.
+    fn claimed(&mut self, address: Ipv6Addr, mac: MacAddr) -> Vec<T> {
+        let Some(entry) = self.entries.get(&address) else {
+            return Vec::new();
+        };
+        let (mac, contested) = match entry.state {
+            // Whoever answers has it.
+            State::Probe { group: true, .. }
+            | State::Stale {
+                contested: true, ..
+            } => return Vec::new(),
+            State::Incomplete { .. } | State::Unreachable { .. } => (mac, false),
+            _ if entry.state.mac() == Some(mac) => return Vec::new(),
+            State::Reachable { mac: known, .. } => (known, true),
+            _ => (mac, true),
+        };
+        self.become_known(address, State::Stale { mac, contested })
     }
 
     /// A neighbour has advertised its station (RFC 4861 §7.2.5). Returns what was held for it.
@@ -189,6 +253,7 @@ impl<T> NeighborCache<T> {
         };
         let reachable = |mac| State::Reachable {
             mac,
+            since: now,
             until: now.saturating_add(self.config.reachable),
         };
         let Some(known) = entry.state.mac() else {
@@ -197,21 +262,51 @@ impl<T> NeighborCache<T> {
             };
             let state = match said.solicited {
                 true => reachable(mac),
-                false => State::Stale { mac },
+                false => State::Stale {
+                    mac,
+                    contested: false,
+                },
             };
             return self.become_known(address, state);
         };
         let mac = said.mac.unwrap_or(known);
-        let state = match (mac == known, said.overrides, said.solicited) {
-            (false, false, _) if matches!(entry.state, State::Reachable { .. }) => {
-                State::Stale { mac: known }
+        if mac != known && !said.overrides {
+            return match entry.state {
+                State::Reachable { .. } => {
+                    let (mac, contested) = (known, false);
+                    self.become_known(address, State::Stale { mac, contested })
+                }
+                _ => Vec::new(),
+            };
+        }
+        match entry.state {
+            _ if !said.solicited => self.claimed(address, mac),
+            // Of several answers the first counts.
+            State::Reachable { since, .. }
+                if mac != known && now < since.saturating_add(self.config.lock) =>
+            {
+                Vec::new()
             }
-            (false, false, _) => return Vec::new(),
-            (_, _, true) => reachable(mac),
-            (false, true, false) => State::Stale { mac },
-            (true, _, false) => return Vec::new(),
-        };
-        self.become_known(address, state)
+            State::Reachable { .. } | State::Delay { group: false, .. } if mac == known => {
+                self.become_known(address, reachable(mac))
+            }
+            State::Probe { tries, group, .. } if tries > 0 && (group || mac == known) => {
+                self.become_known(address, reachable(mac))
+            }
+            // It answers what was not asked.
+            _ => self.claimed(address, mac),
+        }
+    }
+
+    /// Notes that a neighbour has just been heard from by other means, such as a TCP segment that
+    /// acknowledges data sent to `station` (RFC 4861 §7.3.1): no probe is needed for a while.
+    pub fn confirm(&mut self, now: u64, address: Ipv6Addr, station: MacAddr) {
+        let entry = self.entries.get(&address);
+        if entry.is_some_and(|entry| entry.state.mac() == Some(station)) {
+            let until = now.saturating_add(self.config.reachable);
+            let (mac, since) = (station, now);
+            self.become_known(address, State::Reachable { mac, since, until });
+        }
     }
 
     fn become_known(&mut self, address: Ipv6Addr, state: State<T>) -> Vec<T> {
@@ -235,14 +330,14 @@ impl<T> NeighborCache<T> {
                     *tries += 1;
                     None
                 }
-                State::Probe { mac, tries } if *tries < max_tries => {
+                State::Probe { mac, tries, group } if *tries < max_tries => {
                     *tries += 1;
-                    Some(*mac)
+                    (!*group).then_some(*mac)
                 }
-                State::Delay { mac } => {
-                    let mac = *mac;
-                    entry.state = State::Probe { mac, tries: 1 };
-                    Some(mac)
+                State::Delay { mac, group } => {
+                    let (mac, tries, group) = (*mac, 1, *group);
+                    entry.state = State::Probe { mac, tries, group };
+                    (!group).then_some(mac)
                 }
                 State::Incomplete { .. } => {
                     let until = now.saturating_add(self.config.retransmit);
@@ -258,6 +353,7 @@ impl<T> NeighborCache<T> {
                 _ => continue,
             };
             let again = now.saturating_add(self.config.retransmit);
+            entry.ask_after = again;
             self.deadlines.set(target, again);
             return Some(Solicit { target, station });
         }
@@ -318,8 +414,8 @@ impl<T> State<T> {
     fn mac(&self) -> Option<MacAddr> {
         match self {
             Self::Reachable { mac, .. }
-            | Self::Stale { mac }
-            | Self::Delay { mac }
+            | Self::Stale { mac, .. }
+            | Self::Delay { mac, .. }
             | Self::Probe { mac, .. } => Some(*mac),
             Self::Incomplete { .. } | Self::Unreachable { .. } => None,
         }

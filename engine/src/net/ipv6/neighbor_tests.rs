@@ -111,11 +111,59 @@ fn an_advertisement_that_does_not_override_only_makes_the_entry_stale() {
 }
 
 #[test]
-fn an_unsolicited_override_is_believed_and_probed() {
+fn of_two_stations_with_one_address_it_has_who_answers_when_everybody_is_asked() {
+    for owner in [MAC, OTHER] {
+        for solicited in [false, true] {
+            let mut cache = resolved();
+            for _ in 0..10 {
+                cache.advertised(SECOND, PEER, said(Some(OTHER), solicited, true));
+                cache.heard(PEER, OTHER);
+                // The station that was confirmed keeps it until then.
+                assert_eq!(cache.lookup(SECOND, PEER), Lookup::Resolved(MAC));
+            }
+            assert_eq!(cache.poll_solicit(SECOND), to(None));
+            assert_eq!(cache.poll_solicit(SECOND), None);
+            cache.advertised(SECOND, PEER, said(Some(owner), true, true));
+            assert_eq!(cache.lookup(SECOND, PEER), Lookup::Resolved(owner));
+            assert_eq!(cache.next_deadline(), None);
+        }
+    }
+}
+
+#[test]
+fn of_several_answers_the_first_counts() {
     let mut cache = resolved();
-    cache.advertised(1, PEER, said(Some(OTHER), false, true));
-    assert_eq!(cache.lookup(2, PEER), Lookup::Resolved(OTHER));
-    assert_eq!(cache.poll_solicit(2 + 5 * SECOND), to(Some(OTHER)));
+    cache.advertised(SECOND - 1, PEER, said(Some(OTHER), true, true));
+    assert_eq!(cache.lookup(SECOND, PEER), Lookup::Resolved(MAC));
+    assert_eq!(cache.next_deadline(), None);
+}
+
+#[test]
+fn a_flood_of_claims_does_not_hasten_the_solicitations() {
+    let mut cache = resolved();
+    cache.heard(PEER, OTHER);
+    assert_eq!(cache.lookup(1, PEER), Lookup::Resolved(MAC));
+    assert_eq!(cache.poll_solicit(1), None);
+    assert_eq!(cache.next_deadline(), Some(SECOND));
+}
+
+#[test]
+fn everybody_is_asked_for_who_was_only_heard_unless_it_is_confirmed_meanwhile() {
+    for confirmed in [false, true] {
+        let mut cache = cache();
+        cache.heard(PEER, MAC);
+        assert_eq!(cache.lookup(SECOND, PEER), Lookup::Resolved(MAC));
+        // Nobody has asked for this.
+        cache.advertised(SECOND, PEER, ANSWER);
+        if confirmed {
+            cache.confirm(2 * SECOND, PEER, OTHER);
+            assert_eq!(cache.next_deadline(), Some(6 * SECOND));
+            cache.confirm(2 * SECOND, PEER, MAC);
+            assert_eq!(cache.next_deadline(), None);
+        } else {
+            assert_eq!(cache.poll_solicit(6 * SECOND), to(None));
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 use super::*;
 use crate::net::InterfaceAddress;
+use crate::wire::DropReason;
+use crate::wire::arp::Operation;
 use proptest::prelude::*;
 
 const SECOND: u64 = 1_000_000;
@@ -247,21 +249,23 @@ fn a_neighbour_whose_probes_fail_is_asked_for_by_broadcast() {
 #[test]
 fn a_confirmation_by_other_means_spares_the_probe() {
     let mut table = table_knowing(1);
-    table.confirm(59 * SECOND, host(1));
+    table.confirm(59 * SECOND, host(1), mac(1));
     table.lookup(118 * SECOND, host(1));
     assert_eq!(sent(&mut table, 118 * SECOND), []);
     table.lookup(119 * SECOND, host(1));
-    table.confirm(119 * SECOND, host(1));
+    table.confirm(119 * SECOND, host(1), mac(7));
+    assert_eq!(table.next_deadline(), Some(119 * SECOND), "another station");
+    table.confirm(119 * SECOND, host(1), mac(1));
     assert_eq!(sent(&mut table, 119 * SECOND), []);
 }
 
 #[test]
 fn confirming_an_unknown_neighbour_resolves_nothing() {
     let mut table = table();
-    table.confirm(0, host(1));
+    table.confirm(0, host(1), mac(1));
     assert!(table.is_empty());
     table.lookup(0, host(1));
-    table.confirm(0, host(1));
+    table.confirm(0, host(1), mac(1));
     assert_eq!(table.lookup(0, host(1)), Lookup::Pending);
 }
 
@@ -280,6 +284,35 @@ fn a_request_for_our_address_is_answered_and_its_sender_learned() {
         })
     );
     assert_eq!(table.lookup(0, host(1)), Lookup::Resolved(mac(1)));
+}
+
+#[test]
+fn everybody_is_asked_for_who_was_only_heard_unless_it_is_confirmed_meanwhile() {
+    for confirmed in [false, true] {
+        let mut table = table();
+        table.on_arp(0, &request(1)).unwrap();
+        assert_eq!(sent(&mut table, 90 * SECOND), [], "nobody uses it");
+        let start = 100 * SECOND;
+        assert_eq!(table.lookup(start, host(1)), Lookup::Resolved(mac(1)));
+        // Nobody has asked for this.
+        table.on_arp(start, &reply(1)).unwrap();
+        let due = start + 5 * SECOND;
+        assert_eq!(table.next_deadline(), Some(due));
+        if confirmed {
+            table.confirm(due - 1, host(1), mac(1));
+            assert_eq!(sent(&mut table, due), []);
+        } else {
+            assert_eq!(sent(&mut table, due), [(host(1), MacAddr::BROADCAST)]);
+            table.on_arp(due, &announcement(1, mac(7))).unwrap();
+            let owner = ArpPacket {
+                sender_mac: mac(3),
+                ..reply(1)
+            };
+            table.on_arp(due, &owner).unwrap();
+            assert_eq!(table.lookup(due, host(1)), Lookup::Resolved(mac(3)));
+        }
+        assert_eq!(table.next_deadline(), None);
+    }
 }
 
 #[test]
@@ -333,39 +366,63 @@ fn a_reply_that_nobody_asked_for_makes_no_entry() {
 }
 
 #[test]
-fn an_announcement_updates_a_known_neighbour_and_is_probed() {
-    let mut table = table_knowing(1);
-    table.on_arp(SECOND, &announcement(1, mac(7))).unwrap();
-    assert_eq!(table.lookup(SECOND, host(1)), Lookup::Resolved(mac(7)));
-    assert_eq!(sent(&mut table, SECOND), [(host(1), mac(7))]);
+fn of_two_stations_with_one_address_it_has_who_answers_when_everybody_is_asked() {
+    for owner in [1, 7] {
+        for claim in [reply(1), request(1), announcement(1, mac(1))] {
+            let mut table = table_knowing(1);
+            let claim = ArpPacket {
+                sender_mac: mac(7),
+                ..claim
+            };
+            for _ in 0..10 {
+                table.on_arp(SECOND, &claim).unwrap();
+                // The station that was confirmed keeps it until then.
+                assert_eq!(table.lookup(SECOND, host(1)), Lookup::Resolved(mac(1)));
+            }
+            assert_eq!(sent(&mut table, SECOND), [(host(1), MacAddr::BROADCAST)]);
+            let answer = ArpPacket {
+                sender_mac: mac(owner),
+                ..reply(1)
+            };
+            table.on_arp(SECOND, &answer).unwrap();
+            let known = Lookup::Resolved(mac(owner));
+            assert_eq!(table.lookup(SECOND, host(1)), known);
+            assert_eq!(table.next_deadline(), None);
+        }
+    }
 }
 
 #[test]
-fn an_address_that_changes_hands_is_believed_and_probed_whoever_says_so() {
-    for packet in [reply(1), request(1)] {
-        let mut table = table_knowing(1);
-        let forged = ArpPacket {
-            sender_mac: mac(7),
-            ..packet
-        };
-        table.on_arp(SECOND, &forged).unwrap();
-        assert_eq!(table.lookup(SECOND, host(1)), Lookup::Resolved(mac(7)));
-        assert_eq!(sent(&mut table, SECOND), [(host(1), mac(7))]);
-        // Whoever really has the address says so, and is probed in turn.
-        table.on_arp(SECOND, &packet).unwrap();
-        assert_eq!(table.lookup(2 * SECOND, host(1)), Lookup::Resolved(mac(1)));
-        assert_eq!(sent(&mut table, 2 * SECOND), [(host(1), mac(1))]);
-        table.on_arp(2 * SECOND, &reply(1)).unwrap();
-        assert_eq!(table.lookup(3 * SECOND, host(1)), Lookup::Resolved(mac(1)));
-        assert_eq!(sent(&mut table, 3 * SECOND), []);
+fn of_several_answers_the_first_counts() {
+    let mut table = table_knowing(1);
+    let second = ArpPacket {
+        sender_mac: mac(7),
+        ..reply(1)
+    };
+    table.on_arp(SECOND - 1, &second).unwrap();
+    assert_eq!(table.lookup(SECOND, host(1)), Lookup::Resolved(mac(1)));
+    assert_eq!(table.next_deadline(), None);
+}
+
+#[test]
+fn who_does_not_answer_when_two_want_its_address_loses_it() {
+    let mut table = table_knowing(1);
+    let start = 2 * SECOND;
+    table.on_arp(start, &announcement(1, mac(7))).unwrap();
+    table.lookup(start, host(1));
+    for second in 0..3 {
+        let asked = sent(&mut table, start + second * SECOND);
+        assert_eq!(asked, [(host(1), MacAddr::BROADCAST)]);
     }
+    assert_eq!(sent(&mut table, start + 3 * SECOND), []);
+    assert_eq!(table.lookup(start + 3 * SECOND, host(1)), Lookup::Pending);
 }
 
 #[test]
 fn a_flood_of_announcements_does_not_hasten_the_probes() {
     let mut table = table_knowing(1);
     table.on_arp(1, &announcement(1, mac(7))).unwrap();
-    assert_eq!(table.lookup(1, host(1)), Lookup::Resolved(mac(7)));
+    assert_eq!(table.lookup(1, host(1)), Lookup::Resolved(mac(1)));
     assert_eq!(sent(&mut table, 1), []);
     assert_eq!(table.next_deadline(), Some(SECOND));
 }
@@ -475,6 +532,8 @@ fn a_static_prefix_covers_its_addresses_unless_one_has_its_own_entry() {
     assert_eq!(table.lookup(0, host(5)), Lookup::Resolved(mac(3)));
     assert_eq!(table.next_deadline(), None);
     table.add_static(wide, mac(4)).unwrap();
+    assert_eq!(table.lookup(0, host(9)), Lookup::Resolved(mac(4)));
+    table.on_arp(0, &request(9)).unwrap();
     assert_eq!(table.lookup(0, host(9)), Lookup::Resolved(mac(4)));
 }
 
@@ -613,7 +672,7 @@ proptest! {
                     returned.extend(table.hold(host(n), given));
                     given += 1;
                 }
-                Step::Confirm(n) => table.confirm(now, host(n)),
+                Step::Confirm(n) => table.confirm(now, host(n), mac(n)),
                 Step::Reply(n) => returned.extend(table.on_arp(now, &reply(n)).unwrap().released),
                 Step::Request(n) => {
                     returned.extend(table.on_arp(now, &request(n)).unwrap().released);
