@@ -110,6 +110,17 @@ pub(super) fn stack_bind(socket: SocketRef, to: SocketAddr) -> Result<()> {
     socket.process().control(request, &[]).map(drop)
 }
 
+/// As [`stack_bind`], but to a port that no connection has, not even one with which the socket might
+/// share it: so Linux chooses (`inet_csk_find_open_port`), and a connect(2) from there succeeds.
+fn stack_bind_alone(socket: SocketRef, to: SocketAddr) -> Result<()> {
+    let bits = &socket.record().options.bits;
+    let sharing = option::REUSEADDR | option::REUSEPORT;
+    let set = bits.fetch_and(!sharing, Ordering::SeqCst) & sharing;
+    let bound = stack_bind(socket, to);
+    bits.fetch_or(set, Ordering::SeqCst);
+    bound
+}
+
 /// Binds a kernel socket and the stack's to one port: the kernel chooses, if the program does not.
 fn bind_both(
     fd: RawFd,
@@ -119,13 +130,16 @@ fn bind_both(
 ) -> Result<()> {
     let show = |address| Raw::new(address, socket.is_inet6());
     let mut failed = Errno(libc::EADDRINUSE);
-    for _ in 0..ATTEMPTS {
+    for attempt in 1..=ATTEMPTS {
         let kernel = demote::kernel_socket(socket)?;
         let bound = demote::kernel_bind(kernel, &show(address))
             .and_then(|()| demote::kernel_port(kernel))
             .and_then(|port| {
                 on_stack.set_port(port);
-                stack_bind(socket, on_stack)
+                match address.port() {
+                    0 if attempt < ATTEMPTS => stack_bind_alone(socket, on_stack),
+                    _ => stack_bind(socket, on_stack),
+                }
             })
             .and_then(|()| demote::to_both(fd, socket, kernel));
         real::close(kernel);

@@ -249,6 +249,24 @@ static void names(void)
     close(client);
 }
 
+static void chosen(void)
+{
+    group("ports that bind chooses");
+    int listening = listener(), refused = 0;
+    Address to = local_of(listening), at = any(0);
+    for (int i = 0; i < 1500; i++) {
+        int fd = tcp();
+        set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        bind(fd, &at.any, at.len);
+        refused += connect(fd, &to.any, to.len) != 0;
+        close(fd);
+        if (await(listening, POLLIN, SHORT))
+            close(accept(listening, NULL, NULL));
+    }
+    VALUE("connections that failed", refused);
+    close(listening);
+}
+
 static void lengths(void)
 {
     group("lengths of names");
@@ -338,6 +356,7 @@ int main(void)
     closes();
     resets();
     lingers();
+    chosen();
     for (int i = 0; i < 2; i++) {
         use_family(i ? AF_INET6 : AF_INET);
         names();
