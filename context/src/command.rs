@@ -102,6 +102,6 @@ mod tests {
                 known += 1;
             }
         }
-        assert_eq!(known, 11);
+        assert_eq!(known, 12);
     }
 }
