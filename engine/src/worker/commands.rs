@@ -20,6 +20,9 @@ const TURN: usize = 256;
 const MAX_WATCHES: usize = 1024;
 /// Smallest and largest `SO_RCVBUF` and `SO_SNDBUF` that count (Linux: SOCK_MIN_*, *mem_max).
 pub const BUFFER_BOUNDS: (u32, u32) = (2048, 16 << 20);
+/// The longest that an application can have a connection wait in FIN-WAIT-2, in seconds (Linux's
+/// `TCP_FIN_TIMEOUT_MAX`): whatever it writes into the record.
+const LONGEST_FIN_WAIT2: u32 = 120;
 
 impl Stack {
     /// Handles the commands of all contexts that announced some. Returns whether there were any.
@@ -409,7 +412,7 @@ pub fn read_options(record: &Socket, keepalive: bool) -> (SocketOptions, HeaderO
         syn_retries: nonzero(o.syn_count.load(Relaxed)).map(|n| n.min(127) as u8),
         fin_wait2_timeout: match o.fin_wait2.load(Relaxed) {
             u32::MAX => Some(Duration::ZERO),
-            asked => seconds(asked),
+            asked => seconds(asked.min(LONGEST_FIN_WAIT2)),
         },
         window_clamp: nonzero(o.window_clamp.load(Relaxed)),
         congestion: Algorithm::from_number(o.congestion.load(Relaxed)),

@@ -27,6 +27,7 @@ over_both_families! {
     a_port_in_time_wait_may_connect_anew_where_that_is_allowed,
     a_connection_stands_in_the_way_of_a_bind_until_time_wait_is_over,
     a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time,
+    no_application_has_fin_wait2_last_longer_than_two_minutes,
     stopping_resets_what_is_left,
 }
 
@@ -364,6 +365,26 @@ fn a_closed_connection_whose_peer_does_not_close_is_forgotten_in_time(family: Fa
     assert_eq!(a.count(Counter::connections), 0);
     let error = talk.server.app.take_error(talk.server.socket);
     assert_eq!(error, libc::EPIPE);
+}
+
+fn no_application_has_fin_wait2_last_longer_than_two_minutes(family: Family) {
+    let (mut a, mut b, mut talk) = talking(family);
+    let (app, socket) = (&mut talk.client.app, talk.client.socket);
+    let record = a.shared.segment.socket(socket).unwrap();
+    record.options.fin_wait2.store(30_000, SeqCst);
+    let generation = app.generation(socket);
+    app.push(Command {
+        op: Op::Options,
+        socket,
+        generation,
+        arg: 0,
+    });
+    app.close(socket);
+    exchange(&mut a, &mut b, |_, _| true);
+    pass_together(&mut a, &mut b, 119_000_000);
+    assert_eq!(a.count(Counter::time_wait), 1, "as long as it may");
+    pass_together(&mut a, &mut b, 2_000_000);
+    assert_eq!(a.count(Counter::time_wait), 0);
 }
 
 fn stopping_resets_what_is_left(family: Family) {
