@@ -2,11 +2,13 @@
 //! the connections it has, more or less.
 
 use crate::app::App;
-use crate::bed::{Bed, address, mac};
+use crate::bed::{Bed, Family, address, address6, mac};
 use crate::dice::Dice;
-use crate::frames::{IP, TCP, TcpFrame, ethernet, fix_checksums, ipv4, options};
+use crate::frames::{IP, TcpFrame, ethernet, fix_checksums, ipv4, ipv6, options};
 use engine::tcp::Flags;
+use engine::wire::icmpv6::kind;
 use engine::wire::protocol;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The host that the hostile station pretends to be.
 pub const HOST: u8 = 3;
@@ -14,9 +16,12 @@ pub const HOST: u8 = 3;
 pub const PORT: u16 = 81;
 /// Frames and flows remembered.
 const MEMORY: usize = 32;
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
 
 /// What the station knows.
 pub struct Network {
+    family: Family,
     /// The stack under attack.
     target: u8,
     /// Frames that were on the wire.
@@ -33,9 +38,10 @@ pub struct Server {
 }
 
 impl Network {
-    /// Against the stack of host `target`.
-    pub fn new(target: u8) -> Network {
+    /// Against the stack of host `target`, by what `family` has to offer.
+    pub fn new(family: Family, target: u8) -> Network {
         Network {
+            family,
             target,
             templates: Vec::new(),
             flows: Vec::new(),
@@ -45,7 +51,7 @@ impl Network {
     /// Takes note of a frame that the stack has sent.
     pub fn see(&mut self, frame: &[u8]) {
         if let Some(segment) = TcpFrame::parse(frame)
-            && segment.dst.0 == address(HOST)
+            && segment.dst.0 == self.family.address(HOST)
         {
             self.flows.retain(|flow| flow.dst.1 != segment.dst.1);
             self.flows.push(segment);
@@ -64,12 +70,14 @@ impl Network {
         let mut frame = match dice.below(12) {
             0 => noise(dice, 2000),
             1 => {
-                let ethertype = [0x0800, 0x0806, 0x86dd, 0x8100][dice.index(4)];
+                let ethertype = [IPV4, 0x0806, IPV6, 0x8100][dice.index(4)];
                 let noise = noise(dice, 1600);
                 ethernet(mac(self.target), mac(HOST), ethertype, &noise)
             }
-            2 => self.arp(dice),
-            3 => self.datagram(dice),
+            2 if self.family == Family::V4 => self.arp(dice),
+            2 => self.discovery(dice),
+            3 if self.family == Family::V4 => self.datagram(dice),
+            3 => self.packet(dice),
             4 => self.icmp(dice),
             5 => self.syn(dice).bytes(),
             6 | 7 => self.mutant(dice),
@@ -94,9 +102,33 @@ impl Network {
         ethernet(to, mac(HOST), 0x0806, &packet)
     }
 
+    /// Neighbour discovery, for whatever addresses and stations.
+    fn discovery(&mut self, dice: &mut Dice<'_>) -> Vec<u8> {
+        let kinds: Vec<u8> = (kind::ROUTER_SOLICITATION..=kind::REDIRECT).collect();
+        let mut message = vec![kinds[dice.index(kinds.len())], 0, 0, 0];
+        message.extend((dice.odd_word() as u32).to_be_bytes());
+        for _ in 0..dice.below(3) {
+            message.extend(address6(dice.below(5) as u8).octets());
+        }
+        for _ in 0..dice.below(3) {
+            message.extend([dice.below(6) as u8, dice.below(5) as u8]);
+            message.extend(mac(dice.below(5) as u8).0);
+        }
+        let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, HOST.into());
+        let src = [address6(HOST), link_local][dice.index(2)];
+        let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+        let dst = [address6(self.target), all_nodes][dice.index(2)];
+        let mut packet = ipv6(src, dst, protocol::ICMPV6, &message);
+        if !dice.one_in(8) {
+            packet[7] = 255;
+        }
+        self.sealed(IPV6, &packet)
+    }
+
     fn datagram(&mut self, dice: &mut Dice<'_>) -> Vec<u8> {
         let kind = [protocol::TCP, protocol::ICMP, protocol::UDP, 47][dice.index(4)];
-        let src = [address(HOST), dice.word().to_le_bytes()[..4].try_into_ip()][dice.index(2)];
+        let far = Ipv4Addr::from_bits(dice.word() as u32 | 1 << 31);
+        let src = [address(HOST), far][dice.index(2)];
         let payload = noise(dice, 200);
         let mut datagram = ipv4(src, address(self.target), kind, &payload);
         for _ in 0..dice.below(3) {
@@ -104,13 +136,34 @@ impl Network {
             let at = [0, 2, 3, 6, 7, 8][dice.index(6)];
             datagram[at] = dice.below(256) as u8;
         }
-        let mut frame = ethernet(mac(self.target), mac(HOST), 0x0800, &datagram);
-        fix_checksums(&mut frame);
-        frame
+        self.sealed(IPV4, &datagram)
+    }
+
+    fn packet(&mut self, dice: &mut Dice<'_>) -> Vec<u8> {
+        // Those that lead to more headers among them.
+        let kinds = [0, 6, 17, 43, 44, 47, 50, 58, 59, 60];
+        let next_header = kinds[dice.index(kinds.len())];
+        let far = Ipv6Addr::from_bits(u128::from(dice.word()) | 1 << 127);
+        let src = [address6(HOST), far][dice.index(2)];
+        let mut payload = noise(dice, 200);
+        if payload.len() > 1 && dice.one_in(2) {
+            payload[0] = kinds[dice.index(kinds.len())];
+            payload[1] = dice.below(4) as u8;
+        }
+        let mut packet = ipv6(src, address6(self.target), next_header, &payload);
+        for _ in 0..dice.below(3) {
+            // Version and class, length, hop limit.
+            let at = [0, 1, 4, 5, 7][dice.index(5)];
+            packet[at] = dice.below(256) as u8;
+        }
+        self.sealed(IPV6, &packet)
     }
 
     fn icmp(&mut self, dice: &mut Dice<'_>) -> Vec<u8> {
-        let kind = [0, 3, 3, 3, 4, 5, 8, 11, 12, 13][dice.index(10)];
+        let kind = match self.family {
+            Family::V4 => [0, 3, 3, 3, 4, 5, 8, 11, 12, 13][dice.index(10)],
+            Family::V6 => [1, 1, 2, 2, 3, 4, 128, 129, 130, 143][dice.index(10)],
+        };
         let mut message = vec![kind, dice.below(18) as u8, 0, 0];
         message.extend((dice.odd_word() as u32).to_be_bytes());
         match self.templates.get(dice.index(self.templates.len())) {
@@ -121,13 +174,22 @@ impl Network {
             }
             _ => message.extend(noise(dice, 100)),
         }
-        let datagram = ipv4(
-            address(HOST),
-            address(self.target),
-            protocol::ICMP,
-            &message,
-        );
-        let mut frame = ethernet(mac(self.target), mac(HOST), 0x0800, &datagram);
+        let (host, target) = (HOST, self.target);
+        match self.family {
+            Family::V4 => {
+                let ends = (address(host), address(target));
+                self.sealed(IPV4, &ipv4(ends.0, ends.1, protocol::ICMP, &message))
+            }
+            Family::V6 => {
+                let ends = (address6(host), address6(target));
+                self.sealed(IPV6, &ipv6(ends.0, ends.1, protocol::ICMPV6, &message))
+            }
+        }
+    }
+
+    /// A frame to the stack whose checksums are right.
+    fn sealed(&self, ethertype: u16, packet: &[u8]) -> Vec<u8> {
+        let mut frame = ethernet(mac(self.target), mac(HOST), ethertype, packet);
         fix_checksums(&mut frame);
         frame
     }
@@ -148,8 +210,8 @@ impl Network {
         TcpFrame {
             dst_mac: mac(self.target),
             src_mac: mac(HOST),
-            src: (address(HOST).into(), from),
-            dst: (address(self.target).into(), to),
+            src: (self.family.address(HOST), from),
+            dst: (self.family.address(self.target), to),
             seq: 0,
             ack: 0,
             flags: Flags::ACK,
@@ -211,12 +273,12 @@ impl Network {
             return noise(dice, 100);
         };
         if let Some(mut segment) = TcpFrame::parse(&frame) {
-            if segment.dst.0 == address(HOST) {
+            if segment.dst.0 == self.family.address(HOST) {
                 std::mem::swap(&mut segment.src, &mut segment.dst);
                 std::mem::swap(&mut segment.seq, &mut segment.ack);
             } else {
                 // Somebody else's connection: it must not be ours to end.
-                segment.src.0 = address(HOST).into();
+                segment.src.0 = self.family.address(HOST);
                 segment.dst.1 = PORT;
             }
             (segment.src_mac, segment.dst_mac) = (mac(HOST), mac(self.target));
@@ -237,10 +299,15 @@ impl Network {
 
 /// Whether a frame claims to come from a host that has honest connections.
 fn is_foreign(frame: &[u8]) -> bool {
-    frame.len() >= TCP && frame[12..14] == [8, 0] && {
-        let src = &frame[IP + 12..IP + 16];
-        src[..3] == [10, 0, 0] && src[3] != HOST
-    }
+    let src = match frame.get(12..14) {
+        Some([8, 0]) => frame.get(IP + 12..IP + 16),
+        Some([0x86, 0xdd]) => frame.get(IP + 8..IP + 24),
+        _ => None,
+    };
+    let is = |host| {
+        Some(&address(host).octets()[..]) == src || Some(&address6(host).octets()[..]) == src
+    };
+    (0..=u8::MAX).any(|host| host != HOST && is(host))
 }
 
 impl Server {
@@ -283,16 +350,6 @@ impl Server {
                 self.app.send(socket, &[0x5a; 5000]);
             }
         }
-    }
-}
-
-trait ToIp {
-    fn try_into_ip(&self) -> std::net::Ipv4Addr;
-}
-
-impl ToIp for [u8] {
-    fn try_into_ip(&self) -> std::net::Ipv4Addr {
-        std::net::Ipv4Addr::new(self[0] | 0x80, self[1], self[2], self[3])
     }
 }
 

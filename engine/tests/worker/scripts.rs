@@ -93,7 +93,7 @@ pub fn on_segment(data: &[u8]) {
     let mut dice = Dice::from_bytes(data);
     let mut bed = small(1);
     let mut server = Server::start(&mut bed, 2);
-    let mut network = Network::new(1);
+    let mut network = Network::new(bed.family, 1);
     while !dice.is_spent() {
         let segment = network.segment(&mut dice);
         bed.inject(&segment.bytes());
