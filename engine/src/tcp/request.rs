@@ -33,6 +33,8 @@ pub struct Request {
     sack: bool,
     /// Window and shift count that we offered.
     offered: (u16, u8),
+    /// Whether memory for received bytes was scarce when the SYN came.
+    scarce: bool,
     /// Timers that expired.
     timeouts: u8,
     /// SYN-ACKs sent again.
@@ -98,10 +100,16 @@ impl Request {
             scale: options.window_scale,
             sack: options.sack_permitted,
             offered: (0, 0),
+            scarce: false,
             timeouts: 0,
             retransmits: 0,
             acked: false,
         }
+    }
+
+    /// Says whether memory for received bytes is scarce: then the SYN-ACK offers little of it.
+    pub fn set_scarce(&mut self, scarce: bool) {
+        self.scarce = scarce;
     }
 
     /// A handshake that was not remembered, rebuilt from a cookie.
@@ -148,6 +156,7 @@ impl Request {
         opts: &SocketOptions,
     ) -> Option<Outgoing> {
         let mut tcb = Tcb::accept(now, cfg, opts, self.iss, self.ts_offset, &self.syn());
+        tcb.set_scarce(self.scarce);
         let answer = tcb.poll_transmit(now, usize::MAX)?;
         if answer.options.timestamps.is_none() {
             self.ts_recent = None;
@@ -300,6 +309,7 @@ impl Request {
         let cookie = self.sent_at == Instant::NEVER;
         let at = if cookie { now } else { self.sent_at };
         let mut tcb = Tcb::accept(at, cfg, opts, self.iss, self.ts_offset, &self.syn());
+        tcb.set_scarce(self.scarce);
         // The SYN-ACK went out long ago.
         let _ = tcb.poll_transmit(at, usize::MAX);
         if !cookie {

@@ -132,6 +132,7 @@ impl Stack {
             ts_offset,
         } = *opening;
         let mut request = Request::new(self.now, iss, ts_offset, syn);
+        request.set_scarce(self.pressed);
         let cfg = self.tcp_for(flow.remote);
         let Some(mut answer) = request.syn_ack(self.now, &cfg, &terms.options) else {
             return;

@@ -24,6 +24,7 @@ struct Scene {
     b: Bed,
     client: App,
     server: App,
+    listener: u32,
     /// Sockets at the client and at the server.
     pairs: Vec<(u32, u32)>,
 }
@@ -47,15 +48,16 @@ impl Scene {
             b,
             client,
             server,
+            listener,
             pairs: Vec::new(),
         };
         for _ in 0..connections {
-            scene.connect(listener);
+            scene.connect();
         }
         scene
     }
 
-    fn connect(&mut self, listener: u32) {
+    fn connect(&mut self) {
         let socket = loop {
             if let Some(socket) = self.client.socket() {
                 break socket;
@@ -64,9 +66,24 @@ impl Scene {
         };
         self.client.connect(socket, self.b.at(80));
         exchange(&mut self.a, &mut self.b, |_, _| true);
-        let accepted = self.server.accept(listener).expect("a connection waits");
+        let accepted = self
+            .server
+            .accept(self.listener)
+            .expect("a connection waits");
         self.b.settle();
         self.pairs.push((socket, accepted));
+    }
+
+    /// The server writes what it can to clients that do not read.
+    fn fill_with_unread_answers(&mut self) {
+        for _ in 0..30 {
+            for pair in 0..SLEEPERS {
+                let socket = self.pairs[pair].1;
+                self.server.send(socket, &[1; 30_000]);
+                self.b.settle();
+            }
+            pass_together(&mut self.a, &mut self.b, 10_000);
+        }
     }
 
     /// The server sends `len` bytes over a connection whose client reads at once, within `seconds`.
@@ -99,16 +116,20 @@ impl Scene {
 }
 
 #[test]
+fn who_connects_while_memory_is_scarce_is_offered_no_more_than_is_taken() {
+    let mut scene = Scene::new(SLEEPERS);
+    scene.fill_with_unread_answers();
+    assert!(scene.b.count(Counter::memory_pressure) > 0);
+    let refused = scene.b.count_of("tcp_no_room");
+    scene.connect();
+    assert_eq!(scene.upload(SLEEPERS, 300_000, 5), 300_000);
+    assert_eq!(scene.b.count_of("tcp_no_room"), refused);
+}
+
+#[test]
 fn writers_to_peers_that_never_read_leave_memory_to_others() {
     let mut scene = Scene::new(SLEEPERS + 1);
-    for _ in 0..30 {
-        for pair in 0..SLEEPERS {
-            let socket = scene.pairs[pair].1;
-            scene.server.send(socket, &[1; 30_000]);
-            scene.b.settle();
-        }
-        pass_together(&mut scene.a, &mut scene.b, 10_000);
-    }
+    scene.fill_with_unread_answers();
     assert!(scene.b.memory() > MEMORY / 2, "{}", scene.b.memory());
     assert_eq!(scene.download(SLEEPERS, 300_000, 60), 300_000);
     assert_eq!(scene.upload(SLEEPERS, 300_000, 60), 300_000);
