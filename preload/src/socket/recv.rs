@@ -142,25 +142,26 @@ fn is_ended(socket: SocketRef) -> bool {
 /// What a call gets that finds nothing to read behind the `seen` bytes: the end or an error; `None`: it
 /// may wait.
 pub fn end(socket: SocketRef, seen: u64) -> Option<Result<()>> {
-    // The engine appends data before it says that nothing more will come.
-    let ended = is_ended(socket);
-    if ended && socket.record().readable() > seen {
+    if !is_ended(socket) {
+        let is_connecting = socket.flags() & flag::CONNECTING != 0;
+        let is_closed = socket.tcp_state() == state::CLOSE && !is_connecting;
+        // A connection that was made just now is no longer in this state, and one that has ended just
+        // now has ended.
+        let is_none = is_closed && !is_ended(socket);
+        return is_none.then_some(Err(Errno(libc::ENOTCONN)));
+    }
+    // The engine appends data before it says that nothing more will come. What it says from here on
+    // may have data before it that was not looked for.
+    if socket.record().readable() > seen {
         return None;
     }
     if socket.state_bits() & state::PEER_CLOSED != 0 {
         return Some(Ok(()));
     }
     match socket.take_error() {
-        0 => {}
-        error => return Some(Err(Errno(error))),
+        0 => Some(Ok(())),
+        error => Some(Err(Errno(error))),
     }
-    if ended {
-        return Some(Ok(()));
-    }
-    let is_connecting = socket.flags() & flag::CONNECTING != 0;
-    let is_closed = socket.tcp_state() == state::CLOSE && !is_connecting;
-    // A connection that was made just now is no longer in this state.
-    is_closed.then_some(Err(Errno(libc::ENOTCONN)))
 }
 
 /// Waits until more than `seen` bytes can be read, or never will. False if the time is up.
@@ -177,6 +178,7 @@ mod tests {
     use super::*;
     use crate::testing::{commands, engine, established, fresh, when_waiting};
     use crate::thread;
+    use std::sync::atomic::AtomicU32;
 
     fn recv(socket: SocketRef, len: usize, flags: c_int) -> std::result::Result<Vec<u8>, c_int> {
         let mut bytes = vec![0xee; len];
@@ -208,6 +210,38 @@ mod tests {
         assert_eq!(recv(socket, 100, 0).unwrap(), b"last words");
         assert_eq!(recv(socket, 100, 0).unwrap(), b"");
         assert_eq!(socket.take_error(), libc::EPIPE);
+    }
+
+    #[test]
+    fn the_end_is_never_seen_before_the_data() {
+        const ROUNDS: u32 = 20_000;
+        let socket = established();
+        let ended = state::RX_SHUT | state::PEER_CLOSED;
+        let done = AtomicU32::new(0);
+        let mut wrong = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    while done.load(Ordering::SeqCst) < round {
+                        std::thread::yield_now();
+                    }
+                    engine().receive(socket, b"last");
+                    engine().add_state(socket, ended);
+                }
+            });
+            for round in 1..=ROUNDS {
+                let first = std::iter::repeat_with(|| recv(socket, 9, libc::MSG_DONTWAIT))
+                    .find(|got| *got != Err(libc::EAGAIN));
+                while socket.state_bits() & ended != ended {
+                    std::thread::yield_now();
+                }
+                let bits = &socket.record().engine.state;
+                bits.fetch_and(!ended, Ordering::SeqCst);
+                done.store(round, Ordering::SeqCst);
+                wrong += u32::from(first.unwrap() != Ok(b"last".to_vec()));
+            }
+        });
+        assert_eq!(wrong, 0, "of {ROUNDS}");
     }
 
     #[test]
