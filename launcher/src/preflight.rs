@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 
-use config::{Device, Settings};
+use config::{Decision, Device, IpNet, Loopback, Settings};
 
 use crate::sys;
 
@@ -65,6 +65,7 @@ impl fmt::Display for Finding {
 /// Looks at what the stack needs: cores, memory, and what its device needs.
 pub fn stack(settings: &Settings) -> Vec<Finding> {
     let mut findings = cores(settings);
+    findings.extend(loopback_rules(settings));
     match settings.device {
         Device::Tap(_) => {
             findings.push(tun());
@@ -81,6 +82,27 @@ pub fn stack(settings: &Settings) -> Vec<Finding> {
     findings.extend(memory(settings));
     findings.extend(huge_pages());
     findings
+}
+
+/// The rules that send addresses of the loopback, and none else, to a stack that does not carry it.
+fn loopback_rules(settings: &Settings) -> Vec<Finding> {
+    let is_loopback = |net: IpNet| match net {
+        IpNet::Any => false,
+        IpNet::V4(net) => net.prefix() >= 8 && net.address().is_loopback(),
+        IpNet::V6(net) => net.prefix() == 128 && net.address().is_loopback(),
+    };
+    let is_dead = |rule: &config::Rule| rule.to != Decision::Kernel && is_loopback(rule.address);
+    let rules = settings.rules.iter().zip(1..);
+    rules
+        .filter(|(rule, _)| settings.loopback == Loopback::Kernel && is_dead(rule))
+        .map(|(rule, number)| {
+            let text = format!(
+                "number {number} ({rule}) needs loopback = \"stack\" (--loopback stack): without \
+                 it the stack does not carry the loopback"
+            );
+            Finding::new("rule", Grade::Doubtful, text)
+        })
+        .collect()
 }
 
 /// Opens a device that exists without us, but none of its queues, which changes nothing.
@@ -305,6 +327,28 @@ mod tests {
         assert!(looks_at_tun(&settings));
         settings.device = Device::Wire("/tmp/w".to_owned());
         assert!(!looks_at_tun(&settings));
+    }
+
+    #[test]
+    fn a_rule_for_the_loopback_needs_a_stack_that_carries_it() {
+        let rule =
+            |address: &str, to: &str| format!("[[rule]]\naddress = \"{address}\"\nto = \"{to}\"\n");
+        let rules = [
+            rule("127.0.0.53", "kernel"),
+            rule("127.0.0.0/8", "mtcp"),
+            rule("::1", "mtcp"),
+            rule("0.0.0.0/0", "mtcp"),
+        ];
+        let mut loader = config::Loader::new();
+        let read = loader.toml_text("mtcp.toml".as_ref(), &rules.concat());
+        read.unwrap();
+        let mut settings = loader.finish().unwrap().settings;
+        let found = loopback_rules(&settings);
+        let numbers = found.iter().map(|f| f.text.split_whitespace().nth(1));
+        assert_eq!(numbers.collect::<Vec<_>>(), [Some("2"), Some("3")]);
+        assert!(found.iter().all(|f| f.grade == Grade::Doubtful));
+        settings.loopback = Loopback::Stack;
+        assert_eq!(loopback_rules(&settings), []);
     }
 
     #[test]

@@ -197,6 +197,21 @@ fn check_finds_what_is_missing() {
 }
 
 #[test]
+fn check_doubts_a_rule_for_the_loopback_that_stays_with_the_kernel() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mtcp.toml");
+    fs::write(&file, "[[rule]]\naddress = \"127.0.0.1\"\nto = \"mtcp\"\n").unwrap();
+    let doubts = |loopback: &str| {
+        let arguments = ["--check", "--device", "none", "--loopback", loopback];
+        let run = output(mtcp_run(&arguments).env("MTCP_CONFIG", &file));
+        let shown = text(&run.stdout);
+        shown.contains("needs loopback = \"stack\"")
+    };
+    assert!(doubts("kernel"));
+    assert!(!doubts("stack"));
+}
+
+#[test]
 fn check_names_a_device_that_cannot_be_opened() {
     for (device, why) in [
         ("packet:nope", "there is no interface \"nope\""),
