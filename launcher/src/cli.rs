@@ -1,6 +1,6 @@
 //! The command line, and the settings that it and its surroundings come to.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +88,13 @@ impl Cli {
             .collect();
         cli.trace = matches.get_one::<String>(TRACE).cloned();
         Ok(cli)
+    }
+
+    /// The program's name as given; empty if none was.
+    pub fn name(&self) -> &OsStr {
+        self.command
+            .first()
+            .map_or("".as_ref(), OsString::as_os_str)
     }
 
     /// Lays the TOML file, mTCP's files, the environment and the options over the defaults.
@@ -196,8 +203,9 @@ fn after_help() -> StyledStr {
     text.push_str(
         "
 Signals:
-  SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2 and SIGWINCH reach the program, once each. A
-  second SIGINT or SIGTERM within a second kills what is left of it and ends mtcp-run.
+  SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2 and SIGWINCH reach the program. A
+  second SIGINT or SIGTERM within a second kills what is left of it and ends mtcp-run; two of one kind
+  within 0.2 s are one.
 
 Exit status:
   The program's own; 128+N if signal N ended it.

@@ -65,8 +65,7 @@ fn run(cli: &Cli) -> Result<u8, Error> {
     if cli.check {
         return check(cli, &loaded);
     }
-    let name = cli.command.first().map_or("".as_ref(), |n| n.as_os_str());
-    let path = program::find(name, std::env::var_os("PATH"))?;
+    let path = program::find(cli.name(), std::env::var_os("PATH"))?;
     if cli.rootless {
         rootless::enter()?;
     }
@@ -142,7 +141,7 @@ fn on_the_kernel(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Erro
         environment: Vec::new(),
     };
     let program = child::start(start, &signals)?;
-    supervise::supervise(program, &signals, None).map(|outcome| outcome.status)
+    supervise::supervise(cli.name(), program, &signals, None).map(|outcome| outcome.status)
 }
 
 fn on_the_stack(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Error> {
@@ -169,8 +168,9 @@ fn on_the_stack(cli: &Cli, settings: &Settings, path: &Path) -> Result<u8, Error
         preload: Some(&preload),
         environment: stack.child_env(),
     };
-    let outcome = child::start(start, &signals)
-        .and_then(|program| supervise::supervise(program, &signals, Some(stack.failed())));
+    let outcome = child::start(start, &signals).and_then(|program| {
+        supervise::supervise(cli.name(), program, &signals, Some(stack.failed()))
+    });
     end(stack, settings, signals, outcome)
 }
 

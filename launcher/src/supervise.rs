@@ -1,5 +1,6 @@
 //! Stays with the program until its last process is gone, and passes signals on.
 
+use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,13 @@ pub const FORWARDED: [Signal; 7] = [
 /// Two requests to end within this time force it.
 const IMPATIENCE: Duration = Duration::from_secs(1);
 
+/// Two requests to end within this time are one: timeout(1), for one, signals its child and then its
+/// process group.
+const ECHO: Duration = Duration::from_millis(200);
+
+/// How long after the program's end its user is told what `mtcp-run` still waits for.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// How long the program may take to end once its stack has failed, before it is killed.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -35,13 +43,14 @@ pub struct Outcome {
     pub forced: bool,
 }
 
-/// Waits until the program and everything that it left behind are gone. Once `failed` becomes
+/// Waits until the program, called `name`, and everything that it left behind are gone. Once `failed` becomes
 /// readable they are told to end (SIGTERM): a program without its stack serves nobody, and who runs
 /// `mtcp-run` can only start it again when it is gone.
 ///
 /// # Errors
 /// What the system says.
 pub fn supervise(
+    name: &OsStr,
     program: Pid,
     signals: &HeldSignals,
     failed: Option<BorrowedFd<'_>>,
@@ -51,13 +60,23 @@ pub fn supervise(
         exit: None,
         told: Vec::new(),
     };
-    let mut last_request: Option<Instant> = None;
+    let mut requests = Requests::default();
+    let mut reminder: Option<Instant> = None;
+    let mut is_reminded = false;
     let mut grace: Option<Instant> = None;
     let mut deadline: Option<Instant> = None;
     while family.reap()? {
         let now = Instant::now();
-        if grace.is_some_and(|end| end <= now) {
-            deadline.get_or_insert(now + LAST_WAIT);
+        if deadline.is_none() && grace.is_some_and(|end| end <= now) {
+            tracing::warn!("what is left of the program is killed (SIGKILL): it has not ended");
+            deadline = Some(now + LAST_WAIT);
+        }
+        if family.exit.is_some() && !is_reminded {
+            let at = *reminder.get_or_insert(now + SILENCE);
+            is_reminded = at <= now;
+            if is_reminded {
+                tell_who_is_left(name);
+            }
         }
         // Whoever lost its parent meanwhile is a child of ours now.
         if deadline.is_some() {
@@ -65,11 +84,12 @@ pub fn supervise(
         } else if grace.is_some() {
             family.tell_to_end();
         }
-        let end = deadline.or(grace);
-        let timeout = end.map(|end| end.saturating_duration_since(now));
-        if timeout == Some(Duration::ZERO) {
+        if deadline.is_some_and(|end| end <= now) {
             break;
         }
+        let ends = [deadline.or(grace), reminder.filter(|_| !is_reminded)];
+        let next = ends.into_iter().flatten().min();
+        let timeout = next.map(|end| end.saturating_duration_since(now));
         let event = signals
             .next(failed.filter(|_| grace.is_none()), timeout)
             .map_err(Error::system("reading a signal"))?;
@@ -89,19 +109,61 @@ pub fn supervise(
         }
         // Signals are read in the order of their numbers: the program's end may still be unread.
         family.reap()?;
-        if matches!(received.signal, libc::SIGINT | libc::SIGTERM) {
-            let previous = last_request.replace(Instant::now());
-            if previous.is_some_and(|at| at.elapsed() < IMPATIENCE) {
-                deadline.get_or_insert(Instant::now() + LAST_WAIT);
-                continue;
+        match requests.judge(received.signal, Instant::now()) {
+            Verdict::PassOn => family.forward(received),
+            Verdict::Echo => {}
+            Verdict::Force if deadline.is_some() => {}
+            Verdict::Force => {
+                tracing::warn!(
+                    "what is left of the program is killed (SIGKILL): a second request to end \
+                     within a second"
+                );
+                deadline = Some(Instant::now() + LAST_WAIT);
             }
         }
-        family.forward(received);
     }
     Ok(Outcome {
         status: exit_status(family.exit.unwrap_or(Exit::Signal(libc::SIGKILL))),
         forced: deadline.is_some(),
     })
+}
+
+/// The requests to end that have come.
+#[derive(Default)]
+struct Requests {
+    /// The last that counted, and when.
+    last: Option<(Signal, Instant)>,
+}
+
+/// What to do with a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    /// It is the program's.
+    PassOn,
+    /// It came with one that has been passed on.
+    Echo,
+    /// Whoever asked does not want to wait.
+    Force,
+}
+
+impl Requests {
+    /// A signal that `mtcp-run` was started to ignore, as a script's background job ignores SIGINT,
+    /// forces nothing.
+    fn judge(&mut self, signal: Signal, now: Instant) -> Verdict {
+        if !matches!(signal, libc::SIGINT | libc::SIGTERM) || sys::is_ignored(signal) {
+            return Verdict::PassOn;
+        }
+        let previous = self.last.map(|(of, at)| (of, now.duration_since(at)));
+        match previous {
+            Some((of, since)) if since < ECHO && of == signal => return Verdict::Echo,
+            Some((_, since)) if since < ECHO => return Verdict::PassOn,
+            _ => self.last = Some((signal, now)),
+        }
+        match previous {
+            Some((_, since)) if since < IMPATIENCE => Verdict::Force,
+            _ => Verdict::PassOn,
+        }
+    }
 }
 
 /// The program, and the processes that it left behind, which became children of ours.
@@ -170,15 +232,30 @@ fn exit_status(exit: Exit) -> u8 {
     }
 }
 
+fn tell_who_is_left(name: &OsStr) {
+    let left = processes(is_of_the_program).len();
+    let others = match left {
+        1 => "1 further process has".to_owned(),
+        _ => format!("{left} further processes have"),
+    };
+    tracing::warn!(
+        "{} has ended; mtcp-run stays until {others}",
+        name.display()
+    );
+}
+
 /// The children of this process, alive or not yet reaped.
 fn children() -> Vec<Pid> {
     let own = own_pid();
+    processes(|pid| engine::parent_of(pid) == Some(own))
+}
+
+fn processes(is_wanted: impl Fn(Pid) -> bool) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &Pid| engine::parent_of(*pid) == Some(own))
-        .collect()
+    pids.filter(|pid| is_wanted(*pid)).collect()
 }
 
 fn is_of_the_program(pid: Pid) -> bool {
@@ -192,6 +269,25 @@ fn own_pid() -> Pid {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_requests_at_one_instant_are_one_and_two_within_a_second_force_the_end() {
+        let start = Instant::now();
+        let judged = |requests: [(Signal, u64); 3]| {
+            let mut state = Requests::default();
+            requests.map(|(signal, ms)| state.judge(signal, start + Duration::from_millis(ms)))
+        };
+        use Verdict::{Echo, Force, PassOn};
+        let (int, term) = (libc::SIGINT, libc::SIGTERM);
+        let at_once = [(term, 0), (term, 1), (term, 199)];
+        assert_eq!(judged(at_once), [PassOn, Echo, Echo]);
+        let two_of_a_kind_each = [(term, 0), (int, 1), (term, 200)];
+        assert_eq!(judged(two_of_a_kind_each), [PassOn, PassOn, Force]);
+        let impatient = [(int, 0), (int, 1), (term, 999)];
+        assert_eq!(judged(impatient), [PassOn, Echo, Force]);
+        let patient = [(term, 0), (term, 1000), (libc::SIGHUP, 1300)];
+        assert_eq!(judged(patient), [PassOn, PassOn, PassOn]);
+    }
 
     #[test]
     fn signals_count_from_128() {

@@ -250,8 +250,9 @@ pub enum Event {
 }
 
 impl HeldSignals {
-    /// Holds back SIGCHLD and those of `signals` that this process does not ignore. To be called
-    /// before any thread is started, so that all threads inherit it.
+    /// Holds back SIGCHLD and `signals`; those that this process ignores as well, since Linux queues
+    /// what is both held back and ignored. To be called before any thread is started, so that all
+    /// threads inherit it.
     pub fn new(signals: &[Signal]) -> io::Result<HeldSignals> {
         let mut held = MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = MaybeUninit::<libc::sigset_t>::uninit();
@@ -263,7 +264,7 @@ impl HeldSignals {
             // An ignored SIGCHLD, inherited from the parent, would reap children behind our back.
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             libc::sigaddset(held.as_mut_ptr(), libc::SIGCHLD);
-            for signal in signals.iter().filter(|signal| !is_ignored(**signal)) {
+            for signal in signals {
                 libc::sigaddset(held.as_mut_ptr(), *signal);
             }
             check(libc::sigprocmask(
@@ -324,7 +325,8 @@ impl HeldSignals {
     }
 }
 
-fn is_ignored(signal: Signal) -> bool {
+/// Whether this process ignores a signal, as the programs that it starts do to begin with.
+pub fn is_ignored(signal: Signal) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: with no new action the call only fills in the old one, which is read only then.
     unsafe {

@@ -45,6 +45,13 @@ impl Shell {
         assert!(status.expect("kill starts").success());
     }
 
+    /// Asks again and again for the end, as nobody does by accident.
+    fn insist(&mut self) {
+        while let Ok(None) = self.child.try_wait() {
+            self.kill("-TERM");
+        }
+    }
+
     fn status(&mut self) -> Option<i32> {
         self.child
             .wait()
@@ -56,12 +63,7 @@ impl Shell {
 /// Ends what mtcp-run leaves running if a test fails.
 impl Drop for Shell {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            // Two of the same kind could become one.
-            self.kill("-TERM");
-            self.kill("-INT");
-            let _ = self.child.wait();
-        }
+        self.insist();
     }
 }
 
@@ -131,14 +133,54 @@ fn a_signal_that_ends_the_program_shows_in_the_status() {
 fn a_second_request_to_end_kills_what_is_left() {
     // The shell and its child ignore the signal, and so does a daemon that has left them.
     let script = "trap '' TERM INT; setsid sleep 1000 & sh -c 'echo ready; exec sleep 1000'";
-    let mut shell = Shell::new(script);
+    let mut command = mtcp_run(&["--kernel", "sh", "-c", script]);
+    let mut shell = Shell::start(command.stderr(Stdio::piped()));
     assert_eq!(shell.line(), "ready");
-    shell.kill("-TERM");
-    shell.kill("-INT");
+    shell.insist();
     assert_eq!(shell.status(), Some(128 + 9));
     let mut rest = String::new();
     shell.lines.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "", "the output is closed: nobody is left to write");
+    let mut log = String::new();
+    let errors = shell.child.stderr.as_mut().unwrap();
+    errors.read_to_string(&mut log).unwrap();
+    assert!(
+        log.contains("WARN") && log.contains("killed (SIGKILL)"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_request_to_the_child_and_then_to_its_group_is_one() {
+    // timeout(1) does so at the end of its time, and when it is told to end itself.
+    let script = format!("trap 'kill -KILL $!; exit 3' TERM; {WAIT}");
+    let mut command = Command::new("timeout");
+    command.args(["1000", env!("CARGO_BIN_EXE_mtcp-run")]);
+    let mut shell = Shell::start(command.args(["--kernel", "sh", "-c", &script]));
+    assert_eq!(shell.line(), "ready");
+    shell.kill("-TERM");
+    assert_eq!(shell.status(), Some(3));
+}
+
+#[test]
+fn what_mtcp_run_waits_for_after_the_programs_end_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let script = r#"setsid sh -c 'read go <"$FIFO"' & exit 0"#;
+    let mut command = mtcp_run(&["--kernel", "sh", "-c", script]);
+    let mut shell = Shell::start(command.env("FIFO", &fifo).stderr(Stdio::piped()));
+    let mut log = BufReader::new(shell.child.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    let told = "sh has ended; mtcp-run stays until 1 further process has";
+    assert!(line.contains(told), "{line:?}");
+    fs::write(&fifo, "go\n").unwrap();
+    assert_eq!(shell.status(), Some(0));
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "", "it is said once");
 }
 
 #[test]
@@ -238,6 +280,21 @@ fn a_signal_that_was_ignored_before_stays_ignored() {
     shell.kill("-INT");
     shell.kill("-TERM");
     assert_eq!(shell.status(), Some(3));
+}
+
+#[test]
+fn a_signal_that_mtcp_run_was_started_to_ignore_reaches_a_program_that_handles_it() {
+    for signal in ["HUP", "INT", "QUIT"] {
+        let script = format!("trap \"kill -KILL \\$!; exit 3\" {signal}; {WAIT}");
+        let inner = format!(
+            "trap '' {signal}; exec '{}' --kernel env --default-signal={signal} sh -c '{script}'",
+            env!("CARGO_BIN_EXE_mtcp-run")
+        );
+        let mut shell = Shell::start(Command::new("sh").args(["-c", &inner]));
+        assert_eq!(shell.line(), "ready");
+        shell.kill(&format!("-{signal}"));
+        assert_eq!(shell.status(), Some(3), "{signal}");
+    }
 }
 
 #[test]
