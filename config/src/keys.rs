@@ -523,10 +523,12 @@ const TABLES: &str = r#"
 # mac = "02:00:00:00:00:01"
 
 # Which sockets go to the stack; the first rule that matches counts. `to` is mtcp, kernel, or (for
-# listening sockets) both. What is left out matches everything: program (the file name, `*` stands
-# for anything), role (listen or connect), address (where it listens, or the destination), port
-# (numbers and ranges). Where no rule matches, connections go to the stack if their route does,
-# sockets that listen on the any-address listen on both, and the loopback stays with the kernel.
+# listening sockets) both. What is left out matches everything: program (the file name that it was
+# called by, argv[0] without folders, as python3 for a script that is started as `python3 x.py`; `*`
+# stands for anything), role (listen or connect), address (where it listens, or the destination),
+# port (numbers and ranges). Where no rule matches, connections go to the stack if their route does,
+# sockets that listen on the any-address listen on both, and the loopback stays with the kernel. A
+# rule that sends addresses of the loopback to the stack needs loopback at stack.
 # [[rule]]
 # program = "nginx"
 # role = "listen"
