@@ -30,14 +30,14 @@ static void serve(int listening, int times)
     }
 }
 
-/* Tries until a connection is refused, which happens some time after a process's end. */
+/* Tries until a connection is refused, which happens some time after a process's end. One that the
+   listener leaves behind as it goes is reset. */
 static const char *refusal(Address to)
 {
     int error = 0;
-    for (long long end = milliseconds() + LONG; error == 0 && milliseconds() < end;) {
+    for (long long end = milliseconds() + LONG; error != ECONNREFUSED && milliseconds() < end;) {
         int fd = tcp();
-        if (connect(fd, &to.any, to.len) != 0)
-            error = errno;
+        error = connect(fd, &to.any, to.len) == 0 ? 0 : errno;
         close(fd);
     }
     return error_name(error);
