@@ -90,8 +90,13 @@ pub fn build_programs() -> Result<PathBuf, Error> {
         return Ok(directory.into());
     }
     run(&mut cargo(&artifacts::BUILD_ARGUMENTS))?;
+    Ok(target_directory().join("release"))
+}
+
+/// Where cargo builds to.
+pub fn target_directory() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    Ok(artifacts::workspace().join(target).join("release"))
+    artifacts::workspace().join(target)
 }
 
 /// Whether we are root.

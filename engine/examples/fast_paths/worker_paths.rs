@@ -1,6 +1,7 @@
 //! Whole workers, from frames to the shared segment and back. The applications' own part is no
 //! engine's cost: count inside `Worker::round` only.
 
+use crate::app::App;
 use crate::bed::{Bed, Setup, exchange};
 use crate::frames::TcpFrame;
 use engine::tcp::Flags;
@@ -57,6 +58,13 @@ fn carry(a: &mut Bed, b: &mut Bed) {
     exchange(a, b, |_, _| true);
 }
 
+/// Sends 64 bytes. A thread is lent few chunks, and more in the next round.
+fn send(app: &mut App, socket: u32, mut carry: impl FnMut()) {
+    while app.send(socket, &[0; 64]) == 0 {
+        carry();
+    }
+}
+
 /// Connections that are at the same step together, as with many clients.
 const TOGETHER: usize = 32;
 
@@ -80,13 +88,13 @@ pub fn short_connections(times: u64) {
         }
         carry(&mut a, &mut b);
         for socket in &sockets {
-            client.send(*socket, &[0; 64]);
+            send(&mut client, *socket, || carry(&mut a, &mut b));
         }
         carry(&mut a, &mut b);
         for _ in &sockets {
             let accepted = server.accept(listener).expect("a connection waits");
             assert_eq!(server.recv(accepted, 64).len(), 64);
-            server.send(accepted, &[0; 64]);
+            send(&mut server, accepted, || carry(&mut a, &mut b));
             server.close(accepted);
         }
         carry(&mut a, &mut b);

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testbed::{artifacts, describe};
+use testbed::describe;
 
-use crate::shell::{Error, cargo, run};
+use crate::shell::{Error, cargo, run, target_directory};
 
 /// The name by which `--only` selects these counts.
 pub const NAME: &str = "instructions";
@@ -79,10 +79,7 @@ pub fn count() -> Result<Vec<Count>, Error> {
         "fast_paths",
     ];
     run(&mut cargo(&arguments))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let program = artifacts::workspace()
-        .join(target)
-        .join("release/examples/fast_paths");
+    let program = target_directory().join("release/examples/fast_paths");
     let mut counts = Vec::new();
     for path in &PATHS {
         let [short, long] = TIMES.map(|times| collected(&program, path, times));
@@ -111,6 +108,9 @@ fn collected(program: &Path, path: &FastPath, times: u64) -> Result<u64, Error> 
     let failed = |what: String| Error::Other(format!("`{}`: {what}", describe(&command)));
     let output = output.map_err(|error| failed(error.to_string()))?;
     let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(failed(format!("it has failed:\n{said}")));
+    }
     parse_collected(&said).ok_or_else(|| failed(format!("no count in what it says:\n{said}")))
 }
 

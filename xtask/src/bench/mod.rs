@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use testbed::{Testbed, artifacts};
 
 use crate::setup;
-use crate::shell::{Error, attempt, build_programs, need_root};
+use crate::shell::{Error, attempt, build_programs, need_root, target_directory};
 use machine::Busy;
 use report::{Measurement, Report};
 use workloads::{Better, WORKLOADS, Workload};
@@ -39,7 +39,8 @@ pub struct Options {
     /// What is measured against the kernel; `kernel` shows how far two equal runs lie apart.
     #[arg(long, value_enum, default_value_t = Against::Stack)]
     against: Against,
-    /// Where results.md and results.json go [default: the workspace's bench/].
+    /// Where results.md and results.json go [default: the workspace's bench/, or the build
+    /// directory's bench/ with --only, --quick or --against kernel].
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
 }
@@ -186,6 +187,16 @@ fn measure(
     line
 }
 
+/// Where results go: those of a part must not replace the whole's.
+fn default_directory(options: &Options) -> PathBuf {
+    let whole = options.only.is_none() && !options.quick && options.against == Against::Stack;
+    if whole {
+        artifacts::workspace().join("bench")
+    } else {
+        target_directory().join("bench")
+    }
+}
+
 /// Measures everything and writes the results.
 pub fn run(options: &Options) -> Result<(), Error> {
     need_root("the benchmark")?;
@@ -250,7 +261,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let directory = options
         .output
         .clone()
-        .unwrap_or_else(|| artifacts::workspace().join("bench"));
+        .unwrap_or_else(|| default_directory(options));
     report.write(&directory)?;
     println!("{}", report.table());
     println!(

@@ -10,15 +10,13 @@ mod side;
 mod sources;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use testbed::artifacts;
 
 use crate::setup;
-use crate::shell::{Error, at, build_programs, need_root};
+use crate::shell::{Error, at, build_programs, need_root, target_directory};
 use page::{Page, Row};
 use side::{Place, Side};
 
@@ -167,8 +165,7 @@ fn compare(part: &Part, programs: &Path) -> Result<Row, Error> {
 
 /// Where sources, logs and outcomes lie.
 fn directory() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    artifacts::workspace().join(target).join("suites")
+    target_directory().join("suites")
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {
