@@ -1,4 +1,4 @@
-//! Devices by their description: `tap`, `tap:NAME`, `packet:IF`, `wire:PATH`, `none`.
+//! Devices by their description: `tap`, `tap:NAME`, `packet:IF`, `xdp:IF`, `wire:PATH`, `none`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use crate::none::Unplugged;
 use crate::packet::{Packet, PacketConfig};
 use crate::tap::{Tap, TapConfig};
 use crate::wire::{Wire, WireConfig};
+use crate::xdp::{Xdp, XdpConfig};
 use crate::{Device, Error};
 
 /// What goes with a description, and what a device of that kind has no use for is left alone.
@@ -43,7 +44,8 @@ impl Default for OpenOptions {
 }
 
 /// Opens the device that `description` names: `tap` (the first of `mtcp0`, `mtcp1`, … that is
-/// free), `tap:NAME`, `packet:IF` (an interface of the kernel), `wire:PATH` (`wire:@NAME` for a name
+/// free), `tap:NAME`, `packet:IF` (an interface shared with the kernel), `xdp:IF` (one that the stack has
+/// to itself), `wire:PATH` (`wire:@NAME` for a name
 /// that is in no file system), or `none`.
 ///
 /// # Errors
@@ -69,8 +71,11 @@ pub fn open(description: &str, options: &OpenOptions) -> Result<Box<dyn Device>,
                 ..PacketConfig::new(interface)
             })?))
         }
+        ("xdp", Some(interface)) if !interface.is_empty() => Ok(Box::new(Xdp::open(&XdpConfig {
+            queues: options.queues,
+            ..XdpConfig::new(interface)
+        })?)),
         ("none", None) => Ok(Box::new(Unplugged::new(options.queues, options.mtu)?)),
-        ("xdp", _) => Err(unsupported(description, "is not supported yet")),
         _ if is_pci_address(description) => Err(unsupported(
             description,
             "is a PCI address: not supported yet",
@@ -91,7 +96,7 @@ fn open_tap(name: Option<String>, options: &OpenOptions) -> Result<Box<dyn Devic
 
 fn unsupported(description: &str, why: &str) -> Error {
     Error::Description(format!(
-        "device {description:?} {why}; there are: tap, tap:NAME, packet:IF, wire:PATH, wire:@NAME, none"
+        "device {description:?} {why}; there are: tap, tap:NAME, packet:IF, xdp:IF, wire:PATH, wire:@NAME, none"
     ))
 }
 
@@ -122,7 +127,7 @@ mod tests {
     #[test]
     fn an_unknown_device_is_answered_with_those_that_exist() {
         for description in [
-            "", "tun", "packet:", "tap:", "wire", "wire:", "eth0", "file:/x",
+            "", "tun", "packet:", "xdp:", "tap:", "wire", "wire:", "eth0", "file:/x",
         ] {
             let text = error(description);
             assert!(
@@ -135,7 +140,7 @@ mod tests {
 
     #[test]
     fn devices_to_come_are_named_as_such() {
-        for description in ["xdp:eth0", "0000:03:00.0", "03:00.1"] {
+        for description in ["0000:03:00.0", "03:00.1"] {
             let text = error(description);
             assert!(text.contains("not supported yet"), "{text}");
         }

@@ -5,11 +5,15 @@
 //! [`flush`](Queue::flush). A frame may be a *super-segment*: a TCP frame of up to 64 KB with the
 //! size at which the device is to cut it (TSO on the way out, coalesced on the way in).
 //!
-//! Devices: [`tap`], [`packet`], [`wire`], [`none`], and [`pair`] for tests; [`open`] makes one from its description.
+//! Devices: [`tap`], [`packet`], [`xdp`], [`wire`], [`none`], and [`pair`] for tests; [`open`] makes one from its description.
 //! Around any device, outermost last: [`offload`] gives it what it lacks, [`fault`] makes things
 //! go wrong on it, [`pcapng`] records what the stack sees.
 
 mod arena;
+#[cfg(test)]
+mod cable;
+mod ethtool;
+mod interface;
 mod sys;
 mod vnet;
 
@@ -23,6 +27,7 @@ pub mod pcapng;
 pub mod segment;
 pub mod tap;
 pub mod wire;
+pub mod xdp;
 
 use std::os::fd::RawFd;
 

@@ -7,7 +7,6 @@
 //! to the interface both ways (`PACKET_VNET_HDR`). With several queues the kernel spreads the flows over them
 //! by their hash (`PACKET_FANOUT`).
 
-mod features;
 mod ring;
 mod socket;
 
@@ -17,7 +16,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use crate::arena::Arena;
 use crate::{
     BURST, Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, RxMeta, TxMeta,
-    no_such_queue, vnet,
+    ethtool, interface, no_such_queue, vnet,
 };
 use ring::{RxRing, Slot};
 use socket::{Fanout, PacketSocket};
@@ -72,14 +71,16 @@ impl Packet {
                 config.queues
             )));
         }
-        let interface = socket::look_up(&config.interface)?;
+        let interface = interface::look_up(&config.interface)?;
         let fanout = (config.queues > 1).then(Fanout::new).transpose()?;
         Ok(Packet {
             name: format!("packet:{}", config.interface),
             index: interface.index,
             mac: interface.mac,
             mtu: interface.mtu,
-            tso: interface.tso,
+            // Past the queueing discipline the kernel does not segment for an interface, but drops
+            // the frame (`__dev_direct_xmit`).
+            tso: ethtool::segments_tcp(&config.interface),
             fanout,
             open: vec![false; config.queues],
             config: config.clone(),
@@ -147,7 +148,7 @@ impl PacketQueue {
     /// An interface that is down comes up again, one that was removed does not.
     fn after_error(&self, error: io::Error, what: &str) -> Result<(), Error> {
         match error.raw_os_error() {
-            Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) if !socket::exists(self.index) => {
+            Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) if !interface::exists(self.index) => {
                 Err(Error::Gone(self.name.clone()))
             }
             Some(libc::ENETDOWN | libc::ENOBUFS | libc::EAGAIN) => Ok(()),

@@ -1,102 +1,19 @@
-//! Packet sockets (packet(7)) and what they need to know of the interface.
+//! Packet sockets (packet(7)).
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
-use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::features;
-use crate::sys::{check, datagram_socket, random};
-use crate::{BURST, Error, MacAddr};
+use crate::sys::{check, random};
+use crate::{BURST, Error, interface};
 
 /// Options of linux/if_packet.h that the libc crate lacks.
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
 /// Bytes of frames longer than a slot that may wait: 128 super-segments.
 const LONG_FRAMES: libc::c_int = 8 << 20;
-
-/// What is known of an interface.
-pub struct Interface {
-    pub index: u32,
-    pub mac: MacAddr,
-    pub mtu: usize,
-    /// Whether it segments TCP itself, over IPv4 and IPv6. Past the queueing discipline the kernel does not do it for
-    /// an interface, but drops the frame (`__dev_direct_xmit`).
-    pub tso: bool,
-}
-
-/// Looks an interface up by its name.
-pub fn look_up(name: &str) -> Result<Interface, Error> {
-    let missing = |what: String, remedy: &str| Error::Missing {
-        what,
-        remedy: remedy.into(),
-    };
-    let unknown = || {
-        missing(
-            format!("there is no interface {name:?}"),
-            "`ip link` lists those of this network namespace",
-        )
-    };
-    let text = CString::new(name).map_err(|_| unknown())?;
-    // SAFETY: a C string.
-    let index = unsafe { libc::if_nametoindex(text.as_ptr()) };
-    if index == 0 || name.len() >= libc::IFNAMSIZ {
-        return Err(unknown());
-    }
-    let socket = datagram_socket().map_err(Error::io("socket"))?;
-    let ask = |call: libc::Ioctl, what: &str| {
-        let mut request = request(name);
-        // SAFETY: the calls made here read and write one ifreq.
-        check(unsafe { libc::ioctl(socket.as_raw_fd(), call, &raw mut request) })
-            .map_err(Error::io(format!("{what} of {name}")))?;
-        Ok(request.ifr_ifru)
-    };
-    // SAFETY: SIOCGIFFLAGS fills the flags in.
-    let flags = unsafe { ask(libc::SIOCGIFFLAGS, "flags")?.ifru_flags };
-    if libc::c_int::from(flags) & libc::IFF_UP == 0 {
-        let remedy = format!("`ip link set {name} up`");
-        return Err(missing(format!("interface {name} is down"), &remedy));
-    }
-    // SAFETY: SIOCGIFHWADDR fills the hardware address in.
-    let hardware = unsafe { ask(libc::SIOCGIFHWADDR, "address")?.ifru_hwaddr };
-    if hardware.sa_family != libc::ARPHRD_ETHER {
-        return Err(missing(
-            format!("interface {name} carries no Ethernet frames"),
-            "name an Ethernet interface",
-        ));
-    }
-    let mut mac = [0; 6];
-    for (to, from) in mac.iter_mut().zip(hardware.sa_data) {
-        *to = from as u8;
-    }
-    // SAFETY: SIOCGIFMTU fills the MTU in.
-    let mtu = unsafe { ask(libc::SIOCGIFMTU, "MTU")?.ifru_mtu };
-    Ok(Interface {
-        index,
-        mac: MacAddr(mac),
-        mtu: usize::try_from(mtu).unwrap_or(0).min(65_521),
-        tso: features::segments_tcp(socket.as_raw_fd(), name),
-    })
-}
-
-/// A question about the interface of that name, which is shorter than `IFNAMSIZ`.
-pub fn request(name: &str) -> libc::ifreq {
-    // SAFETY: an all-zero ifreq is valid.
-    let mut request: libc::ifreq = unsafe { zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    request
-}
-
-/// Whether there still is an interface of that index.
-pub fn exists(index: u32) -> bool {
-    let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: the buffer has the length that if_indextoname(3) asks for.
-    !unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null()
-}
 
 /// A group of sockets over which the kernel spreads the flows.
 #[derive(Clone, Copy, Debug)]
@@ -172,15 +89,7 @@ impl PacketSocket {
         // SAFETY: the pointer and the length are those of `address`.
         check(unsafe { libc::bind(self.as_raw_fd(), pointer, len) })
             .map_err(Error::io("bind a packet socket"))?;
-        // Neighbour discovery of IPv6 is by multicast.
-        let membership = libc::packet_mreq {
-            mr_ifindex: interface as libc::c_int,
-            mr_type: libc::PACKET_MR_ALLMULTI as libc::c_ushort,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        self.set(libc::PACKET_ADD_MEMBERSHIP, &membership)
-            .map_err(Error::io("ask for multicast"))?;
+        interface::hear_all_multicast(self, interface).map_err(Error::io("ask for multicast"))?;
         if let Some(Fanout(group)) = fanout {
             let value = u32::from(group) | libc::PACKET_FANOUT_HASH << 16;
             self.set(libc::PACKET_FANOUT, &value)

@@ -1,79 +1,16 @@
 //! Each test makes a network namespace of its own with a veth pair, and so needs root.
-#![allow(unsafe_code)]
 
 use super::*;
+use crate::cable::{PATIENCE, ip, receive, run, send, with_cable};
 use crate::segment::tests::tcp_frame;
 use crate::segment::verify_checksum;
 use crate::sys::wait_readable;
 use crate::{ChecksumOffload, Gso, GsoKind, RxChecksum};
 use std::collections::BTreeSet;
-use std::process::Command;
-use std::time::Duration;
-
-/// Long enough for anything that will happen at all.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn ip(arguments: &str) {
-    run("ip", arguments);
-}
-
-fn run(program: &str, arguments: &str) {
-    let output = Command::new(program).args(arguments.split(' ')).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}(8): {error}"));
-    assert!(
-        output.status.success(),
-        "{program} {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// Runs `test` in a thread with a network namespace in which `west` and `east` are the two ends of
-/// a cable.
-fn with_cable(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        // SAFETY: changes the namespace of this thread alone, which has opened nothing yet.
-        let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-        let error = io::Error::last_os_error();
-        assert_eq!(
-            result, 0,
-            "tests of packet sockets need CAP_SYS_ADMIN to make a network namespace: {error}"
-        );
-        ip("link add west type veth peer name east");
-        ip("link set west up");
-        ip("link set east up");
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 fn open(interface: &str) -> Box<dyn Queue> {
     let mut device = Packet::open(&PacketConfig::new(interface)).unwrap();
     device.open_queue(0).unwrap()
-}
-
-fn send(queue: &mut dyn Queue, frame: &[u8], meta: TxMeta) {
-    queue.reserve(frame.len()).unwrap().copy_from_slice(frame);
-    queue.commit(frame.len(), meta);
-}
-
-/// Receives until `enough` of our test's TCP frames have come; the kernel sends others.
-fn receive(queue: &mut dyn Queue, enough: usize) -> Vec<(Vec<u8>, RxMeta)> {
-    let mut frames = Vec::new();
-    while frames.len() < enough {
-        let mut sink = |frame: &[u8], meta: RxMeta| {
-            if frame[6..12] == [2, 0, 0, 0, 0, 2] {
-                frames.push((frame.to_vec(), meta));
-            }
-        };
-        if queue.receive(BURST, &mut sink).unwrap() == 0 && queue.arm() {
-            let [woken] = wait_readable([queue.wait_fd().unwrap()], Some(PATIENCE)).unwrap();
-            queue.disarm();
-            assert!(woken, "{} of {enough} frames came", frames.len());
-        }
-    }
-    frames
 }
 
 #[test]

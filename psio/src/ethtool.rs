@@ -1,14 +1,15 @@
 //! What an interface does by itself, as ethtool(8) lists it (linux/ethtool.h).
 #![allow(unsafe_code)]
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
-use super::socket::request;
-use crate::sys::check;
+use crate::interface::request;
+use crate::sys::{check, datagram_socket};
 
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// The set of the features' names, `ETH_SS_FEATURES`.
 const FEATURES: u32 = 4;
@@ -55,9 +56,46 @@ struct FeatureBlock {
     never_changed: u32,
 }
 
+/// The queues that an interface uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Queues {
+    pub receive: usize,
+    pub transmit: usize,
+}
+
+/// `struct ethtool_channels`; a combined channel is a receive queue and a transmit queue.
+#[repr(C)]
+#[derive(Default)]
+struct Channels {
+    command: u32,
+    most: [u32; 4],
+    receive: u32,
+    transmit: u32,
+    other: u32,
+    combined: u32,
+}
+
+/// The queues that an interface uses; `None` if it does not say.
+pub fn queues(interface: &str) -> Option<Queues> {
+    let socket = datagram_socket().ok()?;
+    let mut channels = Channels {
+        command: ETHTOOL_GCHANNELS,
+        ..Channels::default()
+    };
+    // SAFETY: the kernel writes one `ethtool_channels`.
+    unsafe { ask(socket.as_raw_fd(), interface, &mut channels) }?;
+    Some(Queues {
+        receive: channels.receive.saturating_add(channels.combined) as usize,
+        transmit: channels.transmit.saturating_add(channels.combined) as usize,
+    })
+}
+
 /// Whether an interface segments TCP over IPv4 and over IPv6. One that does not answer does not.
-pub fn segments_tcp(socket: RawFd, interface: &str) -> bool {
-    let Some((names, active)) = features(socket, interface) else {
+pub fn segments_tcp(interface: &str) -> bool {
+    let Ok(socket) = datagram_socket() else {
+        return false;
+    };
+    let Some((names, active)) = features(socket.as_raw_fd(), interface) else {
         return false;
     };
     let is_active = |index: usize| active[index / 32].active >> (index % 32) & 1 != 0;
