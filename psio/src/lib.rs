@@ -5,7 +5,8 @@
 //! [`flush`](Queue::flush). A frame may be a *super-segment*: a TCP frame of up to 64 KB with the
 //! size at which the device is to cut it (TSO on the way out, coalesced on the way in).
 //!
-//! Devices: [`tap`], [`packet`], [`xdp`], [`wire`], [`none`], and [`pair`] for tests; [`open`] makes one from its description.
+//! Devices: [`tap`], [`packet`], [`xdp`], [`ixgbe`], [`wire`], [`none`], and [`pair`] for tests; [`open`]
+//! makes one from its description.
 //! Around any device, outermost last: [`offload`] gives it what it lacks, [`fault`] makes things
 //! go wrong on it, [`pcapng`] records what the stack sees.
 
@@ -19,6 +20,7 @@ mod vnet;
 
 pub mod describe;
 pub mod fault;
+pub mod ixgbe;
 pub mod none;
 pub mod offload;
 pub mod packet;

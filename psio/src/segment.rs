@@ -105,7 +105,8 @@ fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
-fn fold(mut sum: u64) -> u16 {
+/// A sum, folded into 16 bits with its carries.
+pub(crate) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -164,6 +165,11 @@ pub fn verify_checksum(frame: &[u8]) -> Option<bool> {
     let layout = Layout::of(frame)?;
     layout.checksum_offset()?;
     Some(layout.sum(frame) == 0xffff)
+}
+
+/// Where the payload of a frame with TCP begins.
+pub(crate) fn tcp_header_end(frame: &[u8]) -> Option<usize> {
+    Layout::of(frame)?.tcp_payload(frame)
 }
 
 /// Cuts a TCP super-segment into frames with at most `size` bytes of payload, checksums filled in,
