@@ -36,6 +36,9 @@ pub struct Options {
     /// Only workloads whose name contains this; `instructions` are the fast paths' counts.
     #[arg(long)]
     only: Option<String>,
+    /// Only over this wire.
+    #[arg(long, value_enum)]
+    wire: Option<Wire>,
     /// What is measured against the kernel; `kernel` shows how far two equal runs lie apart.
     #[arg(long, value_enum, default_value_t = Against::Stack)]
     against: Against,
@@ -53,10 +56,15 @@ enum Against {
 
 /// What joins the two ends when the stack is measured. The kernel's own figure is always taken
 /// over veth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Wire {
     /// The server on the stack, the client on the kernel, over a TAP device.
     Tap,
+    /// The same over a veth pair, the server's end shared with the kernel by packet sockets.
+    Packet,
+    /// The same over a veth pair, the server's end taken whole by AF_XDP (in copy mode, and with
+    /// the kernel's checksum and segmentation offloads off, which AF_XDP cannot take).
+    Xdp,
     /// Both ends on the stack, over shared memory.
     Memory,
 }
@@ -102,6 +110,8 @@ impl Conditions<'_> {
     fn stack(&self) -> Result<Run, Error> {
         self.measure(match self.wire {
             Wire::Tap => Testbed::server_on_tap(),
+            Wire::Packet => Testbed::server_on_interface(),
+            Wire::Xdp => Testbed::server_on_xdp(),
             Wire::Memory => Testbed::wire(),
         })
     }
@@ -225,9 +235,14 @@ pub fn run(options: &Options) -> Result<(), Error> {
         for (wire, placement) in [
             (Wire::Tap, Placement::AsItFalls),
             (Wire::Tap, Placement::Steered),
+            (Wire::Packet, Placement::AsItFalls),
+            (Wire::Xdp, Placement::AsItFalls),
             (Wire::Memory, Placement::AsItFalls),
         ] {
-            if wire == Wire::Memory && options.against == Against::Kernel {
+            if options.wire.is_some_and(|only| only != wire) {
+                continue;
+            }
+            if wire != Wire::Tap && options.against == Against::Kernel {
                 continue; // The kernel's side is veth in any case.
             }
             eprintln!("{} ({wire:?}, {})", workload.name, placement.name());
@@ -241,6 +256,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
                 (Against::Kernel, _) => None,
                 (Against::Stack, Wire::Tap) => workload.goal_tap,
                 (Against::Stack, Wire::Memory) => workload.goal_memory,
+                (Against::Stack, Wire::Packet | Wire::Xdp) => None,
             };
             let line = Measurement::new(&conditions, goal);
             report.add(measure(&conditions, line, pairs, options.against));

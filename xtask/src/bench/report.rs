@@ -65,6 +65,8 @@ impl Measurement {
     fn wire_name(&self) -> &'static str {
         match self.wire {
             Wire::Tap => "TAP",
+            Wire::Packet => "packet sockets",
+            Wire::Xdp => "AF_XDP",
             Wire::Memory => "memory wire",
         }
     }
