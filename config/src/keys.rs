@@ -96,8 +96,9 @@ pub static KEYS: &[Key] = &[
         section: Section::Device,
         expected: Device::EXPECTED,
         doc: "The packet device that the stack drives. A TAP is made for the run; a wire is shared \
-              memory to another stack that names the same path, or @ and a name (a third is refused); with none nothing leads out of the \
-              stack, which is of use with loopback at stack.",
+              memory to another stack that names the same path, or @ and a name (a third is refused); \
+              packet:IF shares an interface with the kernel, xdp:IF takes it from the kernel \
+              meanwhile; with none nothing leads out of the stack, which is of use with loopback at stack.",
         read: |s, v| Device::parse(v).map(|d| s.device = d),
         write: |s| s.device.to_string(),
     },

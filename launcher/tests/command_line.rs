@@ -215,7 +215,7 @@ fn check_doubts_a_rule_for_the_loopback_that_stays_with_the_kernel() {
 fn check_names_a_device_that_cannot_be_opened() {
     for (device, why) in [
         ("packet:nope", "there is no interface \"nope\""),
-        ("xdp:lo", "is not supported yet"),
+        ("xdp:lo", "carries no Ethernet frames"),
         ("0000:03:00.0", "is a PCI address"),
     ] {
         for last in ["--check", "true"] {

@@ -45,6 +45,13 @@ impl Host {
         }
     }
 
+    /// On our stack over an interface that the kernel of its namespace has.
+    fn on_interface(namespace: Namespace, directory: &Path, device: &str) -> Host {
+        let address = format!("{INTERFACE_STACK}/24");
+        let options = ["--device", device, "--address", &address];
+        Host::stack(Arc::new(namespace), directory, &options)
+    }
+
     /// The namespace that its programs run in.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
@@ -166,7 +173,7 @@ pub struct Testbed {
 
 const KERNEL_SERVER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 const KERNEL_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
-const INTERFACE_STACK: &str = "10.79.0.9/24";
+const INTERFACE_STACK: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 9);
 const TAP_KERNEL: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const TAP_STACK: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const WIRE_SERVER: &str = "10.78.0.1/24";
@@ -179,6 +186,18 @@ fn address6(address: Ipv4Addr) -> Option<Ipv6Addr> {
         [10, 78, 0, host] => Some(Ipv6Addr::new(0xfd77, 0, 3, 0, 0, 0, 0, host.into())),
         _ => None,
     }
+}
+
+/// Has the kernel fill in the checksums of what it sends over the veth pair, as on a cable: AF_XDP
+/// does not tell whether they are left out.
+fn fill_in_checksums(namespace: &Namespace) {
+    let command = namespace
+        .command("ethtool")
+        .args(["-K", "veth0", "tx", "off"])
+        .output();
+    let output = command.expect("ethtool (package ethtool)");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ethtool: {error}");
 }
 
 impl Testbed {
@@ -243,12 +262,43 @@ impl Testbed {
     /// Servers on the kernel, clients on our stack over an interface of the kernel, joined to the
     /// servers' by a veth pair.
     pub fn client_on_interface() -> Testbed {
+        Testbed::client_on("packet:veth0")
+    }
+
+    /// Servers on our stack over an interface of the kernel, joined to the clients' by a veth pair.
+    pub fn server_on_interface() -> Testbed {
+        Testbed::server_on("packet:veth0")
+    }
+
+    /// As [`Testbed::client_on_interface`], with the interface taken whole by AF_XDP.
+    pub fn client_on_xdp() -> Testbed {
+        let bed = Testbed::client_on("xdp:veth0");
+        fill_in_checksums(bed.server.namespace());
+        bed
+    }
+
+    /// As [`Testbed::server_on_interface`], with the interface taken whole by AF_XDP.
+    pub fn server_on_xdp() -> Testbed {
+        let bed = Testbed::server_on("xdp:veth0");
+        fill_in_checksums(bed.client.namespace());
+        bed
+    }
+
+    fn client_on(device: &str) -> Testbed {
         Testbed::new(|directory| {
             let (server, client) = Namespace::pair(KERNEL_SERVER, KERNEL_CLIENT);
-            let options = ["--device", "packet:veth0", "--address", INTERFACE_STACK];
-            let client = Host::stack(Arc::new(client), directory, &options);
+            let client = Host::on_interface(client, directory, device);
             let server = Host::kernel(Arc::new(server), directory);
             (server, client, KERNEL_SERVER)
+        })
+    }
+
+    fn server_on(device: &str) -> Testbed {
+        Testbed::new(|directory| {
+            let (server, client) = Namespace::pair(KERNEL_SERVER, KERNEL_CLIENT);
+            let server = Host::on_interface(server, directory, device);
+            let client = Host::kernel(Arc::new(client), directory);
+            (server, client, INTERFACE_STACK)
         })
     }
 
