@@ -33,6 +33,8 @@ pub struct Control {
     reset_reads: usize,
     /// Requests to memory are still under way, for so many readings.
     master_reads: usize,
+    /// PCI lets the card use memory.
+    bus_master: bool,
     /// Until the EEPROM's word is there.
     eeprom_reads: usize,
     /// There is a partner on the wire.
@@ -49,6 +51,7 @@ impl Control {
             reset_until: None,
             reset_reads: 0,
             master_reads: 0,
+            bus_master: false,
             eeprom_reads: 0,
             partner: true,
             negotiation: None,
@@ -159,7 +162,7 @@ impl Card {
 
     /// All that the card does ends at once, and its registers are as they were.
     fn reset(&mut self) {
-        if self.file.get(CTRL) & CTRL_MASTER_DISABLE == 0 {
+        if self.is_master() {
             refuse!("a reset while the card may be using memory: disable the master first");
         }
         self.file.reset();
@@ -205,8 +208,13 @@ impl Card {
         }
     }
 
-    /// Whether the driver still lets the card use memory.
+    /// Sets what PCI's command register says of the card's use of memory.
+    pub fn set_bus_master(&mut self, bus_master: bool) {
+        self.control.bus_master = bus_master;
+    }
+
+    /// Whether the card may use memory.
     pub(crate) fn is_master(&self) -> bool {
-        self.file.get(CTRL) & CTRL_MASTER_DISABLE == 0
+        self.control.bus_master && self.file.get(CTRL) & CTRL_MASTER_DISABLE == 0
     }
 }

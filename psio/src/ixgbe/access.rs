@@ -54,6 +54,13 @@ pub trait Vectors {
 pub trait Bus: Registers + Dma + Vectors + Clone + Send + Sync + 'static {
     /// The card's PCI address, or what stands for it.
     fn name(&self) -> &str;
+
+    /// Lets the card use memory. The driver calls it once the card has been reset: only then nothing
+    /// that an earlier driver has left behind can be using memory still.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn start_dma(&self) -> Result<(), Error>;
 }
 
 /// Polls a register until the `mask`ed bits are `wanted`, at intervals of `step`, at most `times`.

@@ -43,6 +43,7 @@ impl<B: Bus> Ixgbe<B> {
     pub fn open(bus: B, config: IxgbeConfig) -> Result<Ixgbe<B>, Error> {
         config.check()?;
         reset::reset(&bus)?;
+        bus.start_dma()?;
         let mac = reset::address(&bus)?;
         statistics::set_up(&bus);
         filters::set_up(&bus, config.promiscuous);

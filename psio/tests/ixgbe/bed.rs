@@ -1,7 +1,7 @@
 //! The model as the driver reaches it, and a driver on it.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -143,6 +143,11 @@ impl Bus for Model {
     fn name(&self) -> &str {
         "model"
     }
+
+    fn start_dma(&self) -> Result<(), Error> {
+        self.card(|card| card.set_bus_master(true));
+        Ok(())
+    }
 }
 
 /// A card set up with its link up.
@@ -182,4 +187,24 @@ pub fn received(queue: &mut dyn Queue) -> Vec<(Vec<u8>, RxMeta)> {
         })
         .expect("the queue works");
     frames
+}
+
+fn poll(fd: RawFd, milliseconds: i32) -> bool {
+    let mut polled = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: the pointer is to the one entry that the count says.
+    unsafe { libc::poll(&mut polled, 1, milliseconds) > 0 }
+}
+
+/// Whether a descriptor is readable now.
+pub fn is_readable(fd: RawFd) -> bool {
+    poll(fd, 0)
+}
+
+/// Sleeps until a descriptor is readable.
+pub fn wait_readable(fd: RawFd) {
+    assert!(poll(fd, 30_000), "nothing came within 30 s");
 }

@@ -1,8 +1,12 @@
 //! The 82599's driver against a strict software model of the card.
 
 mod bed;
+mod coalescing;
 mod frames;
+mod interrupts;
 mod mistakes;
 mod offloads;
 mod setup;
+mod statistics;
+mod steering;
 mod traffic;
