@@ -28,9 +28,15 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Takes the reading lock for thread `tid`; `None` if the socket was closed meanwhile.
-    pub fn lock(segment: &'a Segment, socket: &'a Socket, tid: u32) -> Option<Self> {
-        let guard = socket.app.rx_lock.lock(tid);
+    /// Takes the reading lock for a [`holder`](crate::lock::holder); `None` if the socket was closed
+    /// meanwhile.
+    pub fn lock(segment: &'a Segment, socket: &'a Socket, holder: u32) -> Option<Self> {
+        Self::new(segment, socket, socket.app.rx_lock.lock(holder))
+    }
+
+    /// With the reading lock taken already; `None` if the socket was closed meanwhile.
+    #[inline]
+    pub fn new(segment: &'a Segment, socket: &'a Socket, guard: Guard<'a>) -> Option<Self> {
         (socket.app.flags.load(Acquire) & flag::CLOSED == 0).then_some(Reader {
             segment,
             socket,
@@ -98,9 +104,15 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Takes the writing lock for thread `tid`; `None` if the socket was closed meanwhile.
-    pub fn lock(segment: &'a Segment, socket: &'a Socket, tid: u32) -> Option<Self> {
-        let guard = socket.app.tx_lock.lock(tid);
+    /// Takes the writing lock for a [`holder`](crate::lock::holder); `None` if the socket was closed
+    /// meanwhile.
+    pub fn lock(segment: &'a Segment, socket: &'a Socket, holder: u32) -> Option<Self> {
+        Self::new(segment, socket, socket.app.tx_lock.lock(holder))
+    }
+
+    /// With the writing lock taken already; `None` if the socket was closed meanwhile.
+    #[inline]
+    pub fn new(segment: &'a Segment, socket: &'a Socket, guard: Guard<'a>) -> Option<Self> {
         (socket.app.flags.load(Acquire) & flag::CLOSED == 0).then_some(Writer {
             segment,
             socket,

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::calls::processes::pthread_setcanceltype;
 use crate::{real, thread};
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -22,6 +23,8 @@ pub const OF_LIBC: std::ops::RangeInclusive<c_int> = SIGCANCEL..=33;
 
 const PTHREAD_CANCEL_ENABLE: c_int = 0;
 const PTHREAD_CANCEL_DISABLE: c_int = 1;
+const PTHREAD_CANCEL_DEFERRED: c_int = 0;
+const PTHREAD_CANCEL_ASYNCHRONOUS: c_int = 1;
 
 unsafe extern "C-unwind" {
     fn pthread_testcancel();
@@ -49,6 +52,9 @@ static PLACES: [Place; MOST] = [const {
 static END: AtomicUsize = AtomicUsize::new(0);
 /// pthread_cancel(3) has been called in this process.
 static USED: AtomicBool = AtomicBool::new(false);
+
+/// A thread of this process has chosen asynchronous cancellation at some time.
+static ASYNCHRONOUS: AtomicBool = AtomicBool::new(false);
 
 /// [`OWN`] of a thread that has not looked for a place yet, and of one that has found none.
 const UNKNOWN: usize = usize::MAX;
@@ -83,6 +89,50 @@ pub fn give_in() {
 pub fn is_due() -> bool {
     let own = PLACES.get(OWN.get());
     own.is_some_and(|own| own.asked.load(Ordering::SeqCst)) && is_enabled()
+}
+
+/// pthread_setcanceltype(3) was called.
+pub fn choose(kind: c_int) {
+    if kind == PTHREAD_CANCEL_ASYNCHRONOUS {
+        ASYNCHRONOUS.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A call during which this thread is not cancelled at any instant, but where it waits and at its end.
+pub struct Deferral(c_int);
+
+impl Deferral {
+    /// Begins a call.
+    #[inline]
+    pub fn new() -> Deferral {
+        match ASYNCHRONOUS.load(Ordering::Relaxed) {
+            true => Deferral(set_kind(PTHREAD_CANCEL_DEFERRED)),
+            false => Deferral(PTHREAD_CANCEL_DEFERRED),
+        }
+    }
+
+    /// Ends it, and the thread if it was cancelled meanwhile. To be called as [`point`] is.
+    #[inline]
+    pub fn end(self) {
+        if self.0 != PTHREAD_CANCEL_DEFERRED {
+            set_kind(self.0);
+        }
+    }
+}
+
+impl Default for Deferral {
+    fn default() -> Self {
+        Deferral::new()
+    }
+}
+
+#[cold]
+fn set_kind(kind: c_int) -> c_int {
+    let mut before = PTHREAD_CANCEL_DEFERRED;
+    // SAFETY: libc's own function fills the word; it ends a thread that was cancelled and that becomes
+    // asynchronous, which the caller has prepared for.
+    unsafe { pthread_setcanceltype::real()(kind, &raw mut before) };
+    before
 }
 
 fn is_enabled() -> bool {

@@ -34,6 +34,11 @@ impl<T> Failure for *mut T {
     const FAILURE: Self = std::ptr::null_mut();
 }
 
+/// A signal's handler: `SIG_ERR`.
+impl Failure for usize {
+    const FAILURE: Self = libc::SIG_ERR;
+}
+
 impl Failure for () {
     const FAILURE: Self = ();
 }

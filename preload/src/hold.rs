@@ -89,7 +89,7 @@ mod tests {
         keep(socket);
         close_fd(fd).unwrap();
         assert_eq!(commands(), []);
-        assert!(socket.reader().is_ok());
+        assert!(socket.reader(true).is_ok());
         release();
         assert_eq!(commands(), [socket.command(Op::Close, 0)]);
         release();

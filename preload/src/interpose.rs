@@ -11,7 +11,7 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{self, Errno, Failure, Result};
-use crate::{calls, cancel, hold};
+use crate::{calls, cancel, hold, section};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// One row of the table: the symbol, its family, and in one line what happens on a socket of the
@@ -27,7 +27,7 @@ pub struct Symbol {
 }
 
 /// All intercepted symbols, by family.
-pub static SYMBOLS: [&[Symbol]; 7] = [
+pub static SYMBOLS: [&[Symbol]; 8] = [
     calls::sockets::SYMBOLS,
     calls::io::SYMBOLS,
     calls::readiness::SYMBOLS,
@@ -35,6 +35,7 @@ pub static SYMBOLS: [&[Symbol]; 7] = [
     calls::descriptors::SYMBOLS,
     calls::files::SYMBOLS,
     calls::processes::SYMBOLS,
+    calls::signals::SYMBOLS,
 ];
 
 /// Makes the C symbols of one family. A function's documentation is its row in the table; its body
@@ -112,7 +113,9 @@ pub fn find(symbol: &'static str) -> *mut () {
 /// that crosses the boundary. What the call holds is let go.
 #[inline]
 pub fn run<T: Failure>(body: impl FnOnce() -> Result<T>) -> T {
+    let deferral = cancel::Deferral::new();
     let saved = errno::get();
+    section::begin_call();
     hold::release();
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         crate::log::line("a call failed inside the library (a bug): EIO is returned");
@@ -123,6 +126,7 @@ pub fn run<T: Failure>(body: impl FnOnce() -> Result<T>) -> T {
     if matches!(result, Err(Errno(libc::EINTR))) {
         cancel::give_in();
     }
+    deferral.end();
     errno::ret(result)
 }
 

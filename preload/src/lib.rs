@@ -16,7 +16,9 @@ pub mod placeholder;
 pub mod process;
 pub mod readiness;
 pub mod real;
+pub mod section;
 pub mod sharing;
+pub mod signals;
 pub mod socket;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -283,7 +283,7 @@ pub struct SignalsBlocked(u64);
 impl SignalsBlocked {
     /// Blocks all signals.
     pub fn new() -> SignalsBlocked {
-        SignalsBlocked(set_mask(u64::MAX))
+        SignalsBlocked(set_signal_mask(u64::MAX))
     }
 }
 
@@ -295,12 +295,33 @@ impl Default for SignalsBlocked {
 
 impl Drop for SignalsBlocked {
     fn drop(&mut self) {
-        set_mask(self.0);
+        set_signal_mask(self.0);
     }
 }
 
+/// Sends this thread a signal with all that it came with before. Where the kernel has no room for that
+/// (`RLIMIT_SIGPENDING`), the signal comes without.
+pub fn signal_self(info: &libc::siginfo_t) {
+    let (pid, tid) = (process_id() as usize, thread_id() as usize);
+    let (signal, at) = (info.si_signo as usize, std::ptr::from_ref(info) as usize);
+    // SAFETY: the kernel reads the struct.
+    let sent = unsafe { syscall(libc::SYS_rt_tgsigqueueinfo, [pid, tid, signal, at, 0, 0]) };
+    if sent.is_err() {
+        raise(info.si_signo);
+    }
+}
+
+/// Gives a signal its default action.
+pub fn reset_action(signal: c_int) {
+    // SIG_DFL, no flags, no restorer, no mask: `struct sigaction` as the kernel has it.
+    let action = [0u64; 4];
+    let args = [signal as usize, action.as_ptr() as usize, 0, 8, 0, 0];
+    // SAFETY: the kernel reads the struct.
+    let _ = unsafe { syscall(libc::SYS_rt_sigaction, args) };
+}
+
 /// Sets the mask of blocked signals (the kernel's 64 bits) and returns what it was.
-fn set_mask(mask: u64) -> u64 {
+pub fn set_signal_mask(mask: u64) -> u64 {
     let mut old = 0u64;
     let args = [
         libc::SIG_SETMASK as usize,
@@ -340,8 +361,8 @@ mod tests {
 
     #[test]
     fn blocked_signals_are_let_through_again() {
-        let before = set_mask(0);
+        let before = set_signal_mask(0);
         drop(SignalsBlocked::new());
-        assert_eq!(set_mask(before), 0);
+        assert_eq!(set_signal_mask(before), 0);
     }
 }

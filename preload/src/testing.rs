@@ -542,7 +542,7 @@ fn what_the_fake_engine_moves_arrives() {
     let socket = established();
     engine().receive(socket, &[7; 5000]);
     assert_eq!(socket.record().readable(), 5000);
-    let mut writer = socket.writer().unwrap();
+    let mut writer = socket.writer(true).unwrap();
     let grant = |class| with_thread(|t| t.chunk(socket.worker(), class)).unwrap();
     assert_eq!(writer.write(3000, grant, |_, n| n), 3000);
     assert_eq!(engine().sent(socket).len(), 3000);

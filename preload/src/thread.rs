@@ -8,6 +8,7 @@
 
 use crate::errno::{Errno, Result};
 use crate::process::{self, Process};
+use crate::section::Section;
 use crate::{cancel, hold, log, real};
 use context::chunk::Class;
 use context::command::{Command, Op};
@@ -124,6 +125,7 @@ pub fn with_thread<R>(body: impl FnOnce(&mut Thread) -> R) -> Result<R> {
         if local.busy.get() || !has_own(local) && !adopt(local, process) {
             return with_spare(process, body);
         }
+        let _section = Section::enter();
         local.busy.set(true);
         compiler_fence(Ordering::SeqCst);
         let _idle = Idle(local);

@@ -7,6 +7,7 @@ use crate::shared::{NO_PROCESS, Watches, lock};
 use context::NONE;
 use context::context::COMMANDS;
 use context::control::Name;
+use context::lock::is_taken_for;
 use context::socket::flag;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -132,8 +133,23 @@ impl Stack {
             .collect();
         for socket in held {
             self.leave(socket, process, self.lingers_not(socket));
+            self.free_locks(socket, process);
         }
         self.pool.revoke(process);
+    }
+
+    /// Who was killed in the midst of a call has left its locks to those who have the socket still.
+    fn free_locks(&mut self, socket: u32, process: u32) {
+        let is_left = |slot: &mut Slot| {
+            let holders = &slot.holders;
+            !holders.is_empty() && !holders.iter().any(|other| is_taken_for(*other, process))
+        };
+        if self.slots.get(socket).is_some_and(is_left)
+            && let Some(record) = self.shared.segment.socket(socket)
+        {
+            record.app.rx_lock.free_of(process);
+            record.app.tx_lock.free_of(process);
+        }
     }
 
     /// Connections that a process which is gone had taken from a queue, but not yet said so.

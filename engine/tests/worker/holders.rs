@@ -104,6 +104,26 @@ fn what_a_process_that_dies_has_written_arrives_and_the_other_goes_on() {
 }
 
 #[test]
+fn locks_of_a_process_that_was_killed_are_free_though_another_has_its_threads_id() {
+    let (mut a, mut b, mut talk) = accepted();
+    let child = fork(&mut b, &talk);
+    let socket = talk.server.socket;
+    let shared = b.shared.clone();
+    let app = &shared.segment.socket(socket).unwrap().app;
+    // It lives: this is the test's own process.
+    let tid = std::process::id();
+    let holder = |process| context::lock::holder(process, tid);
+    std::mem::forget(app.tx_lock.lock(holder(CHILD)));
+    std::mem::forget(app.rx_lock.lock(holder(PARENT)));
+    b.process_gone(CHILD, &[child.context]);
+    assert!(app.rx_lock.try_lock(holder(CHILD)).is_none(), "not its own");
+    app.rx_lock.reset();
+    assert_eq!(talk.server.app.send(socket, b"hello"), 5);
+    exchange(&mut a, &mut b, |_, _| true);
+    assert_eq!(talk.client.app.recv(talk.client.socket, 99), b"hello");
+}
+
+#[test]
 fn a_chunk_attached_by_a_process_that_dies_is_not_written_to_by_the_other() {
     let (mut a, mut b, mut talk) = accepted();
     let child = fork(&mut b, &talk);

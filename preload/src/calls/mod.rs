@@ -8,4 +8,5 @@ pub mod io;
 pub mod options;
 pub mod processes;
 pub mod readiness;
+pub mod signals;
 pub mod sockets;

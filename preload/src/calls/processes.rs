@@ -190,6 +190,13 @@ crate::interpose! {
         result
     }
 
+    /// A call of the stack is not ended at any instant, but where it waits, and at its end.
+    fn pthread_setcanceltype(kind: c_int, before: *mut c_int) -> c_int {
+        cancel::choose(kind);
+        // SAFETY: the caller's arguments.
+        unsafe { pthread_setcanceltype::real()(kind, before) }
+    }
+
     /// The shell has the sockets without `FD_CLOEXEC`.
     fn popen(command: *const c_char, mode: *const c_char) -> *mut FILE {
         let _companions = lease::before_exec();

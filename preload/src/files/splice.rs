@@ -87,7 +87,7 @@ fn at_mark(socket: SocketRef) -> Result<()> {
 /// Writes what waits in the receive stream before the mark of urgent data to the pipe, as far as it
 /// takes it without waiting, and takes that much off the stream.
 fn move_available(socket: SocketRef, pipe: RawFd, len: usize) -> Result<usize> {
-    let mut reader = socket.reader()?;
+    let mut reader = socket.reader(true)?;
     let len = socket
         .record()
         .urgent_mark()
@@ -113,7 +113,7 @@ fn move_available(socket: SocketRef, pipe: RawFd, len: usize) -> Result<usize> {
     }
     reader.read(moved as u64, false, |_, _| ());
     let must_notify = reader.must_notify();
-    drop(reader);
+    let _section = reader.unlock();
     if must_notify {
         socket.tell(Op::Consumed, 0)?;
     }

@@ -130,7 +130,11 @@ fn from_kernel(fd: RawFd, flags: c_int) -> Result<Option<Accepted>> {
 }
 
 fn from_stack(listener: SocketRef, flags: c_int) -> Result<Option<Accepted>> {
-    let reader = listener.reader()?;
+    let reader = match listener.reader(false) {
+        // Who takes a connection just now has been stopped.
+        Err(Errno(libc::EAGAIN)) => return Ok(None),
+        reader => reader?,
+    };
     if listener.tcp_state() != state::LISTEN {
         return Err(Errno(libc::EINVAL));
     }
@@ -145,7 +149,7 @@ fn from_stack(listener: SocketRef, flags: c_int) -> Result<Option<Accepted>> {
         placeholder::give_back(fd);
         return Ok(None);
     };
-    drop(reader);
+    let _section = reader.unlock();
     let app = &socket.record().app;
     let inet6 = listener.flags() & flag::INET6;
     app.flags.fetch_or(flag::KNOWN | inet6, Ordering::SeqCst);

@@ -3,7 +3,8 @@
 use super::SocketRef;
 use super::options;
 use crate::errno::{Errno, Result};
-use crate::{placeholder, readiness, real, thread, wait};
+use crate::section::Section;
+use crate::{placeholder, readiness, real, wait};
 use context::command::Op;
 use context::socket::{flag, state};
 use fdmap::Entry;
@@ -91,9 +92,10 @@ pub fn abandon(socket: SocketRef, reset: bool) -> Result<()> {
         options::forget(socket);
         return socket.tell(Op::Close, reset.into());
     }
+    let _section = Section::enter();
     {
-        let _reading = app.rx_lock.lock(thread::id());
-        let _writing = app.tx_lock.lock(thread::id());
+        let _reading = app.rx_lock.lock(socket.holder());
+        let _writing = app.tx_lock.lock(socket.holder());
         if !socket.is_current() {
             return Err(Errno(libc::EBADF));
         }
@@ -136,7 +138,7 @@ mod tests {
         close_fd(fd).unwrap();
         assert!(find(fd).is_none());
         assert_eq!(commands(), [socket.command(Op::Close, 0)]);
-        assert!(socket.reader().is_err() && socket.writer().is_err());
+        assert!(socket.reader(true).is_err() && socket.writer(true).is_err());
     }
 
     #[test]

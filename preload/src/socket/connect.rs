@@ -2,9 +2,11 @@
 
 #![allow(unsafe_code)]
 
+use super::locks::Held;
 use super::names::{Address, Raw};
 use super::{SocketRef, demote, fast_open, listen, would_block};
 use crate::errno::{Errno, Result};
+use crate::section::Section;
 use crate::{readiness, trace, wait};
 use config::{Decision, Role};
 use context::command::Op;
@@ -175,8 +177,11 @@ fn begin(fd: RawFd, socket: SocketRef, to: SocketAddr, how: How) -> Result<Outco
     // Without a cookie the SYN asks for one.
     let asks = if how.early { flag::FASTOPEN } else { 0 };
     let begun = flag::KNOWN | flag::CONNECTING | asks;
-    flags.fetch_or(begun, Ordering::SeqCst);
-    socket.tell(Op::Connect, 0)?;
+    {
+        let _section = Section::enter();
+        flags.fetch_or(begun, Ordering::SeqCst);
+        socket.tell(Op::Connect, 0)?;
+    }
     if how.nonblocking {
         return would_block(libc::EINPROGRESS);
     }
@@ -263,12 +268,14 @@ pub fn shutdown(fd: RawFd, socket: SocketRef, how: c_int) -> Result<()> {
         libc::SHUT_WR => flag::SHUT_WR,
         _ => flag::SHUT_RD | flag::SHUT_WR,
     };
-    {
-        // A writer that is in the midst of a piece finishes it first.
-        let _writing = socket.writer()?;
-        let flags = &socket.record().app.flags;
-        flags.fetch_or(bits, Ordering::SeqCst);
-    }
+    // A writer that is in the midst of a piece finishes it first, unless it has been stopped.
+    let writing = match socket.writer(false) {
+        Err(Errno(libc::EAGAIN)) => None,
+        writing => Some(writing?),
+    };
+    let flags = &socket.record().app.flags;
+    flags.fetch_or(bits, Ordering::SeqCst);
+    let _section = writing.map(Held::unlock);
     socket.tell(Op::Shutdown, how as u64)?;
     // Other threads that wait for the socket must see it.
     socket.record().wake_waiters();

@@ -8,6 +8,7 @@ pub mod create;
 pub mod demote;
 pub mod fast_open;
 pub mod listen;
+mod locks;
 pub mod message;
 pub mod names;
 pub mod options;
@@ -22,7 +23,6 @@ use crate::process::{self, Process};
 use crate::thread::{self, Thread};
 use context::command::{Command, Op};
 use context::socket::{Socket, state};
-use context::stream::{Reader, Writer};
 use fdmap::Entry;
 use std::ffi::c_int;
 use std::fmt;
@@ -123,28 +123,6 @@ impl SocketRef {
     /// `ENETDOWN` if the engine is gone.
     pub fn tell(&self, op: Op, arg: u64) -> Result<()> {
         thread::with_thread(|thread| thread.command(self.command(op, arg)))
-    }
-
-    /// Takes the reading lock.
-    ///
-    /// # Errors
-    /// `EBADF` if the socket was closed meanwhile.
-    pub fn reader(&self) -> Result<Reader<'static>> {
-        let reader = Reader::lock(&self.process.segment, self.record, thread::id());
-        reader
-            .filter(|_| self.is_current())
-            .ok_or(Errno(libc::EBADF))
-    }
-
-    /// Takes the writing lock.
-    ///
-    /// # Errors
-    /// `EBADF` if the socket was closed meanwhile.
-    pub fn writer(&self) -> Result<Writer<'static>> {
-        let writer = Writer::lock(&self.process.segment, self.record, thread::id());
-        writer
-            .filter(|_| self.is_current())
-            .ok_or(Errno(libc::EBADF))
     }
 
     /// The bits of [`context::socket::flag`].

@@ -100,7 +100,7 @@ struct Taken {
 /// Takes what is there.
 fn take(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int, len: usize) -> Result<Taken> {
     let peek = flags & libc::MSG_PEEK != 0;
-    let mut reader = socket.reader()?;
+    let mut reader = socket.reader(!socket.is_nonblocking(flags))?;
     if reader.available() == 0 {
         return Ok(Taken::default());
     }
@@ -125,7 +125,7 @@ fn take(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int, len: usize) 
         *buffers = again;
     }
     let must_notify = !peek && passed > 0 && reader.must_notify();
-    drop(reader);
+    let _section = reader.unlock();
     if must_notify {
         socket.tell(Op::Consumed, 0)?;
     }

@@ -94,7 +94,7 @@ fn send_all(
                 may_wait_for_chunks = n > 0;
                 continue;
             }
-            want_memory(socket)?;
+            want_memory(socket, flags)?;
             if is_nonblocking {
                 return would_block(libc::EAGAIN);
             }
@@ -102,7 +102,7 @@ fn send_all(
             may_wait_for_chunks = true;
             continue;
         }
-        if want_room(socket)? {
+        if want_room(socket, flags)? {
             continue;
         }
         if is_nonblocking {
@@ -149,7 +149,7 @@ fn append(
         return Ok(0);
     }
     let worker = socket.worker();
-    let mut writer = socket.writer()?;
+    let mut writer = socket.writer(!socket.is_nonblocking(flags))?;
     // Under the lock: `shutdown` takes it, and nothing is sent behind its FIN.
     if is_shut(socket) {
         return Err(Errno(libc::EPIPE));
@@ -177,7 +177,7 @@ fn append(
     let must_notify = n > 0 && !is_early && writer.must_notify();
     let ends_record = flags & libc::MSG_EOR != 0 && n == len as u64 && !is_early;
     let record = if ends_record { writer.end() } else { 0 };
-    drop(writer);
+    let _section = writer.unlock();
     if must_notify || ends_record {
         socket.tell(Op::Send, record)?;
     }
@@ -208,8 +208,9 @@ fn wait_for_chunks(socket: SocketRef) -> Result<bool> {
 }
 
 /// Asks for an edge once there is room. Whether there is some already.
-fn want_room(socket: SocketRef) -> Result<bool> {
-    socket.writer()?.want_room();
+fn want_room(socket: SocketRef, flags: c_int) -> Result<bool> {
+    let waits = !socket.is_nonblocking(flags);
+    socket.writer(waits)?.want_room();
     Ok(socket.record().has_room() || is_shut(socket))
 }
 
@@ -220,9 +221,9 @@ fn wait_for_room(socket: SocketRef, deadline: &Deadline) -> Result<()> {
 
 /// Has the engine raise an edge once it has memory for this writer. No acknowledgement may come to do
 /// so: the writer queues for it.
-fn want_memory(socket: SocketRef) -> Result<()> {
+fn want_memory(socket: SocketRef, flags: c_int) -> Result<()> {
     socket.record().app.starved.fetch_add(1, Ordering::Release);
-    want_room(socket)?;
+    want_room(socket, flags)?;
     socket.tell(Op::Send, 0)
 }
 

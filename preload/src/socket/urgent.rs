@@ -55,7 +55,7 @@ pub fn announce(socket: SocketRef, len: u64) {
 /// come yet; `ENOTCONN`.
 pub fn receive(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int) -> Result<usize> {
     let record = socket.record();
-    let reader = socket.reader()?;
+    let reader = socket.reader(!socket.is_nonblocking(flags))?;
     let end = record.urgent.received.load(Ordering::Acquire);
     let Some(mark) = record.urgent_mark() else {
         return Err(Errno(libc::EINVAL));

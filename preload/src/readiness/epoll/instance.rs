@@ -11,12 +11,14 @@ use crate::cancel;
 use crate::errno::{Errno, Result};
 use crate::readiness::channel::{self, LIVENESS};
 use crate::readiness::deadline::Deadline;
-use crate::readiness::guarded::{Guarded, Held};
+use crate::readiness::guarded::{self, Guarded};
 use crate::readiness::kernel::{self, SignalMask};
 use crate::readiness::level::bit;
 use crate::readiness::stack::{SocketId, Stack};
+use crate::section::Section;
 use context::futex;
 use context::ready::{ASLEEP_EVENTFD, ASLEEP_FUTEX};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -50,14 +52,37 @@ struct Inner {
     kernel_first: bool,
 }
 
+/// The set, while no handler of the program runs on this thread.
+struct Held<'a> {
+    // Let go first.
+    inner: guarded::Held<'a, Inner>,
+    _section: Section,
+}
+
+impl Deref for Held<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
 impl Instance {
-    fn lock(&self, stack: &dyn Stack, comes_back: i32) -> Result<Held<'_, Inner>> {
-        self.inner.lock(stack.tid()).ok_or(Errno(comes_back))
+    fn lock(&self, stack: &dyn Stack, comes_back: i32) -> Result<Held<'_>> {
+        let _section = Section::enter();
+        let inner = self.inner.lock(stack.tid()).ok_or(Errno(comes_back))?;
+        Ok(Held { inner, _section })
     }
 
     /// For `EPOLL_CTL_ADD` and friends: a signal handler that interrupts the same thread's own
     /// operation on the instance gets `ENOMEM`.
-    fn edit(&self, stack: &dyn Stack) -> Result<Held<'_, Inner>> {
+    fn edit(&self, stack: &dyn Stack) -> Result<Held<'_>> {
         self.lock(stack, libc::ENOMEM)
     }
 
@@ -422,7 +447,7 @@ impl Instance {
         &self,
         stack: &dyn Stack,
         epfd: RawFd,
-        mut inner: Held<'_, Inner>,
+        mut inner: Held<'_>,
         out: &mut [libc::epoll_event],
         deadline: Deadline,
         in_kernel: bool,
