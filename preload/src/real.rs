@@ -311,13 +311,22 @@ pub fn signal_self(info: &libc::siginfo_t) {
     }
 }
 
-/// Gives a signal its default action.
-pub fn reset_action(signal: c_int) {
-    // SIG_DFL, no flags, no restorer, no mask: `struct sigaction` as the kernel has it.
-    let action = [0u64; 4];
-    let args = [signal as usize, action.as_ptr() as usize, 0, 8, 0, 0];
-    // SAFETY: the kernel reads the struct.
-    let _ = unsafe { syscall(libc::SYS_rt_sigaction, args) };
+/// Gives a signal its default action, as the kernel does when it calls a handler once: the rest of the
+/// action stays as it is. Of its flags, those in `mask` become `flags`.
+pub fn reset_action(signal: c_int, mask: c_int, flags: c_int) {
+    // Handler, flags, restorer, mask: `struct sigaction` as the kernel has it.
+    let mut action = [0u64; 4];
+    // SAFETY: the kernel fills the struct and reads it.
+    unsafe {
+        let to = action.as_mut_ptr() as usize;
+        let args = [signal as usize, 0, to, 8, 0, 0];
+        let _ = syscall(libc::SYS_rt_sigaction, args);
+        action[0] = libc::SIG_DFL as u64;
+        action[1] = action[1] & !u64::from(mask as u32) | u64::from(flags as u32);
+        let from = action.as_ptr() as usize;
+        let args = [signal as usize, from, 0, 8, 0, 0];
+        let _ = syscall(libc::SYS_rt_sigaction, args);
+    }
 }
 
 /// Sets the mask of blocked signals (the kernel's 64 bits) and returns what it was.

@@ -147,8 +147,9 @@ unsafe extern "C-unwind" fn on_signal(signal: c_int, info: *mut siginfo_t, conte
         return;
     }
     let Some(place) = place(signal) else { return };
-    if FLAGS[place].load(Ordering::SeqCst) & libc::SA_RESETHAND != 0 {
-        real::reset_action(signal);
+    let flags = FLAGS[place].load(Ordering::SeqCst);
+    if flags & libc::SA_RESETHAND != 0 {
+        real::reset_action(signal, HIDDEN, flags);
     }
     let handler = HANDLERS[place].load(Ordering::SeqCst);
     if is_function(handler) {

@@ -9,7 +9,7 @@ pub use differences::{Differences, FILE as DIFFERENCES};
 pub use run::{Outcomes, Places, compile};
 
 /// The programs in `programs/`, and how many checks each makes.
-pub const FAMILIES: [(&str, usize); 15] = [
+pub const FAMILIES: [(&str, usize); 16] = [
     ("states", 365),
     ("closing", 261),
     ("options", 893),
@@ -25,6 +25,7 @@ pub const FAMILIES: [(&str, usize); 15] = [
     ("executing", 158),
     ("passing", 179),
     ("waking", 39),
+    ("signalling", 45),
 ];
 
 /// What is different on the stack, a line for each check; nothing if all is as on the kernel.

@@ -60,7 +60,7 @@ pub fn compile(family: &str, directory: &Path) -> PathBuf {
     let output = Command::new("cc")
         .args(["-O2", "-D_FORTIFY_SOURCE=2", "-Wall", "-Wextra", "-Werror"])
         // To call with bad arguments is what they are for.
-        .args(["-Wno-unused-result", "-Wno-nonnull"])
+        .args(["-Wno-unused-result", "-Wno-nonnull", "-Wno-restrict"])
         .args(["-Wno-stringop-overflow", "-Wno-stringop-overread"])
         .args(["-pthread", "-o"])
         .arg(&program)

@@ -70,7 +70,8 @@ families!(
     forking,
     executing,
     passing,
-    waking
+    waking,
+    signalling
 );
 
 #[test]
