@@ -159,6 +159,9 @@ unsafe extern "C-unwind" fn on_signal(signal: c_int, info: *mut siginfo_t, conte
 }
 
 /// Installs an action as the program would.
+///
+/// # Safety
+/// As sigaction(2).
 #[cfg(test)]
 pub(crate) unsafe fn install(signal: c_int, new: &libc::sigaction) {
     unsafe extern "C-unwind" fn real(
@@ -171,8 +174,6 @@ pub(crate) unsafe fn install(signal: c_int, new: &libc::sigaction) {
     }
     crate::testing::engine();
     // SAFETY: the caller's promise.
-    assert_eq!(
-        unsafe { action(signal, new, std::ptr::null_mut(), real) },
-        0
-    );
+    let result = unsafe { action(signal, new, std::ptr::null_mut(), real) };
+    assert_eq!(result, 0);
 }
