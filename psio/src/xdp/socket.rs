@@ -4,6 +4,7 @@
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use super::Layout;
 use super::program::missing_privileges;
@@ -11,6 +12,9 @@ use super::ring::{Consumer, Producer};
 use super::umem::Umem;
 use crate::Error;
 use crate::sys::check;
+
+/// How long a queue is waited for that has a socket.
+const RELEASE: Duration = Duration::from_secs(1);
 
 /// A socket for the frames of one queue.
 pub struct XdpSocket {
@@ -111,10 +115,7 @@ impl XdpSocket {
             sxdp_queue_id: queue as u32,
             sxdp_shared_umem_fd: 0,
         };
-        let len = size_of_val(&address) as libc::socklen_t;
-        let pointer = (&raw const address).cast();
-        // SAFETY: the pointer and the length are those of `address`.
-        check(unsafe { libc::bind(self.as_raw_fd(), pointer, len) }).map_err(|error| {
+        self.bind_when_free(&address).map_err(|error| {
             let missing = |what, remedy: &str| Error::Missing {
                 what,
                 remedy: remedy.into(),
@@ -135,6 +136,26 @@ impl XdpSocket {
         self.get(libc::XDP_OPTIONS, &mut options)
             .map_err(Error::io(format!("mode of {device}")))?;
         Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
+    }
+
+    /// The kernel lets go of a queue a moment after its socket was closed: a program that is started
+    /// anew must not fail for that.
+    fn bind_when_free(&self, address: &libc::sockaddr_xdp) -> io::Result<()> {
+        let len = size_of_val(address) as libc::socklen_t;
+        let pointer = (&raw const *address).cast();
+        let deadline = Instant::now() + RELEASE;
+        loop {
+            // SAFETY: the pointer and the length are those of `address`.
+            let bound = check(unsafe { libc::bind(self.as_raw_fd(), pointer, len) });
+            match bound {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(RELEASE / 100);
+                }
+                result => return result.map(drop),
+            }
+        }
     }
 
     /// Has the kernel look at the frames to be sent; in copy mode it sends a few of them at a time.
