@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
-use crate::segment::{complete_checksum, segment};
+use crate::segment::{Cut, complete_checksum};
 use crate::{Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, RxMeta, TxMeta};
 
 /// A device whose queues have the offloads that `D` lacks, done in software.
@@ -51,7 +51,6 @@ pub struct Offload<Q> {
     reserved: Option<usize>,
     /// Segments for which `inner` had no room: those of one super-segment at most.
     waiting: VecDeque<Box<[u8]>>,
-    room: Vec<u8>,
     dropped: u64,
 }
 
@@ -64,7 +63,6 @@ impl<Q: Queue> Offload<Q> {
             frame: vec![0; MAX_FRAME].into(),
             reserved: None,
             waiting: VecDeque::new(),
-            room: Vec::new(),
             dropped: 0,
         }
     }
@@ -81,18 +79,46 @@ impl<Q: Queue> Offload<Q> {
     }
 }
 
-/// Copies a frame into the queue; false if that is full even after a flush.
-pub(crate) fn send<Q: Queue>(queue: &mut Q, frame: &[u8], meta: TxMeta) -> bool {
-    if queue.reserve(frame.len()).is_none() {
+/// Room in a queue, flushed if need be; `None` if that does not help.
+fn room<Q: Queue>(queue: &mut Q, len: usize) -> Option<&mut [u8]> {
+    if queue.reserve(len).is_none() {
         // An error will come back from the caller's own flush.
         let _ = queue.flush();
     }
-    let Some(room) = queue.reserve(frame.len()) else {
+    queue.reserve(len)
+}
+
+/// Copies a frame into the queue; false if that is full even after a flush.
+pub(crate) fn send<Q: Queue>(queue: &mut Q, frame: &[u8], meta: TxMeta) -> bool {
+    let Some(room) = room(queue, frame.len()) else {
         return false;
     };
     room.copy_from_slice(frame);
     queue.commit(frame.len(), meta);
     true
+}
+
+/// Cuts a super-segment into the queue; the frames for which there is no room wait.
+fn send_cut<Q: Queue>(queue: &mut Q, cut: &Cut<'_>, waiting: &mut VecDeque<Box<[u8]>>) {
+    for index in 0..cut.frames() {
+        let len = cut.frame_len(index);
+        let room = if waiting.is_empty() {
+            room(queue, len)
+        } else {
+            None
+        };
+        match room {
+            Some(room) => {
+                cut.write(index, room);
+                queue.commit(len, TxMeta::default());
+            }
+            None => {
+                let mut frame: Box<[u8]> = vec![0; len].into();
+                cut.write(index, &mut frame);
+                waiting.push_back(frame);
+            }
+        }
+    }
 }
 
 impl<Q: Queue> Queue for Offload<Q> {
@@ -123,13 +149,10 @@ impl<Q: Queue> Queue for Offload<Q> {
         if let Some(gso) = meta.gso
             && !cuts
         {
-            let (inner, waiting) = (&mut self.inner, &mut self.waiting);
-            let cut = segment(frame, gso.size, &mut self.room, &mut |frame| {
-                if !waiting.is_empty() || !send(inner, frame, TxMeta::default()) {
-                    waiting.push_back((*frame).into());
-                }
-            });
-            self.dropped += u64::from(cut.is_err());
+            match Cut::new(frame, gso.size) {
+                Ok(cut) => send_cut(&mut self.inner, &cut, &mut self.waiting),
+                Err(_) => self.dropped += 1,
+            }
             return;
         }
         let mut meta = meta;

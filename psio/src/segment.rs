@@ -172,12 +172,80 @@ pub(crate) fn tcp_header_end(frame: &[u8]) -> Option<usize> {
     Layout::of(frame)?.tcp_payload(frame)
 }
 
-/// Cuts a TCP super-segment into frames with at most `size` bytes of payload, checksums filled in,
-/// and shows each to `emit`; returns how many there were.
+/// A TCP super-segment that is to go as frames with at most so many bytes of payload, checksums
+/// filled in.
 ///
 /// The sequence number and the IPv4 identification advance from frame to frame; FIN and PSH go
-/// with the last alone, CWR with the first (RFC 3168 §6.1.2: once per window). `room` is scratch
-/// space, kept by the caller so that it is allocated once.
+/// with the last alone, CWR with the first (RFC 3168 §6.1.2: once per window).
+pub struct Cut<'a> {
+    layout: Layout,
+    headers: &'a [u8],
+    payload: &'a [u8],
+    size: usize,
+}
+
+impl<'a> Cut<'a> {
+    /// # Errors
+    /// [`NotSegmentable`].
+    pub fn new(frame: &'a [u8], size: u16) -> Result<Cut<'a>, NotSegmentable> {
+        let layout = Layout::of(frame).ok_or(NotSegmentable)?;
+        let payload = layout.tcp_payload(frame).ok_or(NotSegmentable)?;
+        if size == 0 || frame.len() > MAX_FRAME {
+            return Err(NotSegmentable);
+        }
+        Ok(Cut {
+            layout,
+            headers: &frame[..payload],
+            payload: &frame[payload..layout.end],
+            size: size.into(),
+        })
+    }
+
+    /// How many frames there are.
+    pub fn frames(&self) -> usize {
+        self.payload.len().div_ceil(self.size).max(1)
+    }
+
+    fn payload(&self, index: usize) -> &'a [u8] {
+        let from = self.payload.len().min(index * self.size);
+        let to = self.payload.len().min(from + self.size);
+        &self.payload[from..to]
+    }
+
+    /// Bytes of a frame.
+    pub fn frame_len(&self, index: usize) -> usize {
+        self.headers.len() + self.payload(index).len()
+    }
+
+    /// Writes a frame.
+    ///
+    /// # Panics
+    /// If `room` is not as long as it.
+    pub fn write(&self, index: usize, room: &mut [u8]) {
+        let (headers, payload) = room.split_at_mut(self.headers.len());
+        headers.copy_from_slice(self.headers);
+        payload.copy_from_slice(self.payload(index));
+
+        let transport = self.layout.transport;
+        let sequence = &mut room[transport + 4..transport + 8];
+        let first = u32::from_be_bytes([sequence[0], sequence[1], sequence[2], sequence[3]]);
+        let advanced = first.wrapping_add((index * self.size) as u32);
+        sequence.copy_from_slice(&advanced.to_be_bytes());
+        let mut mask = 0xff;
+        if index > 0 {
+            mask &= !CWR;
+        }
+        if index + 1 < self.frames() {
+            mask &= !(FIN | PSH);
+        }
+        room[transport + TCP_FLAGS] &= mask;
+        set_ip_length(room, self.layout, index as u16);
+        fill_checksum(room);
+    }
+}
+
+/// Cuts a TCP super-segment as [`Cut`] does and shows each frame to `emit`; returns how many there
+/// were. `room` is scratch space, kept by the caller so that it is allocated once.
 ///
 /// # Errors
 /// [`NotSegmentable`], before anything is emitted.
@@ -187,39 +255,13 @@ pub fn segment(
     room: &mut Vec<u8>,
     emit: &mut dyn FnMut(&mut [u8]),
 ) -> Result<usize, NotSegmentable> {
-    let layout = Layout::of(frame).ok_or(NotSegmentable)?;
-    let payload = layout.tcp_payload(frame).ok_or(NotSegmentable)?;
-    if size == 0 || frame.len() > MAX_FRAME {
-        return Err(NotSegmentable);
-    }
-    let (headers, payload) = (&frame[..payload], &frame[payload..layout.end]);
-    let flags = headers[layout.transport + TCP_FLAGS];
-    let sequence = layout.transport + 4;
-    let first_sequence = u32::from_be_bytes(headers[sequence..sequence + 4].try_into().unwrap());
-    let count = payload.len().div_ceil(size.into()).max(1);
-
-    for index in 0..count {
-        let from = index * usize::from(size);
-        let to = payload.len().min(from + usize::from(size));
-        room.clear();
-        room.extend_from_slice(headers);
-        room.extend_from_slice(&payload[from..to]);
-
-        let advanced = first_sequence.wrapping_add(from as u32);
-        room[sequence..sequence + 4].copy_from_slice(&advanced.to_be_bytes());
-        let mut mask = 0xff;
-        if index > 0 {
-            mask &= !CWR;
-        }
-        if index + 1 < count {
-            mask &= !(FIN | PSH);
-        }
-        room[layout.transport + TCP_FLAGS] = flags & mask;
-        set_ip_length(room, layout, index as u16);
-        fill_checksum(room);
+    let cut = Cut::new(frame, size)?;
+    for index in 0..cut.frames() {
+        room.resize(cut.frame_len(index), 0);
+        cut.write(index, room);
         emit(room);
     }
-    Ok(count)
+    Ok(cut.frames())
 }
 
 /// Makes the IP header of the `index`th frame cut fit the frame's length.
