@@ -216,7 +216,7 @@ fn check_names_a_device_that_cannot_be_opened() {
     for (device, why) in [
         ("packet:nope", "there is no interface \"nope\""),
         ("xdp:lo", "carries no Ethernet frames"),
-        ("0000:03:00.0", "is a PCI address"),
+        ("0000:ff:1f.7", "no PCI device 0000:ff:1f.7"),
     ] {
         for last in ["--check", "true"] {
             let run = output(&mut mtcp_run(&["--device", device, last]));

@@ -1,9 +1,11 @@
-//! Devices by their description: `tap`, `tap:NAME`, `packet:IF`, `xdp:IF`, `wire:PATH`, `none`.
+//! Devices by their description: `tap`, `tap:NAME`, `packet:IF`, `xdp:IF`, a PCI address, `wire:PATH`,
+//! `none`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::ixgbe::{self, IxgbeConfig};
 use crate::none::Unplugged;
 use crate::packet::{Packet, PacketConfig};
 use crate::tap::{Tap, TapConfig};
@@ -46,7 +48,7 @@ impl Default for OpenOptions {
 /// Opens the device that `description` names: `tap` (the first of `mtcp0`, `mtcp1`, … that is
 /// free), `tap:NAME`, `packet:IF` (an interface shared with the kernel), `xdp:IF` (one that the stack has
 /// to itself), `wire:PATH` (`wire:@NAME` for a name
-/// that is in no file system), or `none`.
+/// that is in no file system), a PCI address such as `0000:03:00.0` (an 82599), or `none`.
 ///
 /// # Errors
 /// [`Error::Description`], which lists the kinds that there are, or why the device did not open.
@@ -76,10 +78,14 @@ pub fn open(description: &str, options: &OpenOptions) -> Result<Box<dyn Device>,
             ..XdpConfig::new(interface)
         })?)),
         ("none", None) => Ok(Box::new(Unplugged::new(options.queues, options.mtu)?)),
-        _ if is_pci_address(description) => Err(unsupported(
+        _ if is_pci_address(description) => ixgbe::open(
             description,
-            "is a PCI address: not supported yet",
-        )),
+            IxgbeConfig {
+                queues: options.queues,
+                mtu: options.mtu,
+                ..IxgbeConfig::default()
+            },
+        ),
         _ => Err(unsupported(description, "is no device")),
     }
 }
@@ -96,7 +102,7 @@ fn open_tap(name: Option<String>, options: &OpenOptions) -> Result<Box<dyn Devic
 
 fn unsupported(description: &str, why: &str) -> Error {
     Error::Description(format!(
-        "device {description:?} {why}; there are: tap, tap:NAME, packet:IF, xdp:IF, wire:PATH, wire:@NAME, none"
+        "device {description:?} {why}; there are: tap, tap:NAME, packet:IF, xdp:IF, wire:PATH, wire:@NAME, none, and PCI addresses"
     ))
 }
 
@@ -139,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn devices_to_come_are_named_as_such() {
-        for description in ["0000:03:00.0", "03:00.1"] {
+    fn a_pci_address_names_a_card() {
+        for description in ["0000:ff:1f.7", "ff:1f.7"] {
             let text = error(description);
-            assert!(text.contains("not supported yet"), "{text}");
+            assert!(text.contains("no PCI device 0000:ff:1f.7"), "{text}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! fetches it. docs/82599.md says what has been verified, and how.
 
 mod access;
+mod bar;
 mod chain;
 mod config;
 mod descriptors;
@@ -15,6 +16,9 @@ mod filters;
 mod interrupts;
 mod link;
 mod offloads;
+mod open;
+mod pages;
+mod pci;
 mod queue;
 mod receive;
 mod regs;
@@ -24,6 +28,8 @@ mod rx_ring;
 mod statistics;
 mod transmit;
 mod tx_ring;
+mod uio;
+mod vfio;
 
 pub use access::{Bus, Dma, Registers, Vectors};
 pub use config::{IxgbeConfig, MAX_MTU, MAX_QUEUES};
@@ -31,5 +37,6 @@ pub use device::Ixgbe;
 pub use dma::DmaMemory;
 pub use filters::{FIVE_TUPLES, FiveTuple, Protocol};
 pub use link::Link;
+pub use open::open;
 pub use rss::{DEFAULT_KEY, KEY_LEN, TABLE_LEN, even_table};
 pub use statistics::PortStatistics;

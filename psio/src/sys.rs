@@ -64,6 +64,11 @@ impl Bell {
         Bell(fd.into())
     }
 
+    /// Another handle on the same bell.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
+    }
+
     /// Makes the descriptor readable.
     pub fn ring(&self) {
         // The one way to fail is a full counter: then it is readable already.
