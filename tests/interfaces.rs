@@ -43,6 +43,36 @@ fn data_unsent_at_exit_still_arrives_over_af_xdp() {
     scenarios::data_unsent_at_exit_still_arrives(&Testbed::server_on_xdp());
 }
 
+fn ethtool(namespace: &Namespace, arguments: &[&str]) -> String {
+    let output = namespace.command("ethtool").args(arguments).output();
+    let output = output.expect("ethtool (package ethtool)");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("ethtool writes text")
+}
+
+#[test]
+fn two_workers_serve_the_two_queues_of_an_interface() {
+    let options = ["--engine-cores", "0,1"];
+    let bed = Testbed::server_on_xdp().with_server_options(&options);
+    let interface = bed.server.namespace();
+    for namespace in [bed.client.namespace(), interface] {
+        ethtool(namespace, &["-L", "veth0", "rx", "2", "tx", "2"]);
+    }
+    // A veth hands a frame to the queue that it was sent by, which for a flow must stay the same: a
+    // card would choose by the addresses alone.
+    bed.client.namespace().sysctl("net.core.txrehash", "0");
+    scenarios::short_connections_all_succeed(&bed, 2_000);
+    let counters = ethtool(interface, &["-S", "veth0"]);
+    for queue in [0, 1] {
+        let name = format!("rx_queue_{queue}_xdp_redirect: ");
+        let count = counters
+            .split_once(&name)
+            .and_then(|(_, rest)| rest.lines().next());
+        let count: u64 = count.and_then(|count| count.parse().ok()).expect(&counters);
+        assert!(count > 1_000, "{counters}");
+    }
+}
+
 fn runs_a_program(namespace: &Namespace) -> bool {
     let command = namespace
         .command("ip")
