@@ -77,6 +77,7 @@ pub fn stack(settings: &Settings) -> Vec<Finding> {
         Device::Packet(_) | Device::Xdp(_) | Device::Pci(_) => {
             findings.push(device(settings));
             findings.extend(addresses(settings));
+            findings.extend(deaf_addresses(settings));
         }
     }
     findings.extend(memory(settings));
@@ -116,6 +117,29 @@ fn device(settings: &Settings) -> Finding {
         Ok(_) => Finding::new("device", Grade::Good, name),
         Err(error) => Finding::new("device", Grade::Missing, error.to_string()),
     }
+}
+
+/// Which of its addresses the kernel does not hear while the stack has their interface to itself.
+fn deaf_addresses(settings: &Settings) -> Option<Finding> {
+    let Device::Xdp(interface) = &settings.device else {
+        return None;
+    };
+    // Of what cannot be read, the check of the stack's own addresses tells.
+    let in_use = sys::interface_addresses().ok()?;
+    let link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let deaf: Vec<String> = in_use
+        .iter()
+        .filter(|(ip, name)| name == interface && !link_local(ip))
+        .map(|(ip, _)| ip.to_string())
+        .collect();
+    (!deaf.is_empty()).then(|| {
+        let text = format!(
+            "while the stack has {interface}, the kernel does not hear what comes there for {}; \
+             packet:{interface} shares it",
+            deaf.join(", ")
+        );
+        Finding::new("device", Grade::Doubtful, text)
+    })
 }
 
 /// The addresses of the stack, and of the kernel's side of a TAP, have to be new to the kernel. It

@@ -294,6 +294,18 @@ fn an_address_that_the_kernel_has_on_the_interface_is_refused() {
     assert!(free.status.success(), "{}", text(&free.stdout));
 }
 
+/// Needs root, as above.
+#[test]
+fn check_names_the_addresses_that_the_kernel_does_not_hear_beside_af_xdp() {
+    let check = |device: &str| {
+        let check = ["--check", "--device", device, "--address", "10.9.0.3/24"];
+        text(&on_west(&mtcp_run(&check)).stdout)
+    };
+    let told = "does not hear what comes there for 10.9.0.1, fd09::1;";
+    assert!(check("xdp:west").contains(told), "{}", check("xdp:west"));
+    assert!(!check("packet:west").contains("does not hear"));
+}
+
 /// Runs it in a network namespace with an interface `west` that is up and has addresses.
 fn on_west(command: &Command) -> std::process::Output {
     const SETUP: &str = "ip link add west type veth peer name east && ip link set east up && \
