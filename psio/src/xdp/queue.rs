@@ -1,6 +1,5 @@
 //! One queue of the interface.
 
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ pub struct XdpQueue {
     pub changes: Changes,
     /// The socket, and notices of changes to interfaces.
     pub readable: AnyReadable,
-    /// An interface that is removed while the worker was about to sleep.
+    /// The interface was found removed when the worker was about to sleep.
     pub gone: bool,
     /// Whether the driver sends by itself what it was told of once.
     pub zero_copy: bool,
@@ -29,37 +28,32 @@ pub struct XdpQueue {
 }
 
 impl XdpQueue {
-    /// An interface that is down comes up again, one that was removed does not.
-    fn after_error(&self, error: io::Error) -> Result<(), Error> {
-        match error.raw_os_error() {
-            _ if !interface::exists(self.interface) => Err(Error::Gone(self.name.clone())),
-            // The last also from a driver that sets its queues up anew.
-            Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENETDOWN | libc::ENXIO) => {
-                Ok(())
-            }
-            _ => Err(Error::io(format!("send to {}", self.name))(error)),
-        }
-    }
-
-    /// Has the kernel send what was published, as far as the interface takes it.
-    fn push_out(&mut self) -> Result<(), Error> {
+    /// Has the kernel send what was published; whether the interface has no room for the rest.
+    fn push_out(&mut self) -> Result<bool, Error> {
         let mut waiting = self.frames.to_be_told();
         while waiting > 0 {
-            match self.socket.wake_sender() {
-                Ok(()) => return Ok(()),
+            let error = match self.socket.wake_sender() {
+                Ok(()) => return Ok(false),
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) => {}
                 // The frame is lost, those behind it may yet go.
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                    self.stats.tx_dropped += 1;
+                Some(libc::EBUSY) => self.stats.tx_dropped += 1,
+                _ if !interface::exists(self.interface) => {
+                    return Err(Error::Gone(self.name.clone()));
                 }
-                Err(error) => self.after_error(error)?,
+                // Down, or being set up anew: a change that wakes the worker will follow.
+                Some(libc::ENETDOWN | libc::ENXIO) => return Ok(false),
+                _ => return Err(Error::io(format!("send to {}", self.name))(error)),
             }
             let left = self.frames.to_be_told();
             if left >= waiting {
-                return Ok(());
+                return Ok(true);
             }
             waiting = left;
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -120,8 +114,8 @@ impl Queue for XdpQueue {
         if self.frames.refill() {
             let _ = self.socket.wake_receiver();
         }
-        // What the interface had no room for has to be offered again: nobody says when there is some.
-        let stuck = !self.zero_copy && self.push_out().is_ok() && self.frames.to_be_told() > 0;
+        // What the interface had no room for is offered again: nobody says when there is some.
+        let stuck = !self.zero_copy && self.push_out().unwrap_or(false);
         !self.gone && !stuck && self.frames.is_quiet()
     }
 

@@ -311,7 +311,7 @@ fn an_interface_that_was_down_for_a_while_carries_frames_again() {
         send(east.as_mut(), &frame(1, 1), TxMeta::default());
         assert!(east.flush().is_ok());
         assert!(east.receive(BURST, &mut |_, _| {}).is_ok());
-        east.arm();
+        assert!(east.arm(), "nothing to do while it is down");
         ip("link set east up");
         let frame = frame(5, 10);
         let start = Instant::now();
