@@ -143,6 +143,43 @@ fn a_device_that_is_removed_ends_mtcp_run_with_the_reason() {
     assert!(finished.stderr.contains(said), "{}", finished.stderr);
 }
 
+#[test]
+fn a_second_tap_in_one_namespace_is_refused_and_the_first_serves_on() {
+    let bed = Testbed::server_on_tap();
+    let server = servers::sharing(&bed, "accepted");
+    let second = bed.server.run("echo", &["started"]);
+    assert_eq!((second.code(), &*second.stdout), (125, ""));
+    let said = "10.77.0.1 is the kernel's already, on mtcp0 (another mtcp-run's TAP?)";
+    assert!(second.stderr.contains(said), "{second}");
+    let to = bed.endpoint(server.port);
+    let stream = bed.client.namespace().connect(to, LIMIT);
+    stream.expect("the first still accepts");
+}
+
+/// Connects to the engine again and again and says what it does not know.
+const NONSENSE: &str = r#"
+import os, socket
+name = "\0" + os.environ["MTCP_STACK_CONTROL"].lstrip("@")
+for _ in range(300):
+    engine = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    engine.connect(name)
+    engine.send(b"\xff" * 16)
+    assert engine.recv(100) == b"", "it is cut off"
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+server.accept()[0].send(b"served")
+print(client.recv(100))
+"#;
+
+#[test]
+fn a_program_that_talks_nonsense_to_the_engine_is_served_on_and_fills_no_log() {
+    let bed = Testbed::loopback();
+    let finished = bed.server.run("python3", &["-c", NONSENSE]);
+    assert_eq!(finished.stdout, "b'served'\n", "{finished}");
+    let lines = finished.stderr.matches("an unknown request").count();
+    assert!((1..100).contains(&lines), "{lines} lines");
+}
+
 /// Accepts until that has failed three times, and fails if that took the processor's time.
 const LOOP_OF_ACCEPTS: &str = r#"
 import errno, signal, socket, time

@@ -333,3 +333,14 @@ fn a_core_that_is_not_there_gives_125() {
         "{message}"
     );
 }
+
+#[test]
+fn a_trace_file_that_cannot_be_opened_is_an_error_before_the_program_starts() {
+    let file = "/nowhere/at/all";
+    let arguments = ["--device", "none", "--trace", file, "echo", "started"];
+    let run = output(&mut mtcp_run(&arguments));
+    assert_eq!(run.status.code(), Some(125));
+    let said = "mtcp-run: opening the trace's file: No such file or directory";
+    assert!(text(&run.stderr).contains(said), "{}", text(&run.stderr));
+    assert_eq!(text(&run.stdout), "");
+}

@@ -237,6 +237,16 @@ fn template() -> Result<RawFd> {
     }
 }
 
+/// After a child of vfork(2) that has made sockets: if it has made the template, that is gone with its
+/// descriptors.
+pub fn forget_lost_template() {
+    let template = TEMPLATE.load(Ordering::Acquire);
+    if template >= 0 && real::inode(template).is_err() {
+        TEMPLATE.store(-1, Ordering::Release);
+        fdmap::replace(template, Entry::Private, Entry::Kernel);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

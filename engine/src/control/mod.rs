@@ -9,6 +9,7 @@ mod process;
 #[cfg(test)]
 mod tests;
 
+use crate::net::RateLimit;
 use crate::shared::{Message, Shared};
 use crate::sys::Epoll;
 pub use ancestry::{is_descendant, parent_of};
@@ -46,6 +47,9 @@ pub struct Control {
     free_contexts: FreeNumbers,
     free_sets: FreeNumbers,
     buffer: Box<[u8]>,
+    /// What a program can have logged again and again.
+    warnings: RateLimit,
+    started: Instant,
 }
 
 /// What a request is answered with: a value, and descriptors that go along.
@@ -88,6 +92,8 @@ impl Control {
             free_contexts,
             free_sets,
             buffer: vec![0; REQUEST_LEN + MAX_NAMES * NAME_LEN].into(),
+            warnings: RateLimit::new(1, 10),
+            started: Instant::now(),
         })
     }
 
@@ -123,6 +129,12 @@ impl Control {
         Ok(self.last_number)
     }
 
+    /// Whether a line may be logged that a program can cause as often as it likes.
+    fn may_warn(&mut self) -> bool {
+        let now = self.started.elapsed().as_micros();
+        self.warnings.allow(u64::try_from(now).unwrap_or(u64::MAX))
+    }
+
     fn serve(&mut self, number: u32) {
         let Some(mut process) = self.processes.remove(&number) else {
             return;
@@ -135,10 +147,12 @@ impl Control {
             }
         };
         let Some(request) = Request::from_bytes(&self.buffer[..n]) else {
-            tracing::warn!(
-                pid = process.pid,
-                "an unknown request; the process is cut off"
-            );
+            if self.may_warn() {
+                tracing::warn!(
+                    pid = process.pid,
+                    "an unknown request; the process is cut off"
+                );
+            }
             self.gone(process);
             return;
         };

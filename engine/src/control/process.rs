@@ -40,10 +40,12 @@ impl Control {
         };
         // The name of the socket is no secret: only what this launcher has started may come in.
         if !is_descendant(pid, std::process::id() as i32) {
-            tracing::warn!(
-                pid,
-                "a process that mtcp-run has not started was turned away"
-            );
+            if self.may_warn() {
+                tracing::warn!(
+                    pid,
+                    "a process that mtcp-run has not started was turned away"
+                );
+            }
             return;
         }
         // Without a number or memory for it, the connection ends, and the process knows.

@@ -358,7 +358,11 @@ impl Stack {
         {
             return;
         }
-        tracing::warn!("an application wrote nonsense into its socket; the connection is reset");
+        if self.nonsense_log.allow(self.now.as_micros()) {
+            tracing::warn!(
+                "an application wrote nonsense into its socket; the connection is reset"
+            );
+        }
         self.count(Counter::misbehaved);
         self.abort(id);
     }

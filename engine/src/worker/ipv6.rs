@@ -148,7 +148,9 @@ impl Stack {
         let now = self.now.as_micros();
         let host = self.ipv6.as_mut().ok_or(DropReason::Ipv6Unsupported)?;
         let action = host.on_ndp(now, packet.src, said)?;
-        if let Some(address) = action.conflict {
+        if let Some(address) = action.conflict
+            && self.conflict_log.allow(now)
+        {
             tracing::warn!(%address, "another station uses this stack's address");
         }
         if let Some((packet, station)) = action.reply {

@@ -92,6 +92,7 @@ pub struct Stack {
     resets: RateLimit,
     /// Lines that name a station with this stack's address.
     conflict_log: RateLimit,
+    nonsense_log: RateLimit,
     ipv6: Option<Box<Host6>>,
     icmpv6: crate::net::ipv6::icmp::Sender,
     /// While sockets wait for an IPv6 address to connect from: the version of the addresses when they
@@ -218,6 +219,7 @@ impl Worker {
             path_mtus: PathMtus::default(),
             icmp_errors: ErrorSender::jittered(sys::random()),
             conflict_log: RateLimit::new(1, 5),
+            nonsense_log: RateLimit::new(1, 10),
             resets: RateLimit::jittered(RESETS_PER_SECOND, RESETS_BURST, sys::random()),
             ipv6,
             icmpv6: crate::net::ipv6::icmp::Sender::jittered(sys::random()),

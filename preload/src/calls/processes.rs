@@ -34,7 +34,7 @@ crate::interpose! {
         child
     }
 
-    /// A child with memory of its own has its parent's sockets, as one of `fork` has.
+    /// A child with memory and descriptors of its own has its parent's sockets, as one of `fork` has.
     fn clone(
         body: *mut c_void,
         stack: *mut c_void,
@@ -54,6 +54,9 @@ crate::interpose! {
         // SAFETY: a function that takes and returns what clone(2) says.
         let body = unsafe { std::mem::transmute::<*mut c_void, Body>(body) };
         let mut birth = Birth { body, arg };
+        if flags & libc::CLONE_FILES != 0 {
+            return real(born_apart as *mut c_void, (&raw mut birth).cast());
+        }
         process::before_fork();
         // The child has a copy of this frame.
         let child = real(born as *mut c_void, (&raw mut birth).cast());
@@ -224,6 +227,13 @@ extern "C-unwind" fn born(birth: *mut c_void) -> c_int {
     // SAFETY: the parent's, in memory of our own.
     let birth = unsafe { &*birth.cast::<Birth>() };
     process::in_child();
+    (birth.body)(birth.arg)
+}
+
+extern "C-unwind" fn born_apart(birth: *mut c_void) -> c_int {
+    // SAFETY: as above.
+    let birth = unsafe { &*birth.cast::<Birth>() };
+    process::leave();
     (birth.body)(birth.arg)
 }
 

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{Errno, Result};
+use crate::sharing::guest;
 use crate::socket::SocketRef;
 use crate::{log, placeholder, readiness, real, socket, thread};
 use fdmap::Entry;
@@ -21,6 +22,9 @@ pub fn close(fd: RawFd) -> Result<()> {
             Ok(())
         }
         Entry::Socket { .. } | Entry::Epoll { .. } if thread::is_guest() => {
+            if let Some(socket) = socket::find(fd) {
+                guest::closed(fd, socket);
+            }
             real::close(fd);
             Ok(())
         }

@@ -296,6 +296,18 @@ unsafe fn call(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> c_long {
             libc::SYS_fork => processes::_Fork().into(),
             // Only those whose child has memory of its own, on a copy of this stack.
             libc::SYS_clone | libc::SYS_clone3 => {
+                let flags = match number {
+                    libc::SYS_clone => a as u64,
+                    // What calls this has looked at the struct before.
+                    _ => (*(a as *const libc::clone_args)).flags,
+                };
+                if flags & libc::CLONE_FILES as u64 != 0 {
+                    let child = crate::real::syscall(number, [a, b, c, d, e, f]);
+                    if child == Ok(0) {
+                        process::leave();
+                    }
+                    return errno::ret(child.map(|pid| pid as c_long));
+                }
                 process::before_fork();
                 let child = crate::real::syscall(number, [a, b, c, d, e, f]);
                 match child {

@@ -147,10 +147,17 @@ pub extern "C" fn in_child() {
     hold::forget();
     if let Some(process) = process() {
         thread::forget_guests();
+        sharing::guest::forget();
         process.contexts.forget();
         sharing::fork::in_child(process);
     }
     readiness::after_fork(true);
+}
+
+/// In a child that has its parent's descriptors, not a copy of them, and memory of its own: what it
+/// closed would be closed in its parent, so it has nothing of the stack.
+pub fn leave() {
+    PROCESS.store(std::ptr::null_mut(), Ordering::Release);
 }
 
 impl Process {

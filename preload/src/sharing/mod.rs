@@ -8,6 +8,7 @@ pub mod confine;
 pub mod environment;
 pub mod exec;
 pub mod fork;
+pub mod guest;
 pub mod inherit;
 pub mod lease;
 pub mod passing;

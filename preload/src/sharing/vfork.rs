@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::environment;
+use super::{environment, guest};
 use crate::calls::processes::{execl_vector, execle_vector, execlp_vector};
 use crate::errno;
 use crate::interpose::Symbol;
@@ -71,6 +71,7 @@ extern "C" fn before() {
 /// In the parent, once the child has memory of its own or is gone, or if there is none.
 extern "C" fn after(result: isize) -> pid_t {
     thread::count_guest(false);
+    guest::release();
     environment::clean();
     if result < 0 {
         errno::set(-result as c_int);

@@ -6,6 +6,7 @@ use super::{SocketRef, would_block};
 use crate::errno::{Errno, Result};
 use crate::readiness::deadline::Deadline;
 use crate::readiness::{poll, stack};
+use crate::sharing::guest;
 use crate::{placeholder, real, thread, wait};
 use context::command::Op;
 use context::socket::{flag, state};
@@ -163,6 +164,7 @@ fn from_stack(listener: SocketRef, flags: c_int) -> Result<Option<Accepted>> {
         return Err(Errno(libc::ENFILE));
     }
     fdmap::set(fd, socket.entry());
+    guest::note(fd, socket);
     socket.tell(Op::Adopt, 0)?;
     Ok(Some(Accepted {
         fd,

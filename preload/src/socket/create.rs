@@ -2,6 +2,7 @@
 
 use super::SocketRef;
 use crate::errno::{Errno, Result};
+use crate::sharing::guest;
 use crate::{log, placeholder, process, thread};
 use context::command::Op;
 use context::socket::flag;
@@ -61,7 +62,10 @@ pub fn fresh(inet6: bool) -> Option<SocketRef> {
 pub fn attach(socket: SocketRef, cloexec: bool) -> Result<RawFd> {
     let counted = fdmap::begin(socket.index);
     let fd = match placeholder::open(socket.entry(), cloexec) {
-        Ok(fd) if counted => return Ok(fd),
+        Ok(fd) if counted => {
+            guest::note(fd, socket);
+            return Ok(fd);
+        }
         Ok(fd) => {
             fdmap::set(fd, fdmap::Entry::Pooled);
             placeholder::give_back(fd);

@@ -438,6 +438,54 @@ static void copies(void)
     close(both.client);
 }
 
+/* What a child of vfork does with sockets that it makes itself. */
+static void __attribute__((noinline)) make(int which, int listening, const Address *to)
+{
+    if (which == 3) {
+        send(accept(listening, NULL, NULL), "a", 1, 0);
+        _exit(0);
+    }
+    int fd = socket(to->any.sa_family, SOCK_STREAM | (which == 2 ? SOCK_CLOEXEC : 0), 0);
+    if (connect(fd, &to->any, to->len) || send(fd, "c", 1, 0) != 1)
+        _exit(1);
+    if (which == 0)
+        close(fd);
+    if (which == 2)
+        execl("/bin/true", "true", NULL);
+    _exit(0);
+}
+
+static const char *vforked_to_make(int which, int listening, const Address *to)
+{
+    pid_t child = vfork();
+    if (child == 0)
+        make(which, listening, to);
+    return end_of(child);
+}
+
+static void vforked(void)
+{
+    const char *what[] = {"closes", "leaves open", "has closed by exec", "accepts"};
+    for (int which = 0; which < 4; which++) {
+        group("a connection that a vfork child %s", what[which]);
+        int listening = listener();
+        Address to = local_of(listening);
+        int other = which == 3 ? tcp() : -1;
+        if (which == 3)
+            connect(other, &to.any, to.len);
+        say("the child", "%s", vforked_to_make(which, listening, &to));
+        if (which < 3)
+            other = accept(listening, NULL, NULL);
+        VALUE("its byte", recv(other, text, sizeof text, 0));
+        say("at last", "%s", seen_at_last_by(other));
+        Pair both = pair();
+        VALUE("the parent's own", send(both.client, "p", 1, 0) == 1 && await(both.server, POLLIN, LONG));
+        close_pair(both);
+        close(other);
+        close(listening);
+    }
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -445,5 +493,6 @@ int main(void)
     states();
     holders();
     copies();
+    vforked();
     return 0;
 }

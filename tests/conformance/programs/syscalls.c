@@ -1,5 +1,6 @@
 /* The same calls made by syscall(2), and by the checked variants that a fortified program calls. */
 #include "check.h"
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <linux/close_range.h>
@@ -123,10 +124,28 @@ static void fortified(void)
     close(both.client);
 }
 
+/* A child with memory of its own, but its parent's descriptors. */
+static void apart(void)
+{
+    group("a child of clone with CLONE_FILES alone");
+    Pair both = pair();
+    pid_t child = syscall(SYS_clone, SIGCHLD | CLONE_FILES, NULL, NULL, NULL, NULL);
+    if (child == 0)
+        _exit(0);
+    say("it", "%s", end_of(child));
+    VALUE("its parent sends", send(both.client, "a", 1, 0));
+    VALUE("and receives", recv(both.server, text, sizeof text, 0));
+    Pair another = pair();
+    VALUE("and connects", send(another.client, "b", 1, 0));
+    close_pair(another);
+    close_pair(both);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     sockets();
     fortified();
+    apart();
     return 0;
 }
