@@ -181,6 +181,9 @@ fn with_spare<R>(process: &'static Process, body: impl FnOnce(&mut Thread) -> R)
         if let Some(context) = spare.or_else(|| request(process).ok()) {
             break context;
         }
+        if process.is_engine_gone() {
+            return Err(Errno(libc::ENETDOWN));
+        }
         if waited > PATIENCE {
             log::line("no context of the engine is free: a call fails with ENETDOWN");
             return Err(Errno(libc::ENETDOWN));

@@ -41,7 +41,10 @@ impl Process {
         let _guard = self.lock.lock(real::thread_id());
         let mut fd = self.control.load(Ordering::Relaxed);
         if fd < 0 {
-            fd = self.attach_again()?;
+            fd = self.attach_again().inspect_err(|error| {
+                let is_gone = *error == Errno(libc::ECONNREFUSED);
+                self.gone.fetch_or(is_gone, Ordering::Relaxed);
+            })?;
         }
         let Ok((reply, fds)) = exchange(fd, request, names, fds) else {
             // A vfork child may only have closed its copy of the connection.

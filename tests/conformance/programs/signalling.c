@@ -177,7 +177,7 @@ static void actions(void)
     sigqueue(getpid(), SIGUSR2, (union sigval){.sival_int = 77});
     VALUE("the value", came);
     say("System V", "%s", name_of(__sysv_signal(SIGUSR2, count)));
-    now("System V", SIGUSR2);
+    now("that of System V", SIGUSR2);
     say("signal of none", "%s", name_of(signal(0, count)));
     say("signal of too many", "%s", name_of(signal(65, count)));
     say("signal of SIGKILL", "%s %s", name_of(signal(SIGKILL, count)), error_name(errno));
