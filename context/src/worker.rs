@@ -12,6 +12,10 @@ pub struct WorkerShared {
     sleeping: CacheLine<AtomicU32>,
     summary: CacheLine<AtomicU64>,
     pending: [AtomicU64; PENDING_WORDS],
+    /// Threads that went to sleep so far, wrapping.
+    sleeps: CacheLine<AtomicU32>,
+    /// Whether somebody has rung who did not go to sleep.
+    goes_on: AtomicU32,
 }
 
 impl Default for WorkerShared {
@@ -20,6 +24,8 @@ impl Default for WorkerShared {
             sleeping: CacheLine::default(),
             summary: CacheLine::default(),
             pending: std::array::from_fn(|_| AtomicU64::new(0)),
+            sleeps: CacheLine::default(),
+            goes_on: AtomicU32::new(0),
         }
     }
 }
@@ -40,6 +46,26 @@ impl WorkerShared {
         fence(Ordering::SeqCst);
         self.sleeping.0.load(Ordering::Relaxed) != 0
             && self.sleeping.0.swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Application: says that this thread goes to sleep, before it rings.
+    pub fn note_sleep(&self) {
+        self.sleeps.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Application: says that this thread goes on, before it rings.
+    pub fn note_going_on(&self) {
+        self.goes_on.store(1, Ordering::Relaxed);
+    }
+
+    /// Worker: how many threads went to sleep so far, wrapping.
+    pub fn sleeps(&self) -> u32 {
+        self.sleeps.0.load(Ordering::Relaxed)
+    }
+
+    /// Worker: whether somebody has rung since the last call who did not go to sleep.
+    pub fn take_going_on(&self) -> bool {
+        self.goes_on.load(Ordering::Relaxed) != 0 && self.goes_on.swap(0, Ordering::Relaxed) != 0
     }
 
     /// Whether the worker sleeps or is about to.

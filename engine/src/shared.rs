@@ -54,6 +54,8 @@ pub struct EngineConfig {
     pub cores: Vec<Option<usize>>,
     /// How long an idle worker polls before it sleeps, microseconds.
     pub spin_us: u64,
+    /// Whether no thread of the program may want a worker's core.
+    pub own_cores: bool,
     /// TIME-WAIT connections of one worker; at the bound the oldest ends early.
     pub max_time_wait: usize,
     /// Which of them connect() may take the place of.

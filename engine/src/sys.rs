@@ -35,8 +35,8 @@ pub fn clear(fd: &OwnedFd) {
     unsafe { libc::read(fd.as_raw_fd(), (&raw mut value).cast(), 8) };
 }
 
-/// Waits until one of the descriptors is readable, or the time is up.
-pub fn wait_readable(fds: &[RawFd], timeout: Option<Duration>) {
+/// Waits until one of the descriptors is readable, or the time is up; tells which.
+pub fn wait_readable(fds: &[RawFd], timeout: Option<Duration>) -> bool {
     let mut polled = [libc::pollfd {
         fd: -1,
         events: libc::POLLIN,
@@ -52,7 +52,7 @@ pub fn wait_readable(fds: &[RawFd], timeout: Option<Duration>) {
     });
     let ts_ptr = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `polled` and `ts` live through the call; an interrupted wait is a short one.
-    unsafe { libc::ppoll(polled.as_mut_ptr(), n as u64, ts_ptr, std::ptr::null()) };
+    unsafe { libc::ppoll(polled.as_mut_ptr(), n as u64, ts_ptr, std::ptr::null()) > 0 }
 }
 
 /// Microseconds of the monotonic clock.

@@ -64,7 +64,7 @@ impl Stack {
             &plan,
             &client,
             shares_core(settings),
-            spin(settings).as_micros() as u32,
+            spin_of_threads(settings).as_micros() as u32,
             &mut *device,
         )
         .map_err(|error| reason(&error))?;
@@ -106,12 +106,19 @@ fn shares_core(settings: &Settings) -> bool {
     pinned_together || single
 }
 
-/// How long an idle side looks for work before it sleeps: it may only take the time of a core that
-/// the other side does not need.
-fn spin(settings: &Settings) -> Duration {
+/// Whether the program keeps off the cores of all workers.
+fn has_own_cores(settings: &Settings) -> bool {
     let mut engine = settings.engine_cores.iter();
-    let apart = !settings.engine_cores.is_empty() && engine.all(|c| settings.is_engine_only(*c));
-    if apart { settings.spin } else { Duration::ZERO }
+    !settings.engine_cores.is_empty() && engine.all(|core| settings.is_engine_only(*core))
+}
+
+/// How long a thread of the program looks for work before it sleeps: where a worker may want its core,
+/// not at all.
+fn spin_of_threads(settings: &Settings) -> Duration {
+    match has_own_cores(settings) {
+        true => settings.spin,
+        false => Duration::ZERO,
+    }
 }
 
 fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error> {
@@ -235,7 +242,8 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
         loopback: settings.loopback == Loopback::Stack,
         memory: settings.memory,
         cores,
-        spin_us: spin(settings).as_micros() as u64,
+        spin_us: settings.spin.as_micros() as u64,
+        own_cores: has_own_cores(settings),
         max_time_wait: MAX_TIME_WAIT,
         time_wait_reuse: match settings.tcp.tw_reuse {
             config::TimeWaitReuse::Off => TimeWaitReuse::Off,

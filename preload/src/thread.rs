@@ -14,6 +14,7 @@ use context::chunk::Class;
 use context::command::{Command, Op};
 use context::context::{ContextLane, REPLY_WORDS};
 use context::control::Request;
+use context::worker::WorkerShared;
 use context::{MAX_WORKERS, NONE, futex};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
@@ -195,7 +196,7 @@ fn with_spare<R>(process: &'static Process, body: impl FnOnce(&mut Thread) -> R)
         thread.tid = id();
         let result = body(thread);
         // Nobody would ring for it later.
-        thread.before_sleep();
+        thread.before_return();
         result
     };
     // SAFETY: the context was taken out of the spares, or is fresh: ours alone.
@@ -366,7 +367,7 @@ impl Thread {
             _ => self.process.segment.shared_core(),
         };
         if !waits || self.pushed >= BATCH {
-            self.before_sleep();
+            self.before_return();
         }
     }
 
@@ -393,14 +394,34 @@ impl Thread {
         true
     }
 
-    /// Rings the doorbells of workers that sleep although they were sent commands. Call it just
-    /// before this thread sleeps, or tells the program that it would have to.
+    /// Rings the doorbells of workers that sleep although they were sent commands. Call it before
+    /// the program is told that it would have to wait.
+    #[inline]
+    pub fn before_return(&mut self) {
+        self.ring(WorkerShared::note_going_on);
+    }
+
+    /// As [`before_return`](Thread::before_return), just before this thread sleeps. The thread's own
+    /// worker is rung in any case, as it may spin then.
     #[inline]
     pub fn before_sleep(&mut self) {
+        let segment = &self.process.segment;
+        for worker in 0..self.workers() {
+            segment.worker(worker).note_sleep();
+        }
+        if segment.shared_core() {
+            self.unrung |= 1 << self.preferred_worker();
+        }
+        self.ring(|_| ());
+    }
+
+    fn ring(&mut self, note: impl Fn(&WorkerShared)) {
         while self.unrung != 0 {
             let worker = self.unrung.trailing_zeros() as usize;
             self.unrung &= self.unrung - 1;
-            if self.process.segment.worker(worker).must_ring() {
+            let record = self.process.segment.worker(worker);
+            if record.must_ring() {
+                note(record);
                 self.process.ring_doorbell(worker);
             }
         }

@@ -40,7 +40,6 @@ pub fn until<T>(
     let now = Instant::now();
     let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
     let segment = &socket.process().segment;
-    thread::with_thread(Thread::before_sleep)?;
     if segment.spin_us() > 0 && !segment.shared_core() {
         let end = now + Duration::from_micros(segment.spin_us().into());
         while Instant::now() < end {
@@ -62,6 +61,7 @@ pub fn until<T>(
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(None);
         }
+        thread::with_thread(Thread::before_sleep)?;
         let slice = left.map_or(SLICE, |left| left.min(SLICE));
         match futex::wait(&socket.record().engine.wake, waiter.seen, Some(slice)) {
             futex::Wait::Woken => {}

@@ -41,6 +41,7 @@ fn config() -> EngineConfig {
         memory: 16 << 20,
         cores: vec![None],
         spin_us: 0,
+        own_cores: false,
         max_time_wait: 10,
         time_wait_reuse: TimeWaitReuse::Off,
         max_orphans: 10,

@@ -56,6 +56,7 @@ impl Stack {
             if let Some(record) = self.shared.segment.socket(socket)
                 && record.wake_waiters()
             {
+                self.manners.woken();
                 self.count(Counter::wakes);
             }
         }
@@ -151,6 +152,7 @@ impl Stack {
             };
             let eventfd = &self.shared.sets[index as usize].eventfd;
             if ready.wake(|| sys::ring(eventfd.load(Relaxed))) {
+                self.manners.woken();
                 self.count(Counter::wakes);
             }
         }

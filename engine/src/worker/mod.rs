@@ -21,6 +21,7 @@ mod ipv6;
 mod lifecycle;
 pub mod listeners;
 mod loopback;
+mod manners;
 mod opening;
 mod orphans;
 mod output;
@@ -52,6 +53,7 @@ use grants::ContextState;
 use ipv6::Host6;
 use listeners::Listeners;
 use loopback::Loopback;
+use manners::Manners;
 use psio::{BURST, Capabilities, MacAddr, Queue};
 use remains::Remains;
 use slots::{Role, Slots};
@@ -112,6 +114,7 @@ pub struct Stack {
     pool: ChunkPool,
     contexts: Vec<ContextState>,
     edges: events::Edges,
+    manners: Manners,
     wheel: TimerWheel,
     /// Connections whose streams a burst has changed.
     changed: Vec<(u32, u32)>,
@@ -240,6 +243,7 @@ impl Worker {
             ),
             contexts: Vec::new(),
             edges: events::Edges::default(),
+            manners: Manners::default(),
             wheel: TimerWheel::new(now),
             changed: Vec::new(),
             dirty: VecDeque::new(),
@@ -290,7 +294,7 @@ impl Worker {
                 self.queue.flush()?;
                 return Ok(());
             }
-            if self.stack.now.since(worked_at).as_micros() < self.spin {
+            if self.stack.now.since(worked_at).as_micros() < self.spin && self.may_spin() {
                 std::hint::spin_loop();
                 continue;
             }
@@ -340,6 +344,13 @@ impl Worker {
         self.stack.report();
     }
 
+    /// Whether nobody else wants the core, as far as can be known.
+    fn may_spin(&mut self) -> bool {
+        let stack = &mut self.stack;
+        let record = stack.shared.segment.worker(stack.index);
+        stack.shared.config.own_cores || stack.manners.may_spin(record)
+    }
+
     fn sleep(&mut self, worked_at: Instant) {
         let stack = &mut self.stack;
         stack.wake_sets();
@@ -367,7 +378,9 @@ impl Worker {
             let mut fds = vec![inbox.doorbell.as_raw_fd()];
             fds.extend(self.queue.wait_fd());
             stack.count(Counter::sleeps);
-            sys::wait_readable(&fds, timeout);
+            if !sys::wait_readable(&fds, timeout) {
+                stack.manners.forget();
+            }
         }
         self.queue.disarm();
         record.wake_up();

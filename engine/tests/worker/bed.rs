@@ -53,6 +53,7 @@ impl Setup {
                 memory: 64 << 20,
                 cores: vec![None],
                 spin_us: 0,
+                own_cores: false,
                 max_time_wait: 1000,
                 time_wait_reuse: TimeWaitReuse::Loopback,
                 max_orphans: 1000,

@@ -389,7 +389,7 @@ unsafe fn polled<'a>(fds: *mut pollfd, count: nfds_t) -> Option<(Attached, &'a m
         unsafe { std::slice::from_raw_parts_mut(fds, count) }
     };
     if polling::is_kernels(fds.iter().map(|entry| entry.fd)) {
-        stack.before_sleep();
+        stack.before_return();
         return None;
     }
     Some((stack, fds))
@@ -409,7 +409,7 @@ unsafe fn selected(
     // SAFETY: the caller's promise.
     let sets = unsafe { Sets::new(count, read, write, except) }.ok()?;
     if polling::is_kernels(sets.descriptors()) {
-        stack.before_sleep();
+        stack.before_return();
         return None;
     }
     Some((stack, sets))

@@ -56,8 +56,10 @@ pub trait Stack: Sync {
     fn tid(&self) -> u32;
     /// Sends a command to the worker of its socket.
     fn command(&self, command: Command);
-    /// Rings the doorbells that this thread has put off; called before it sleeps, or returns to
-    /// the program with nothing.
+    /// Rings the doorbells that this thread has put off; called before it returns to the program
+    /// with nothing.
+    fn before_return(&self);
+    /// As [`before_return`](Stack::before_return), before it sleeps until an edge comes.
     fn before_sleep(&self);
     /// A ready set, and the eventfd (a private descriptor) by which the engine wakes who sleeps
     /// in the kernel.
@@ -98,11 +100,15 @@ impl Stack for Process {
         let _ = thread::with_thread(|thread| thread.command(command));
     }
 
-    fn before_sleep(&self) {
+    fn before_return(&self) {
         // With a core of its own, the worker was rung for each command that matters.
         if self.segment.shared_core() {
-            let _ = thread::with_thread(|thread| thread.before_sleep());
+            let _ = thread::with_thread(|thread| thread.before_return());
         }
+    }
+
+    fn before_sleep(&self) {
+        let _ = thread::with_thread(|thread| thread.before_sleep());
     }
 
     fn open_set(&self) -> Result<(u32, RawFd)> {

@@ -290,6 +290,10 @@ impl Stack for Engine {
 
     fn hold(&self, _: SocketId) {}
 
+    fn before_return(&self) {
+        self.inner().slept += 1;
+    }
+
     fn before_sleep(&self) {
         self.inner().slept += 1;
     }

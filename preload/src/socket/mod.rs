@@ -161,6 +161,6 @@ impl SocketRef {
 
 /// Says "it would block", after ringing for what this thread has told the engine.
 pub(crate) fn would_block<T>(error: c_int) -> Result<T> {
-    thread::with_thread(Thread::before_sleep)?;
+    thread::with_thread(Thread::before_return)?;
     Err(Errno(error))
 }

@@ -351,7 +351,7 @@ impl Instance {
                 let look = in_kernel && !looked;
                 let n = if look { self.look(epfd, out)? } else { 0 };
                 if n == 0 {
-                    stack.before_sleep();
+                    stack.before_return();
                 }
                 return Ok(n);
             }
@@ -397,7 +397,7 @@ impl Instance {
         deadline: Deadline,
         mask: Option<SignalMask>,
     ) -> Result<Option<usize>> {
-        stack.before_sleep();
+        stack.before_return();
         let asleep = Asleep::new(&self.on_kernel);
         if self.used.load(Ordering::SeqCst) {
             return Ok(None);

@@ -50,7 +50,7 @@ pub fn poll(
         if ready || deadline.is_past() {
             let n = poll.finish()?;
             if n == 0 {
-                stack.before_sleep();
+                stack.before_return();
             }
             return Ok(n);
         }
