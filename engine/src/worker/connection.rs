@@ -6,6 +6,7 @@ use super::port_conflict::Sharing;
 use super::slab::Slab;
 use super::streams::{RecvChain, SendChain};
 use super::time_wait::Waiting;
+use super::timers::Entry;
 use crate::net::Address;
 use crate::port_use::PortUse;
 use crate::shared::Listener;
@@ -97,8 +98,8 @@ pub struct Connection {
     pub stamp: u32,
     /// The deadline for which the timer wheel holds an entry.
     pub armed: Instant,
-    /// A later entry that the wheel holds, too; `NEVER` if there is none.
-    pub armed_later: Instant,
+    /// That entry.
+    pub timer: Entry,
     /// What a burst of segments told of its streams and nobody has looked at yet.
     pub news: Events,
     /// Whether it is in the list of those that may have something to send.

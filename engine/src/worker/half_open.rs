@@ -5,11 +5,12 @@ use super::Stack;
 use super::commands::{HeaderOptions, read_options};
 use super::connection::{Flow, Hop, Place};
 use super::fast_open::Early;
+use super::timers::Entry;
 use crate::shared::Listener;
 use crate::stats::Counter;
 use crate::tcp::{
-    Cookie, Expiry, Flags, Patience, Request, Segment as TcpSegment, SeqNum, SocketOptions, State,
-    SynCookieUse, Verdict, reset_for, timeouts_within,
+    Cookie, Expiry, Flags, Instant, Patience, Request, Segment as TcpSegment, SeqNum,
+    SocketOptions, State, SynCookieUse, Verdict, reset_for, timeouts_within,
 };
 use context::socket::Socket;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct HalfOpen {
     pub listener: Arc<Listener>,
     /// Where its segments come from.
     pub hop: Hop,
+    /// Its entry in the timer wheel.
+    pub timer: Entry,
 }
 
 /// A SYN that a connection is to come from.
@@ -145,9 +148,9 @@ impl Stack {
             flow,
             listener: listener.clone(),
             hop,
+            timer: Entry::NONE,
         });
-        let token = (Place::HalfOpen(id).pack(), stamp);
-        self.wheel.set(deadline.as_micros(), token);
+        let token = self.arm_half_open((id, stamp), deadline);
         self.show_connections();
         self.send_bare(&flow, &answer, terms.header.of(&flow), hop, Some(token));
     }
@@ -301,6 +304,16 @@ impl Stack {
         }
     }
 
+    /// Sets the timer of a half-open connection; returns what names it among all connections.
+    fn arm_half_open(&mut self, token: (u32, u32), deadline: Instant) -> (u32, u32) {
+        let packed = (Place::HalfOpen(token.0).pack(), token.1);
+        let timer = self.wheel.set(deadline.as_micros(), packed);
+        if let Some(half_open) = self.connections.half_open().get(token.0) {
+            half_open.timer = timer;
+        }
+        packed
+    }
+
     /// The timer of a half-open connection is due.
     pub fn on_half_open_timer(&mut self, token: (u32, u32)) {
         let now = self.now;
@@ -331,8 +344,7 @@ impl Stack {
         if was_young {
             self.listeners.grew_old(&listener);
         }
-        let packed = (Place::HalfOpen(token.0).pack(), token.1);
-        self.wheel.set(deadline.as_micros(), packed);
+        self.arm_half_open(token, deadline);
         if expiry == Expiry::Resend {
             self.send_syn_ack(token.0, &terms);
         }
@@ -374,6 +386,7 @@ impl Stack {
 
     fn forget_half_open(&mut self, id: u32) -> Option<HalfOpen> {
         let half_open = self.connections.remove_half_open(id)?;
+        self.wheel.cancel(half_open.timer);
         self.listeners
             .end(&half_open.listener, half_open.request.is_young());
         self.show_connections();

@@ -164,15 +164,10 @@ impl Stack {
             && let Some(deadline) = connection.tcb.next_deadline()
             && deadline < connection.armed
         {
-            if connection.armed_later <= deadline {
-                connection.armed = connection.armed_later;
-                connection.armed_later = Instant::NEVER;
-                return;
-            }
-            connection.armed_later = connection.armed_later.min(connection.armed);
-            connection.armed = deadline;
             let token = (id, connection.stamp);
-            self.wheel.set(deadline.as_micros(), token);
+            connection.armed = deadline;
+            self.wheel.cancel(connection.timer);
+            connection.timer = self.wheel.set(deadline.as_micros(), token);
         }
     }
 
@@ -198,10 +193,7 @@ impl Stack {
                 continue;
             };
             if connection.armed > now {
-                // An entry from before a nearer one was made.
-                if connection.armed_later <= now {
-                    connection.armed_later = Instant::NEVER;
-                }
+                // One that was due too soon to be cancelled.
                 continue;
             }
             connection.armed = Instant::NEVER;
@@ -302,6 +294,7 @@ impl Stack {
         let Some(mut connection) = self.connections.remove(id) else {
             return;
         };
+        self.wheel.cancel(connection.timer);
         if connection.early
             && let Some(listener) = &connection.listener
         {

@@ -6,6 +6,7 @@ use super::connection::{Connection, Flow, FlowHasher, Hop};
 use super::port_conflict::Sharing;
 use super::slots::Role;
 use super::streams::{RecvChain, SendChain};
+use super::timers::Entry;
 use crate::shared::{Listener, lock};
 use crate::stats::Counter;
 use crate::tcp::{COOKIE_LIFETIME, Duration, Events, Instant, Tcb};
@@ -291,7 +292,7 @@ impl Stack {
             tos_ttl,
             stamp: 0,
             armed: Instant::NEVER,
-            armed_later: Instant::NEVER,
+            timer: Entry::NONE,
             news: Events::NONE,
             queued: false,
             held: false,

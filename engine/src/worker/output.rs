@@ -199,7 +199,8 @@ impl Stack {
         if let Some(connection) = self.connections.get_stamped(token) {
             connection.held = false;
             connection.armed = again;
-            self.wheel.set(again.as_micros(), token);
+            self.wheel.cancel(connection.timer);
+            connection.timer = self.wheel.set(again.as_micros(), token);
         }
     }
 

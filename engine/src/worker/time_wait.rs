@@ -3,6 +3,7 @@
 use super::Stack;
 use super::connection::{Connection, Connections, Flow, Hop, Place};
 use super::port_conflict::Sharing;
+use super::timers::Entry;
 use crate::shared::TimeWaitReuse;
 use crate::stats::Counter;
 use crate::tcp::{Instant, Segment as TcpSegment, SeqNum, TimeWait, WaitAnswer as Answer};
@@ -17,6 +18,7 @@ pub struct Waiting {
     looped: bool,
     /// How it shares its port.
     pub sharing: Sharing,
+    timer: Entry,
 }
 
 impl Waiting {
@@ -56,12 +58,12 @@ impl Stack {
             tos_ttl: *tos_ttl,
             looped: *hop == Hop::Loopback,
             sharing: *sharing,
+            timer: Entry::NONE,
         };
         self.remove(id);
         let (id, stamp) = self.connections.insert_time_wait(waiting);
         self.time_wait.push_back((id, stamp));
-        let token = (Place::TimeWait(id).pack(), stamp);
-        self.wheel.set(core.deadline().as_micros(), token);
+        self.arm_time_wait((id, stamp));
         self.bound_time_wait();
         self.show_connections();
     }
@@ -94,23 +96,30 @@ impl Stack {
         None
     }
 
+    fn arm_time_wait(&mut self, token: (u32, u32)) {
+        let packed = (Place::TimeWait(token.0).pack(), token.1);
+        if let Some(waiting) = self.connections.time_wait().get_stamped(token) {
+            let deadline = waiting.core.deadline();
+            waiting.timer = self.wheel.set(deadline.as_micros(), packed);
+        }
+    }
+
     /// The timer of a connection that waits is due.
     pub fn on_time_wait_timer(&mut self, token: (u32, u32)) {
         let now = self.now;
         let Some(waiting) = self.connections.time_wait().get_stamped(token) else {
             return;
         };
-        let deadline = waiting.core.deadline();
-        if deadline <= now {
+        if waiting.core.deadline() <= now {
             self.end_time_wait(token.0);
         } else {
-            let packed = (Place::TimeWait(token.0).pack(), token.1);
-            self.wheel.set(deadline.as_micros(), packed);
+            self.arm_time_wait(token);
         }
     }
 
     fn end_time_wait(&mut self, id: u32) {
-        if self.connections.remove_time_wait(id).is_some() {
+        if let Some(waiting) = self.connections.remove_time_wait(id) {
+            self.wheel.cancel(waiting.timer);
             self.show_connections();
         }
     }
@@ -173,6 +182,6 @@ mod tests {
 
     #[test]
     fn a_connection_that_waits_takes_little_memory() {
-        assert!(size_of::<Waiting>() <= 112, "{}", size_of::<Waiting>());
+        assert!(size_of::<Waiting>() <= 120, "{}", size_of::<Waiting>());
     }
 }

@@ -1,7 +1,8 @@
 //! A timing wheel: two levels of 1,024 slots, of one millisecond and of about one second, and a heap
 //! for what is due so soon that a tick is too coarse (pacing).
 //!
-//! Entries are hints. A connection has at most one that counts; when it fires, the owner asks the
+//! Each slot is a ring of linked nodes, so that an entry is set and cancelled in a few steps, and a
+//! connection that ends leaves nothing behind. Entries are hints: when one fires, the owner asks the
 //! connection what is really due. A deadline that moves later costs nothing: the early entry fires
 //! and is set anew.
 
@@ -10,13 +11,32 @@ use std::collections::BinaryHeap;
 
 const SLOTS: u64 = 1024;
 const TICK: u64 = 1000;
+const NONE: u32 = u32::MAX;
 
 /// What is woken: any number that its owner understands, and a stamp against reuse.
 pub type Token = (u32, u32);
 
+/// An entry, for cancelling it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    node: u32,
+    life: u32,
+}
+
+impl Entry {
+    /// None that could be cancelled.
+    pub const NONE: Entry = Entry {
+        node: NONE,
+        life: 0,
+    };
+}
+
 /// The wheel. Times are in microseconds; entries further away than about 17 minutes fire early.
 pub struct TimerWheel {
     levels: [Level; 2],
+    nodes: Vec<Node>,
+    /// The first of the nodes that stand in no slot; they are linked by `next`.
+    free: u32,
     /// Due within two ticks when set, to the microsecond.
     soon: BinaryHeap<Reverse<(u64, Token)>>,
     /// Ticks that have been handled: all entries before it have fired.
@@ -24,29 +44,39 @@ pub struct TimerWheel {
     len: usize,
 }
 
+struct Node {
+    tick: u64,
+    token: Token,
+    /// How many entries it has been.
+    life: u32,
+    previous: u32,
+    next: u32,
+    /// Level and slot; `None` while it is free.
+    slot: Option<(u8, u16)>,
+}
+
+/// The slots of one level: the first node of each ring.
 struct Level {
-    slots: Vec<Vec<(u64, Token)>>,
+    first: Box<[u32; SLOTS as usize]>,
     occupied: [u64; (SLOTS / 64) as usize],
 }
 
 impl Level {
     fn new() -> Self {
         Level {
-            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            first: Box::new([NONE; SLOTS as usize]),
             occupied: [0; (SLOTS / 64) as usize],
         }
     }
 
-    fn put(&mut self, index: u64, at: u64, token: Token) {
-        let index = (index % SLOTS) as usize;
-        self.slots[index].push((at, token));
-        self.occupied[index / 64] |= 1 << (index % 64);
-    }
-
-    fn take(&mut self, index: u64) -> Vec<(u64, Token)> {
-        let index = (index % SLOTS) as usize;
-        self.occupied[index / 64] &= !(1 << (index % 64));
-        std::mem::take(&mut self.slots[index])
+    fn set_first(&mut self, slot: u16, node: u32) {
+        let slot = usize::from(slot);
+        self.first[slot] = node;
+        let bit = 1 << (slot % 64);
+        match node {
+            NONE => self.occupied[slot / 64] &= !bit,
+            _ => self.occupied[slot / 64] |= bit,
+        }
     }
 
     /// Steps from `index` to the next slot that is in use, 0 to 1,023.
@@ -75,6 +105,8 @@ impl TimerWheel {
     pub fn new(now: u64) -> Self {
         TimerWheel {
             levels: [Level::new(), Level::new()],
+            nodes: Vec::new(),
+            free: NONE,
             soon: BinaryHeap::new(),
             now: now / TICK,
             len: 0,
@@ -83,21 +115,99 @@ impl TimerWheel {
 
     /// Has `token` fire at `at` or at most a tick later (never before, unless far away); on time if
     /// that is less than a tick ahead.
-    pub fn set(&mut self, at: u64, token: Token) {
+    pub fn set(&mut self, at: u64, token: Token) -> Entry {
         if at < (self.now + 2) * TICK {
             self.soon.push(Reverse((at, token)));
-            return;
+            return Entry::NONE;
         }
         let tick = at.div_ceil(TICK).max(self.now + 1);
+        let node = self.allocate(tick, token);
         self.len += 1;
-        let ahead = tick - self.now;
-        if ahead < SLOTS {
-            self.levels[0].put(tick, tick, token);
-        } else {
-            // Fires when its second begins, and is then put into the lower level.
-            let second = (tick / SLOTS).min(self.now / SLOTS + SLOTS - 1);
-            self.levels[1].put(second, tick, token);
+        self.place(node);
+        let life = self.nodes[node as usize].life;
+        Entry { node, life }
+    }
+
+    /// Takes an entry back, unless it has fired. What is due within two ticks may fire nevertheless.
+    pub fn cancel(&mut self, entry: Entry) {
+        let node = self.nodes.get(entry.node as usize);
+        if node.is_some_and(|node| node.life == entry.life && node.slot.is_some()) {
+            self.unlink(entry.node);
+            self.release(entry.node);
         }
+    }
+
+    fn allocate(&mut self, tick: u64, token: Token) -> u32 {
+        if self.free == NONE {
+            self.free = self.nodes.len() as u32;
+            self.nodes.push(Node {
+                tick,
+                token,
+                life: 0,
+                previous: NONE,
+                next: NONE,
+                slot: None,
+            });
+        }
+        let index = self.free;
+        let node = &mut self.nodes[index as usize];
+        self.free = node.next;
+        (node.tick, node.token) = (tick, token);
+        node.life = node.life.wrapping_add(1);
+        index
+    }
+
+    fn release(&mut self, node: u32) {
+        self.len -= 1;
+        self.nodes[node as usize].next = self.free;
+        self.free = node;
+    }
+
+    /// Puts a node last into the slot of its time.
+    fn place(&mut self, index: u32) {
+        let tick = self.nodes[index as usize].tick;
+        let (level, slot) = match tick - self.now {
+            0..SLOTS => (0, tick % SLOTS),
+            // Fires when its second begins, and is then put into the lower level.
+            _ => (1, (tick / SLOTS).min(self.now / SLOTS + SLOTS - 1) % SLOTS),
+        };
+        let (slot, first) = (slot as u16, self.levels[level].first[slot as usize]);
+        let (previous, next) = match first {
+            NONE => (index, index),
+            first => (self.nodes[first as usize].previous, first),
+        };
+        let node = &mut self.nodes[index as usize];
+        (node.previous, node.next) = (previous, next);
+        node.slot = Some((level as u8, slot));
+        self.nodes[previous as usize].next = index;
+        self.nodes[next as usize].previous = index;
+        if first == NONE {
+            self.levels[level].set_first(slot, index);
+        }
+    }
+
+    /// Takes a node out of its slot.
+    fn unlink(&mut self, index: u32) {
+        let node = &mut self.nodes[index as usize];
+        let (previous, next) = (node.previous, node.next);
+        let Some((level, slot)) = node.slot.take() else {
+            return;
+        };
+        self.nodes[previous as usize].next = next;
+        self.nodes[next as usize].previous = previous;
+        let level = &mut self.levels[usize::from(level)];
+        if level.first[usize::from(slot)] == index {
+            level.set_first(slot, if next == index { NONE } else { next });
+        }
+    }
+
+    /// Takes the first node out of a slot.
+    fn pop(&mut self, level: usize, slot: u64) -> Option<u32> {
+        let first = self.levels[level].first[(slot % SLOTS) as usize];
+        (first != NONE).then(|| {
+            self.unlink(first);
+            first
+        })
     }
 
     /// Fires everything due at `now`.
@@ -117,21 +227,19 @@ impl TimerWheel {
             let next = self.next_tick().min(until);
             self.now = next;
             if self.now.is_multiple_of(SLOTS) {
-                for (tick, token) in self.levels[1].take(self.now / SLOTS) {
-                    if tick <= self.now {
-                        self.len -= 1;
-                        fire(token);
-                    } else if tick - self.now < SLOTS {
-                        self.levels[0].put(tick, tick, token);
+                // What is put into this level again comes into another slot: its time is further away.
+                while let Some(node) = self.pop(1, self.now / SLOTS) {
+                    if self.nodes[node as usize].tick <= self.now {
+                        self.release(node);
+                        fire(self.nodes[node as usize].token);
                     } else {
-                        let second = (tick / SLOTS).min(self.now / SLOTS + SLOTS - 1);
-                        self.levels[1].put(second, tick, token);
+                        self.place(node);
                     }
                 }
             }
-            for (_, token) in self.levels[0].take(self.now) {
-                self.len -= 1;
-                fire(token);
+            while let Some(node) = self.pop(0, self.now) {
+                self.release(node);
+                fire(self.nodes[node as usize].token);
             }
         }
     }
@@ -220,5 +328,46 @@ mod tests {
         wheel.advance(1_000_052, |(i, _)| fired.push(i));
         assert_eq!(fired, [2, 1]);
         assert_eq!(wheel.next_deadline(), Some(1_400_000));
+    }
+
+    #[test]
+    fn what_is_cancelled_does_not_fire_and_leaves_its_place_to_others() {
+        let mut wheel = TimerWheel::new(0);
+        for round in 0..1000 {
+            let at = |i: u64| 10_000 + (i * 7919 + round) % 90_000_000;
+            let entries: Vec<_> = (0..100).map(|i| wheel.set(at(i), (i as u32, 1))).collect();
+            for entry in entries {
+                wheel.cancel(entry);
+                wheel.cancel(entry);
+            }
+        }
+        assert!(wheel.nodes.len() <= 100, "{}", wheel.nodes.len());
+        assert_eq!(wheel.next_deadline(), None);
+        wheel.advance(100_000_000, |token| panic!("{token:?} was cancelled"));
+    }
+
+    #[test]
+    fn the_place_of_one_that_has_fired_is_not_cancelled_for_another() {
+        let mut wheel = TimerWheel::new(0);
+        let first = wheel.set(5_000, (1, 1));
+        wheel.advance(6_000, |_| ());
+        wheel.set(50_000, (2, 1));
+        wheel.cancel(first);
+        let mut fired = Vec::new();
+        wheel.advance(60_000, |token| fired.push(token));
+        assert_eq!(fired, [(2, 1)]);
+    }
+
+    #[test]
+    fn neighbours_in_a_slot_keep_their_order_when_one_is_cancelled() {
+        let mut wheel = TimerWheel::new(0);
+        let entries: Vec<_> = (0..5).map(|i| wheel.set(20_000, (i, 0))).collect();
+        wheel.cancel(entries[0]);
+        wheel.cancel(entries[2]);
+        wheel.cancel(entries[4]);
+        wheel.set(20_000, (5, 0));
+        let mut fired = Vec::new();
+        wheel.advance(20_000, |(i, _)| fired.push(i));
+        assert_eq!(fired, [1, 3, 5]);
     }
 }
