@@ -12,6 +12,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod placement;
+
 /// Why a segment cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

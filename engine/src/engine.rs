@@ -8,7 +8,9 @@ use crate::worker::Worker;
 use context::Segment;
 use context::layout::Plan;
 use psio::Device;
+use psio::numa::{Preference, SYSFS, Topology};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -86,8 +88,17 @@ impl Engine {
         let shared = Arc::new(Shared::new(segment, config).map_err(io("eventfd"))?);
         let stop = sys::eventfd().map_err(io("eventfd"))?;
 
+        if let Some(rss) = device.rss() {
+            let _ = shared.rss.set(Arc::new(rss));
+        }
+        let mut nodes = Topology::read(Path::new(SYSFS));
+        if nodes.is_uniform() {
+            nodes = Topology::default();
+        }
         let mut workers = Vec::new();
         for (index, core) in cores.iter().enumerate().take(shared.inboxes.len()) {
+            let node = core.and_then(|core| nodes.node_of(core));
+            let _near = node.and_then(|node| near(&shared.segment, index, node));
             let queue = device.open_queue(index)?;
             let (mac, capabilities) = (device.mac(), device.capabilities());
             let mut worker = Worker::new(shared.clone(), index, queue, mac, capabilities)?;
@@ -206,6 +217,19 @@ impl Engine {
             unfinished: busy.len(),
         }
     }
+}
+
+/// Has a worker's part of the segment, and what is made until the answer is dropped, come from a node.
+fn near(segment: &Segment, worker: usize, node: usize) -> Option<Preference> {
+    let placed = segment.place(worker, node);
+    placed
+        .and_then(|()| Preference::of(node))
+        .inspect_err(|error| {
+            tracing::warn!(
+                "the memory of worker {worker} may be far from it: node {node}: {error}"
+            );
+        })
+        .ok()
 }
 
 /// Marks the engine as failed unless forgotten: a worker ended with an error or a panic.

@@ -1,6 +1,7 @@
 //! What the workers and the control thread share.
 
 use crate::binds::{Bind, Binds};
+use crate::net::icmp::IcmpError;
 use crate::net::ipv6::Ipv6Config;
 use crate::net::{InterfaceAddress, Prefix, Route};
 use crate::port_use::PortUse;
@@ -10,7 +11,7 @@ use crate::tcp::TcpConfig;
 use crate::wire::arp::ArpPacket;
 use context::Segment;
 use context::control::Name;
-use psio::{MacAddr, RxMeta};
+use psio::{MacAddr, Rss, RxMeta};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
@@ -19,8 +20,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Messages that may wait for a worker before frames for it are dropped.
+/// Messages, and bytes of frames in them, that may wait for a worker before frames for it are dropped.
 const OFFER_LIMIT: usize = 4096;
+const OFFER_BYTES: usize = 4 << 20;
 
 /// No process holds the socket.
 pub const NO_PROCESS: u32 = 0;
@@ -205,6 +207,8 @@ pub enum Message {
     Arp(ArpPacket),
     /// A packet of IPv6's neighbour discovery, likewise.
     Ndp(Vec<u8>),
+    /// An ICMP error about a flow that the worker it arrived at does not have.
+    IcmpError(IcmpError),
     /// A ready set changes hands: start its ring anew.
     RenewSet {
         /// The set.
@@ -218,33 +222,65 @@ pub enum Message {
     Stop,
 }
 
+impl Message {
+    /// Bytes of the frame that it carries.
+    fn frame_len(&self) -> usize {
+        match self {
+            Message::Frame(bytes, _) | Message::Looped(bytes, _) | Message::Ndp(bytes) => {
+                bytes.len()
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// Messages for one worker.
 pub struct Inbox {
-    queue: Mutex<VecDeque<Message>>,
+    queue: Mutex<Waiting>,
     waiting: AtomicBool,
     /// Wakes the worker.
     pub doorbell: OwnedFd,
 }
 
+/// What waits in an inbox.
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<Message>,
+    /// Bytes of frames in them.
+    bytes: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, message: Message) {
+        self.bytes += message.frame_len();
+        self.messages.push_back(message);
+    }
+}
+
 impl Inbox {
     /// Adds a message and wakes the worker.
     pub fn send(&self, message: Message) {
-        lock(&self.queue).push_back(message);
-        self.waiting.store(true, Ordering::Release);
-        sys::ring(self.doorbell.as_raw_fd());
+        lock(&self.queue).push(message);
+        self.announce();
     }
 
-    /// Adds a message that may be lost, unless too many wait: then it is, and the answer is false.
+    /// Adds a message that may be lost, unless too much waits: then it is, and the answer is false.
     pub fn offer(&self, message: Message) -> bool {
         let mut queue = lock(&self.queue);
-        if queue.len() >= OFFER_LIMIT {
+        if queue.messages.len() >= OFFER_LIMIT || queue.bytes >= OFFER_BYTES {
             return false;
         }
-        queue.push_back(message);
+        queue.push(message);
         drop(queue);
-        self.waiting.store(true, Ordering::Release);
-        sys::ring(self.doorbell.as_raw_fd());
+        self.announce();
         true
+    }
+
+    /// Wakes the worker, unless it has yet to come for an earlier message.
+    fn announce(&self) {
+        if !self.waiting.swap(true, Ordering::AcqRel) {
+            sys::ring(self.doorbell.as_raw_fd());
+        }
     }
 
     /// Whether a message waits.
@@ -256,8 +292,9 @@ impl Inbox {
     /// Takes the next message.
     pub fn take(&self) -> Option<Message> {
         let mut queue = lock(&self.queue);
-        let message = queue.pop_front();
-        if queue.is_empty() {
+        let message = queue.messages.pop_front();
+        queue.bytes -= message.as_ref().map_or(0, Message::frame_len);
+        if queue.messages.is_empty() {
             self.waiting.store(false, Ordering::Release);
         }
         message
@@ -285,6 +322,8 @@ pub struct Shared {
     pub ports: Vec<Arc<PortUse>>,
     /// The IPv6 addresses in use now.
     pub addresses6: Mutex<Vec<Ipv6Addr>>,
+    /// How the device spreads flows over the workers, if that is known.
+    pub rss: OnceLock<Arc<Rss>>,
     /// Counters, by worker.
     pub counters: Vec<Counters>,
     /// Secret of initial sequence numbers and source ports (RFC 6528, RFC 6056).
@@ -325,6 +364,7 @@ impl Shared {
             binds: Mutex::default(),
             ports: (0..workers).map(|_| Arc::default()).collect(),
             addresses6: Mutex::default(),
+            rss: OnceLock::new(),
             counters: (0..workers).map(|_| Counters::default()).collect(),
             secret: [sys::random(), sys::random()].map(u64::from_ne_bytes),
             failed: AtomicBool::new(false),

@@ -12,7 +12,8 @@ use crate::offload::send;
 use crate::segment::complete_checksum;
 use crate::sys::{AnyReadable, Timer};
 use crate::{
-    Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, RxChecksum, RxMeta, TxMeta,
+    Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, Rss, RxChecksum, RxMeta,
+    TxMeta,
 };
 pub use config::{FaultConfig, Faults};
 use lane::{Frame, Lane};
@@ -56,6 +57,10 @@ impl<D: Device> Device for FaultyDevice<D> {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn rss(&self) -> Option<Rss> {
+        self.inner.rss()
     }
 
     fn open_queue(&mut self, index: usize) -> Result<Box<dyn Queue>, Error> {

@@ -22,11 +22,14 @@ pub mod describe;
 pub mod fault;
 pub mod ixgbe;
 pub mod none;
+pub mod numa;
 pub mod offload;
 pub mod packet;
 pub mod pair;
 pub mod pcapng;
+pub mod rss;
 pub mod segment;
+mod steering;
 pub mod tap;
 pub mod wire;
 pub mod xdp;
@@ -34,6 +37,7 @@ pub mod xdp;
 use std::os::fd::RawFd;
 
 pub use describe::{OpenOptions, open};
+pub use rss::Rss;
 
 /// Frames taken or sent in one burst unless the caller says otherwise.
 pub const BURST: usize = 64;
@@ -213,6 +217,13 @@ pub trait Device: Send {
     fn mac(&self) -> MacAddr;
     /// What the device does in the stack's stead.
     fn capabilities(&self) -> Capabilities;
+    /// How the device spreads flows over its queues, if it does so by a hash that can be followed.
+    /// `None`: an answer to what was sent on one queue may arrive on another. A peer that sends on
+    /// the queue of the same index that it received on needs none.
+    fn rss(&self) -> Option<Rss> {
+        None
+    }
+
     /// Opens queue pair `index` (from 0, below [`Capabilities::queues`]); each can be opened once.
     ///
     /// # Errors
@@ -282,6 +293,10 @@ impl<D: Device + ?Sized> Device for Box<D> {
 
     fn capabilities(&self) -> Capabilities {
         (**self).capabilities()
+    }
+
+    fn rss(&self) -> Option<Rss> {
+        (**self).rss()
     }
 
     fn open_queue(&mut self, index: usize) -> Result<Box<dyn Queue>, Error> {

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
 use crate::segment::{Cut, complete_checksum};
-use crate::{Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, RxMeta, TxMeta};
+use crate::{
+    Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, Rss, RxMeta, TxMeta,
+};
 
 /// A device whose queues have the offloads that `D` lacks, done in software.
 pub struct OffloadDevice<D>(D);
@@ -31,6 +33,10 @@ impl<D: Device> Device for OffloadDevice<D> {
             tx_segmentation: true,
             ..self.0.capabilities()
         }
+    }
+
+    fn rss(&self) -> Option<Rss> {
+        self.0.rss()
     }
 
     fn open_queue(&mut self, index: usize) -> Result<Box<dyn Queue>, Error> {

@@ -5,7 +5,7 @@
 //! the kernel, unless it forwards, ignores what is for those. The two cannot talk to each other over
 //! this device, only each with the rest of the network. Checksums and, if it can, segmentation are left
 //! to the interface both ways (`PACKET_VNET_HDR`). With several queues the kernel spreads the flows over them
-//! by their hash (`PACKET_FANOUT`).
+//! by a hash (`PACKET_FANOUT`) that the stack can follow where it may load a program for it.
 
 mod ring;
 mod socket;
@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use crate::arena::Arena;
 use crate::{
-    BURST, Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, RxMeta, TxMeta,
+    BURST, Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, Rss, RxMeta, TxMeta,
     ethtool, interface, no_such_queue, vnet,
 };
 use ring::{RxRing, Slot};
@@ -72,7 +72,10 @@ impl Packet {
             )));
         }
         let interface = interface::look_up(&config.interface)?;
-        let fanout = (config.queues > 1).then(Fanout::new).transpose()?;
+        let fanout = (config.queues > 1)
+            // `MAX_QUEUES` fits.
+            .then(|| Fanout::new(config.queues as u16))
+            .transpose()?;
         Ok(Packet {
             name: format!("packet:{}", config.interface),
             index: interface.index,
@@ -107,6 +110,10 @@ impl Device for Packet {
         }
     }
 
+    fn rss(&self) -> Option<Rss> {
+        self.fanout.as_ref().and_then(Fanout::rss)
+    }
+
     fn open_queue(&mut self, index: usize) -> Result<Box<dyn Queue>, Error> {
         let queues = self.open.len();
         match self.open.get_mut(index) {
@@ -117,7 +124,7 @@ impl Device for Packet {
         let ring = RxRing::map(&socket, self.config.slots)
             .map_err(Error::io(format!("map the receive ring of {}", self.name)))?;
         // Frames come from here on.
-        socket.bind(self.index, self.fanout)?;
+        socket.bind(self.index, self.fanout.as_ref())?;
         Ok(Box::new(PacketQueue {
             name: self.name.clone(),
             index: self.index,

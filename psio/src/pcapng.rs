@@ -19,7 +19,9 @@ use pcap_file::pcapng::blocks::interface_description::{
 };
 use pcap_file::{DataLink, PcapError, PcapResult};
 
-use crate::{Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, RxMeta, TxMeta};
+use crate::{
+    Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, Rss, RxMeta, TxMeta,
+};
 
 /// What is buffered before it goes to the file.
 const BUFFER: usize = 1 << 20;
@@ -199,6 +201,10 @@ impl<D: Device> Device for CaptureDevice<D> {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn rss(&self) -> Option<Rss> {
+        self.inner.rss()
     }
 
     fn open_queue(&mut self, index: usize) -> Result<Box<dyn Queue>, Error> {

@@ -12,11 +12,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
 
 use crate::arena::Arena;
+use crate::steering::Steering;
 use crate::{
-    Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, RxMeta, TxMeta,
+    Capabilities, Device, Error, MAX_FRAME, MacAddr, Queue, QueueStats, Rss, RxMeta, TxMeta,
     no_such_queue, vnet,
 };
-use interface::Control;
+use interface::{Control, Interface};
 
 /// Frames that the kernel keeps for one of our queues before it drops any; its own default of 500
 /// is less than a thousand connections opened at once.
@@ -58,6 +59,7 @@ pub struct Tap {
     name: String,
     mac: MacAddr,
     capabilities: Capabilities,
+    rss: Option<Rss>,
     queues: Vec<Option<File>>,
 }
 
@@ -101,6 +103,7 @@ impl Tap {
         {
             tracing::info!(interface = interface.name, %address, "no IPv6 for the kernel: {error}");
         }
+        let rss = steer(&interface);
         control.bring_up(&interface.name)?;
         Ok(Tap {
             name: format!("tap:{}", interface.name),
@@ -112,6 +115,7 @@ impl Tap {
                 rx_coalescing: interface.coalescing,
                 queues: config.queues,
             },
+            rss,
             queues: interface.queues.into_iter().map(Some).collect(),
         })
     }
@@ -120,6 +124,23 @@ impl Tap {
     pub fn interface(&self) -> &str {
         &self.name["tap:".len()..]
     }
+}
+
+/// Has the kernel spread flows over several queues by a hash that the stack can follow.
+fn steer(interface: &Interface) -> Option<Rss> {
+    let [first, _, ..] = &interface.queues[..] else {
+        return None;
+    };
+    // `MAX_QUEUES` fits.
+    let steering = Steering::load(interface.queues.len() as u16)
+        .and_then(|steering| interface::steer(first, &steering).map(|()| steering.rss()));
+    if let Err(error) = &steering {
+        tracing::info!(
+            interface = interface.name,
+            "flows are spread by the kernel's hash: {error}"
+        );
+    }
+    steering.ok()
 }
 
 impl Device for Tap {
@@ -133,6 +154,10 @@ impl Device for Tap {
 
     fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    fn rss(&self) -> Option<Rss> {
+        self.rss.clone()
     }
 
     fn open_queue(&mut self, index: usize) -> Result<Box<dyn Queue>, Error> {

@@ -1,5 +1,4 @@
-//! What an IP host knows about its network: its addresses, neighbours, routes, ICMP, and how
-//! receive-side scaling spreads flows.
+//! What an IP host knows about its network: its addresses, neighbours, routes and ICMP.
 //!
 //! Nothing here reads a clock or a socket: the time is a parameter, in microseconds since an
 //! arbitrary start.
@@ -14,7 +13,6 @@ mod pmtu;
 mod prefix;
 mod rate_limit;
 pub mod route;
-pub mod rss;
 
 pub use address::Address;
 pub use ipv4::{Destination, Identifications, LocalAddresses};
@@ -23,7 +21,6 @@ pub use pmtu::PathMtus;
 pub use prefix::{InterfaceAddress, Prefix};
 pub use rate_limit::RateLimit;
 pub use route::{NextHop, Route, RoutingTable};
-pub use rss::Rss;
 
 /// Why a table of this module refused an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

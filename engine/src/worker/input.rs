@@ -5,9 +5,8 @@ use super::connection::{Flow, Hop, Place};
 use super::datagram::Datagram;
 use super::frame;
 use super::streams::RecvChain;
-use crate::binds::EPHEMERAL;
-use crate::net::{Address, Destination, icmp};
-use crate::shared::{Message, lock};
+use crate::net::{Destination, icmp};
+use crate::shared::Message;
 use crate::stats::Counter;
 use crate::tcp::{self, Codepoint, NoRoom, RecvStream, Segment as TcpSegment};
 use crate::wire::arp::ArpPacket;
@@ -70,44 +69,6 @@ impl Stack {
         }
     }
 
-    /// The worker whose connection a segment belongs to, if that is another one: a device that
-    /// spreads by hash may deliver the first answer to an active open anywhere. A port that was chosen
-    /// for a connection names its worker (see `choose_port`), one that a socket is bound to that
-    /// socket's.
-    pub fn other_owner(&self, local: Address, remote: Address, tcp: &[u8]) -> Option<usize> {
-        let workers = self.shared.inboxes.len();
-        if workers == 1 {
-            return None;
-        }
-        let segment = TcpSegment::parse(tcp).ok()?;
-        let flow = Flow {
-            local,
-            remote,
-            local_port: segment.dst_port,
-            remote_port: segment.src_port,
-        };
-        if !self.connections.is_free(&flow) || self.listeners.find(&flow).is_some() {
-            return None;
-        }
-        let claimer = lock(&self.shared.binds).claimer(segment.dst_port);
-        let owner = match claimer {
-            Some(socket) => self.shared.segment.geometry().worker_of(socket),
-            None if EPHEMERAL.contains(&segment.dst_port) => {
-                usize::from(segment.dst_port) % workers
-            }
-            None => self.index,
-        };
-        (owner != self.index).then_some(owner)
-    }
-
-    /// Hands a frame to another worker.
-    pub fn redirect(&self, owner: usize, frame: Message) {
-        self.count(match self.shared.inboxes[owner].offer(frame) {
-            true => Counter::redirected,
-            false => Counter::redirect_full,
-        });
-    }
-
     fn on_arp(&mut self, packet: &ArpPacket) -> Result<(), DropReason> {
         let action = self.neighbors.on_arp(self.now.as_micros(), packet)?;
         if action.conflict {
@@ -126,11 +87,7 @@ impl Stack {
         for token in action.released {
             self.release_held(token);
         }
-        for (index, inbox) in self.shared.inboxes.iter().enumerate() {
-            if index != self.index && !inbox.offer(Message::Arp(*packet)) {
-                self.count(Counter::redirect_full);
-            }
-        }
+        self.tell_others(|| Message::Arp(*packet));
         Ok(())
     }
 
@@ -193,23 +150,25 @@ impl Stack {
         Ok(())
     }
 
-    /// Tells a connection of an ICMP error about what it has sent.
-    pub fn on_icmp_error(&mut self, error: &icmp::IcmpError) {
+    /// Tells a connection of an ICMP error about what it has sent. False if it is not this worker's.
+    pub fn report_icmp_error(&mut self, error: &icmp::IcmpError) -> bool {
         let flow = Flow {
             local: error.src.into(),
             remote: error.dst.into(),
             local_port: error.src_port,
             remote_port: error.dst_port,
         };
-        if error.protocol == protocol::TCP {
+        let place = self.connections.place(&flow);
+        if let Some(place) = place.filter(|_| error.protocol == protocol::TCP) {
             let kind = icmp_kind(error.kind, frame::headers_len(&flow));
-            self.on_tcp_error(&flow, kind, tcp::SeqNum(error.sequence));
+            self.on_tcp_error(&flow, place, kind, tcp::SeqNum(error.sequence));
         }
+        place.is_some()
     }
 
-    fn on_tcp_error(&mut self, flow: &Flow, error: tcp::IcmpError, seq: tcp::SeqNum) {
-        match self.connections.place(flow) {
-            Some(Place::Connection(id)) => {
+    fn on_tcp_error(&mut self, flow: &Flow, place: Place, error: tcp::IcmpError, seq: tcp::SeqNum) {
+        match place {
+            Place::Connection(id) => {
                 let now = self.now;
                 if let Some(connection) = self.connections.get(id) {
                     let events = connection.tcb.on_icmp_error(now, error, seq);
@@ -219,7 +178,7 @@ impl Stack {
                     self.after(id, events);
                 }
             }
-            Some(Place::HalfOpen(id)) if !matches!(error, tcp::IcmpError::PacketTooBig { .. }) => {
+            Place::HalfOpen(id) if !matches!(error, tcp::IcmpError::PacketTooBig { .. }) => {
                 self.on_half_open_error(id, seq);
             }
             _ => {}

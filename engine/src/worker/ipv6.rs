@@ -5,7 +5,6 @@ use super::datagram::Datagram;
 use crate::net::ipv6::icmp::{self, Complaint};
 use crate::net::ipv6::{Destination6, Host};
 use crate::shared::{Message, lock};
-use crate::stats::Counter;
 use crate::wire::ethernet::ethertype;
 use crate::wire::extension::{self, Refusal, unknown_protocol};
 use crate::wire::icmpv6::{self, kind};
@@ -160,12 +159,7 @@ impl Stack {
             self.release_held(token);
         }
         self.publish_addresses();
-        for index in (0..self.shared.inboxes.len()).filter(|index| *index != self.index) {
-            let message = Message::Ndp(packet.packet().to_vec());
-            if !self.shared.inboxes[index].offer(message) {
-                self.count(Counter::redirect_full);
-            }
-        }
+        self.tell_others(|| Message::Ndp(packet.packet().to_vec()));
         Ok(())
     }
 

@@ -25,6 +25,7 @@ mod manners;
 mod opening;
 mod orphans;
 mod output;
+mod owner;
 mod path;
 mod port_conflict;
 mod pressure;
@@ -508,6 +509,9 @@ impl Stack {
             Message::Looped(datagram, gso_size) => self.on_looped(&datagram, gso_size),
             Message::Arp(packet) => self.overhear_arp(&packet),
             Message::Ndp(packet) => self.overhear_ndp(&packet),
+            Message::IcmpError(error) => {
+                self.report_icmp_error(&error);
+            }
             Message::RenewSet { set, done } => {
                 self.reset_set_cursor(set);
                 if let Some(ring) = self.shared.segment.event_ring(set, self.index) {

@@ -1,4 +1,4 @@
-//! Which port a connection is opened from (RFC 6056), and how workers tell whose it is.
+//! Which port a connection is opened from (RFC 6056): one that brings the answers to its worker.
 
 use super::Stack;
 use super::connection::{Connections, Flow};
@@ -23,18 +23,17 @@ impl Stack {
         may_take: impl Fn(&Connections, &Flow) -> bool,
     ) -> Option<u16> {
         let binds = lock(&self.shared.binds);
-        let connections = &self.connections;
-        // So that any worker can tell whose it is.
-        let (workers, index) = (self.shared.inboxes.len(), self.index);
-        self.ports
-            .select(flow.local.ip(), flow.remote_name(), |port| {
-                let candidate = Flow {
-                    local_port: port,
-                    ..*flow
-                };
-                usize::from(port) % workers == index
-                    && !binds.is_claimed(port)
-                    && may_take(connections, &candidate)
-            })
+        let (connections, index) = (&self.connections, self.index);
+        let placement = self.placement(flow.remote);
+        let (local, remote) = (flow.local.ip(), flow.remote_name());
+        self.ports.select(local, remote, |port| {
+            let candidate = Flow {
+                local_port: port,
+                ..*flow
+            };
+            placement.worker_of(&candidate) == index
+                && !binds.is_claimed(port)
+                && may_take(connections, &candidate)
+        })
     }
 }

@@ -3,13 +3,15 @@
 
 use crate::app::App;
 use crate::bed::{Bed, Setup, address, mac};
-use crate::frames::ethernet;
+use crate::frames::{ethernet, fix_checksums, ipv4};
 use context::socket::state;
 use engine::binds::Bind;
 use engine::shared::{Listener, Message, lock};
 use engine::stats::Counter;
 use engine::tcp::Flags;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use psio::Rss;
+use psio::rss::MICROSOFT_KEY;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 /// Two workers, and a thread of process 1 with a lane to each.
@@ -125,6 +127,90 @@ fn an_answer_that_arrives_at_the_wrong_worker_finds_its_connection() {
     assert_eq!(wrong.count(Counter::redirected), 1);
     right.settle();
     assert!(app.is_connected(socket));
+}
+
+/// Has the device spread flows by a hash that the stack knows.
+fn know_the_hash(bed: &Bed) -> Arc<Rss> {
+    let rss = Arc::new(Rss::new(MICROSOFT_KEY, 2));
+    assert!(bed.shared.rss.set(rss.clone()).is_ok());
+    rss
+}
+
+#[test]
+fn connections_are_opened_from_ports_that_bring_the_answers_to_their_worker() {
+    let mut workers = two_workers(|_| ());
+    let rss = know_the_hash(&workers[0].0);
+    for (i, (bed, app)) in workers.iter_mut().enumerate() {
+        for _ in 0..20 {
+            let socket = app.socket().unwrap();
+            app.connect(socket, SocketAddrV4::new(address(2), 80));
+            bed.settle();
+            let syn = bed.sent_segments().remove(0);
+            let own = SocketAddr::new(address(1).into(), syn.src.1);
+            let peer = SocketAddr::new(address(2).into(), 80);
+            assert_eq!(usize::from(rss.queue_for(peer, own)), i);
+        }
+    }
+}
+
+#[test]
+fn what_the_device_delivers_against_its_hash_is_handed_over() {
+    let mut workers = two_workers(|_| ());
+    listen(&mut workers);
+    let rss = know_the_hash(&workers[0].0);
+    let own = SocketAddr::new(address(1).into(), 80);
+    let is_seconds =
+        |port: &u16| rss.queue_for(SocketAddr::new(address(2).into(), *port), own) == 1;
+    let port = (1000..).find(is_seconds).unwrap();
+    let [(wrong, _), (right, _)] = &mut workers;
+    let syn = wrong.segment_from(2, (port, 80), Flags::SYN);
+    assert!(wrong.answer(&syn).is_empty());
+    assert_eq!(wrong.count(Counter::redirected), 1);
+    right.settle();
+    let reply = right.sent_segments().remove(0);
+    assert!(reply.has(Flags::SYN | Flags::ACK));
+    let port = (port + 1..).find(is_seconds).unwrap();
+    let syn = right.segment_from(2, (port, 80), Flags::SYN);
+    assert_eq!(right.answer(&syn).len(), 1);
+    assert_eq!(right.count(Counter::redirected), 0, "it keeps its own");
+}
+
+#[test]
+fn an_icmp_error_reaches_the_connection_at_another_worker() {
+    let mut workers = two_workers(|_| ());
+    let [(wrong, _), (right, app)] = &mut workers;
+    let socket = app.socket().unwrap();
+    app.connect(socket, SocketAddrV4::new(address(2), 80));
+    right.settle();
+    let syn = right.sent().remove(0);
+    // Protocol unreachable (RFC 792), with the start of what it is about.
+    let mut message = vec![3, 2, 0, 0, 0, 0, 0, 0];
+    message.extend(&syn[14..14 + 28]);
+    let datagram = ipv4(address(2), address(1), 1, &message);
+    let mut frame = ethernet(mac(1), mac(2), 0x0800, &datagram);
+    fix_checksums(&mut frame);
+    wrong.inject(&frame);
+    wrong.settle();
+    right.settle();
+    assert_eq!(app.take_error(socket), libc::ENOPROTOOPT);
+}
+
+#[test]
+fn frames_for_a_worker_that_does_not_take_them_are_counted_and_dropped() {
+    let mut workers = two_workers(|_| ());
+    listen(&mut workers);
+    let rss = know_the_hash(&workers[0].0);
+    let own = SocketAddr::new(address(1).into(), 80);
+    let peers =
+        (1000..).filter(|port| rss.queue_for(SocketAddr::new(address(2).into(), *port), own) == 1);
+    let (bed, _) = &mut workers[0];
+    for port in peers.take(9000) {
+        bed.inject(&bed.segment_from(2, (port, 80), Flags::SYN).bytes());
+        bed.settle();
+    }
+    let taken = bed.count(Counter::redirected);
+    assert!((1..9000).contains(&taken), "{taken}");
+    assert_eq!(taken + bed.count(Counter::redirect_full), 9000);
 }
 
 #[test]

@@ -6,24 +6,41 @@ use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::steering::Steering;
 use crate::sys::{check, random};
-use crate::{BURST, Error, interface};
+use crate::{BURST, Error, Rss, interface};
 
 /// Options of linux/if_packet.h that the libc crate lacks.
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+const PACKET_FANOUT_DATA: libc::c_int = 22;
+const PACKET_FANOUT_EBPF: u32 = 7;
 
 /// Bytes of frames longer than a slot that may wait: 128 super-segments.
 const LONG_FRAMES: libc::c_int = 8 << 20;
 
 /// A group of sockets over which the kernel spreads the flows.
-#[derive(Clone, Copy, Debug)]
-pub struct Fanout(u16);
+pub struct Fanout {
+    group: u16,
+    /// By what; `None` for a hash of the kernel's own.
+    steering: Option<Steering>,
+}
 
 impl Fanout {
-    /// A group of its own, by a random number: the numbers are shared by a network namespace.
-    pub fn new() -> Result<Fanout, Error> {
-        let bytes = random().map_err(Error::io("getrandom"))?;
-        Ok(Fanout(u16::from_ne_bytes(bytes)))
+    /// A group of its own for so many sockets, by a random number: the numbers are shared by a
+    /// network namespace.
+    pub fn new(queues: u16) -> Result<Fanout, Error> {
+        let group = random().map_err(Error::io("getrandom"))?;
+        let steering = Steering::load(queues)
+            .inspect_err(|error| tracing::info!("flows are spread by the kernel's hash: {error}"));
+        Ok(Fanout {
+            group: u16::from_ne_bytes(group),
+            steering: steering.ok(),
+        })
+    }
+
+    /// How flows are spread, if that is known.
+    pub fn rss(&self) -> Option<Rss> {
+        self.steering.as_ref().map(Steering::rss)
     }
 }
 
@@ -78,7 +95,7 @@ impl PacketSocket {
     }
 
     /// Begins to receive all frames that come in on the interface.
-    pub fn bind(&self, interface: u32, fanout: Option<Fanout>) -> Result<(), Error> {
+    pub fn bind(&self, interface: u32, fanout: Option<&Fanout>) -> Result<(), Error> {
         // SAFETY: an all-zero sockaddr_ll is valid.
         let mut address: libc::sockaddr_ll = unsafe { zeroed() };
         address.sll_family = libc::AF_PACKET as libc::sa_family_t;
@@ -90,12 +107,22 @@ impl PacketSocket {
         check(unsafe { libc::bind(self.as_raw_fd(), pointer, len) })
             .map_err(Error::io("bind a packet socket"))?;
         interface::hear_all_multicast(self, interface).map_err(Error::io("ask for multicast"))?;
-        if let Some(Fanout(group)) = fanout {
-            let value = u32::from(group) | libc::PACKET_FANOUT_HASH << 16;
-            self.set(libc::PACKET_FANOUT, &value)
+        if let Some(fanout) = fanout {
+            self.join(fanout)
                 .map_err(Error::io("spread flows over the queues"))?;
         }
         Ok(())
+    }
+
+    fn join(&self, fanout: &Fanout) -> io::Result<()> {
+        let Some(steering) = &fanout.steering else {
+            let value = u32::from(fanout.group) | libc::PACKET_FANOUT_HASH << 16;
+            return self.set(libc::PACKET_FANOUT, &value);
+        };
+        let value = u32::from(fanout.group) | PACKET_FANOUT_EBPF << 16;
+        self.set(libc::PACKET_FANOUT, &value)?;
+        // The program is the group's: each member sets it anew.
+        self.set(PACKET_FANOUT_DATA, &steering.as_raw_fd())
     }
 
     /// Sets an option of packet(7).

@@ -10,10 +10,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::Error;
+use crate::steering::Steering;
 use crate::sys::{check, datagram_socket};
 use crate::vnet;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
+
+/// `_IOR('T', 224, int)` of linux/if_tun.h.
+const TUNSETSTEERINGEBPF: libc::Ioctl = 0x8004_54e0;
 
 /// What was made.
 pub struct Interface {
@@ -111,6 +115,15 @@ fn attach(file: &File, name: &str, flags: libc::c_int) -> Result<String, Error> 
             _ => Error::io(format!("make the TAP interface {name}"))(e),
         }),
     }
+}
+
+/// Lets the kernel choose the queue of each frame by a program. Without one it remembers for some
+/// thousand flows which queue last sent on them, and spreads others by a hash of its own.
+pub fn steer(queue: &File, steering: &Steering) -> io::Result<()> {
+    let program = steering.as_raw_fd();
+    // SAFETY: TUNSETSTEERINGEBPF reads one int.
+    let result = unsafe { libc::ioctl(queue.as_raw_fd(), TUNSETSTEERINGEBPF, &raw const program) };
+    check(result).map(drop)
 }
 
 /// Takes what the kernel gives of the offloads; says whether super-segments are among it.

@@ -1,7 +1,7 @@
 //! Receive-side scaling: which queue a flow's frames arrive on (Microsoft, "RSS Hashing Functions";
 //! Intel 82599 datasheet §7.1.2.8).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Bytes of a hash key: enough for a pair of IPv6 addresses and ports.
 pub const KEY_LEN: usize = 40;
@@ -84,19 +84,29 @@ impl Rss {
         &self.table
     }
 
-    /// The hash of a TCP (or UDP) segment over IPv4 as it arrives: `src` is the peer.
-    pub fn hash(&self, src: Ipv4Addr, dst: Ipv4Addr, src_port: u16, dst_port: u16) -> u32 {
-        let mut input = [0; 12];
-        input[..4].copy_from_slice(&src.octets());
-        input[4..8].copy_from_slice(&dst.octets());
-        input[8..10].copy_from_slice(&src_port.to_be_bytes());
-        input[10..].copy_from_slice(&dst_port.to_be_bytes());
-        toeplitz(&self.key, &input)
+    /// The hash of a TCP segment as it arrives: `from` is the peer, `to` the stack.
+    pub fn hash(&self, from: SocketAddr, to: SocketAddr) -> u32 {
+        let mut input = [0; KEY_LEN - 4];
+        let mut len = 0;
+        let mut add = |bytes: &[u8]| {
+            input[len..][..bytes.len()].copy_from_slice(bytes);
+            len += bytes.len();
+        };
+        for end in [from, to] {
+            match end.ip() {
+                IpAddr::V4(ip) => add(&ip.octets()),
+                IpAddr::V6(ip) => add(&ip.octets()),
+            }
+        }
+        for end in [from, to] {
+            add(&end.port().to_be_bytes());
+        }
+        toeplitz(&self.key, &input[..len])
     }
 
-    /// The queue that a segment arrives on: `src` is the peer.
-    pub fn queue_for(&self, src: Ipv4Addr, dst: Ipv4Addr, src_port: u16, dst_port: u16) -> u16 {
-        self.table[self.hash(src, dst, src_port, dst_port) as usize % TABLE_LEN]
+    /// The queue that a segment arrives on: `from` is the peer, `to` the stack.
+    pub fn queue_for(&self, from: SocketAddr, to: SocketAddr) -> u16 {
+        self.table[self.hash(from, to) as usize % TABLE_LEN]
     }
 }
 
@@ -104,10 +114,14 @@ impl Rss {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::net::Ipv6Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn ip(text: &str) -> Ipv4Addr {
         text.parse().unwrap()
+    }
+
+    fn end(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
+        SocketAddr::new(ip.into(), port)
     }
 
     #[test]
@@ -158,9 +172,9 @@ mod tests {
             let addresses = [src.octets(), dst.octets()].concat();
             assert_eq!(toeplitz(&MICROSOFT_KEY, &addresses), addresses_only);
             let rss = Rss::new(MICROSOFT_KEY, 8);
-            assert_eq!(rss.hash(src, dst, src_port, dst_port), with_ports);
+            assert_eq!(rss.hash(end(src, src_port), end(dst, dst_port)), with_ports);
             assert_eq!(
-                u32::from(rss.queue_for(src, dst, src_port, dst_port)),
+                u32::from(rss.queue_for(end(src, src_port), end(dst, dst_port))),
                 with_ports % 128 % 8
             );
         }
@@ -196,21 +210,24 @@ mod tests {
         ] {
             let src: Ipv6Addr = src.parse().unwrap();
             let dst: Ipv6Addr = dst.parse().unwrap();
-            let mut input = [src.octets(), dst.octets()].concat();
-            assert_eq!(toeplitz(&MICROSOFT_KEY, &input), addresses_only);
-            input.extend(src_port.to_be_bytes());
-            input.extend(dst_port.to_be_bytes());
-            assert_eq!(toeplitz(&MICROSOFT_KEY, &input), with_ports);
+            let addresses = [src.octets(), dst.octets()].concat();
+            assert_eq!(toeplitz(&MICROSOFT_KEY, &addresses), addresses_only);
+            let rss = Rss::new(MICROSOFT_KEY, 8);
+            assert_eq!(rss.hash(end(src, src_port), end(dst, dst_port)), with_ports);
         }
     }
 
     #[test]
     fn flows_spread_over_every_queue() {
-        for queues in [1, 3, 16] {
-            let rss = Rss::new(MICROSOFT_KEY, queues);
+        for (key, queues) in [MICROSOFT_KEY, SYMMETRIC_KEY]
+            .into_iter()
+            .flat_map(|key| [1, 2, 3, 4, 16].map(|queues| (key, queues)))
+        {
+            let rss = Rss::new(key, queues);
             let mut flows = vec![0; usize::from(queues)];
             for port in 1024..=u16::MAX {
-                flows[usize::from(rss.queue_for(ip("10.77.0.1"), ip("10.77.0.2"), port, 80))] += 1;
+                let (from, to) = (end(ip("10.77.0.1"), port), end(ip("10.77.0.2"), 80));
+                flows[usize::from(rss.queue_for(from, to))] += 1;
             }
             let share = (65_536 - 1024) / i32::from(queues);
             assert!(
@@ -223,15 +240,18 @@ mod tests {
     #[test]
     fn without_queues_everything_goes_to_the_first() {
         let rss = Rss::new(MICROSOFT_KEY, 0);
-        assert_eq!(rss.queue_for(ip("10.77.0.1"), ip("10.77.0.2"), 1, 2), 0);
+        assert_eq!(
+            rss.queue_for(end(ip("10.77.0.1"), 1), end(ip("10.77.0.2"), 2)),
+            0
+        );
     }
 
     proptest! {
         #[test]
         fn the_symmetric_key_brings_both_directions_together(a: u32, b: u32, p: u16, q: u16) {
-            let (a, b) = (Ipv4Addr::from_bits(a), Ipv4Addr::from_bits(b));
+            let (a, b) = (end(Ipv4Addr::from_bits(a), p), end(Ipv4Addr::from_bits(b), q));
             let rss = Rss::new(SYMMETRIC_KEY, 16);
-            prop_assert_eq!(rss.hash(a, b, p, q), rss.hash(b, a, q, p));
+            prop_assert_eq!(rss.hash(a, b), rss.hash(b, a));
         }
     }
 }
