@@ -20,6 +20,10 @@ use std::time::Duration;
 /// stack does not keep the kernel's connections waiting.
 const KERNEL_FIRST: u32 = 16;
 
+/// Of several workers, the thread's own is asked first but every so many times, so that a flood on it
+/// does not keep the others' connections waiting.
+const OTHERS_FIRST: u32 = 16;
+
 /// What accept(2) has taken.
 #[derive(Debug)]
 pub struct Accepted {
@@ -172,12 +176,22 @@ fn from_stack(listener: SocketRef, flags: c_int) -> Result<Option<Accepted>> {
     }))
 }
 
-/// Takes the next connection off the workers' rings, this thread's own worker's first. The caller
-/// holds the reading lock.
+/// The worker whose connections are taken first.
+fn first_worker(turn: u32, preferred: usize) -> usize {
+    if turn.is_multiple_of(OTHERS_FIRST) {
+        preferred + (turn / OTHERS_FIRST) as usize
+    } else {
+        preferred
+    }
+}
+
+/// Takes the next connection off the workers' rings. The caller holds the reading lock.
 fn take(listener: SocketRef) -> Option<SocketRef> {
+    static TURN: AtomicU32 = AtomicU32::new(0);
     let segment = &listener.process().segment;
     let workers = segment.geometry().workers as usize;
-    let first = thread::with_thread(|thread| thread.preferred_worker()).unwrap_or(0);
+    let preferred = thread::with_thread(|thread| thread.preferred_worker()).unwrap_or(0);
+    let first = first_worker(TURN.fetch_add(1, Ordering::Relaxed), preferred);
     (0..workers).find_map(|n| {
         let chunk = listener.record().accept_rings[(first + n) % workers].load(Ordering::Acquire);
         let ring = (chunk != 0).then(|| segment.accept_ring(chunk)).flatten()?;
@@ -207,6 +221,18 @@ mod tests {
         listen::bind(fd, socket, address.parse().unwrap()).unwrap();
         listen::listen(fd, socket, 16).unwrap();
         (fd, socket)
+    }
+
+    #[test]
+    fn every_worker_is_asked_first_now_and_then_and_the_own_one_mostly() {
+        let workers = 4;
+        let first = |turn| first_worker(turn, 1) % workers;
+        let asked: Vec<_> = (0..OTHERS_FIRST * 8).map(first).collect();
+        for worker in 0..workers {
+            assert!(asked.contains(&worker));
+        }
+        let own = asked.iter().filter(|worker| **worker == 1).count();
+        assert!(own > asked.len() * 9 / 10);
     }
 
     fn set_nonblocking(socket: SocketRef) {
