@@ -18,11 +18,14 @@ const TRACE: &str = "trace";
 /// mtcp-run starts the stack on a packet device of its own, then the program with a library that
 /// takes its socket calls to the stack. It stays until the last process of the program is gone, and
 /// returns the program's exit status.
+///
+/// `mtcp-run devices` lists the network cards that the stack can drive itself, and the commands that
+/// hand one over to it. (A program called devices is run by its path.)
 #[derive(Parser, Debug)]
 #[command(
     name = "mtcp-run",
     version,
-    override_usage = "mtcp-run [OPTIONS] [--] PROGRAM [ARGUMENTS]...\n       mtcp-run --check [OPTIONS]"
+    override_usage = "mtcp-run [OPTIONS] [--] PROGRAM [ARGUMENTS]...\n       mtcp-run --check [OPTIONS]\n       mtcp-run devices"
 )]
 pub struct Cli {
     /// Shows the settings in force and where each came from, checks what the machine offers, and
@@ -95,6 +98,11 @@ impl Cli {
         self.command
             .first()
             .map_or("".as_ref(), OsString::as_os_str)
+    }
+
+    /// Whether it asks for a list of cards instead of a program.
+    pub fn lists_devices(&self) -> bool {
+        self.command == ["devices"]
     }
 
     /// Lays the TOML file, mTCP's files, the environment and the options over the defaults.

@@ -2,6 +2,7 @@
 
 mod child;
 mod cli;
+mod devices;
 mod error;
 mod locate;
 mod logging;
@@ -56,6 +57,10 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<u8, Error> {
+    if cli.lists_devices() {
+        let list = devices::list(Path::new("/sys"));
+        return show(&list.map_err(Error::system("listing the PCI devices"))?).map(|()| 0);
+    }
     let loaded = cli.settings(std::env::vars_os())?;
     check_faults(&loaded)?;
     logging::start(&loaded)?;
