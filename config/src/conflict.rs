@@ -7,6 +7,9 @@ use crate::net6::{Address6, Ipv6Net, is_host};
 use crate::settings::{MIN_MTU6, Settings};
 use crate::value;
 
+/// Most workers of one stack, as the segment has room for.
+const MAX_WORKERS: usize = 16;
+
 impl Settings {
     fn conflict6(&self) -> Option<(&'static str, String)> {
         if matches!(self.address6, Address6::Is(_)) && !self.speaks_ipv6() {
@@ -92,6 +95,21 @@ impl Settings {
         if let Some(message) = self.conflict6() {
             return Some(message);
         }
+        if self.workers() > MAX_WORKERS {
+            let message = format!(
+                "{} cores are more than {MAX_WORKERS}, the most that can each have a worker",
+                self.workers()
+            );
+            return Some(("engine_cores", message));
+        }
+        if self.queue_count() != self.workers() {
+            let message = format!(
+                "{} for {}: each worker has one queue",
+                count(self.queue_count(), "queue"),
+                count(self.workers(), "worker")
+            );
+            return Some(("queues", message));
+        }
         let buffers = [
             (
                 "tcp.send_buffer",
@@ -112,4 +130,10 @@ impl Settings {
                 (*key, format!("{n} is more than {key}_max, which is {max}"))
             })
     }
+}
+
+/// A number of things in words.
+fn count(n: usize, thing: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {thing}{plural}")
 }

@@ -114,7 +114,7 @@ pub static KEYS: &[Key] = &[
         name: "queues",
         section: Section::Device,
         expected: "a number from 1 to 256, or auto",
-        doc: "Queue pairs of the device; auto is one per engine core.",
+        doc: "Queue pairs of the device; auto is one for each worker.",
         read: |s, v| {
             if v == "auto" {
                 s.queues = None;
@@ -192,9 +192,24 @@ pub static KEYS: &[Key] = &[
         name: "engine_cores",
         section: Section::Cores,
         expected: "a list of cores such as 1,3-5, or auto",
-        doc: "Cores of the engine, one worker each; auto is one worker that is not pinned.",
+        doc: "Cores of the engine; auto leaves to the system where its workers run.",
         read: |s, v| value::cores(v).map(|c| s.engine_cores = c),
         write: |s| value::cores_text(&s.engine_cores),
+    },
+    Key {
+        name: "workers",
+        section: Section::Cores,
+        expected: "a number from 1 to 16, or auto",
+        doc: "Workers of the engine, which take the engine_cores in turn; auto is one for each of \
+              these, or one.",
+        read: |s, v| {
+            if v == "auto" {
+                s.workers = None;
+                return Some(());
+            }
+            number(v, 1..=16).map(|n| s.workers = Some(n))
+        },
+        write: |s| s.workers.map_or("auto".to_owned(), |n| n.to_string()),
     },
     Key {
         name: "app_cores",

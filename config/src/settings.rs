@@ -45,8 +45,10 @@ pub struct Settings {
     /// Static neighbours of IPv6.
     pub neighbors6: Vec<Neighbor<Ipv6Net>>,
 
-    /// Cores of the engine's workers, one worker each; empty for one worker that is not pinned.
+    /// Cores of the engine's workers; empty for workers that are not pinned.
     pub engine_cores: Vec<usize>,
+    /// Workers of the engine, which take the cores in turn; `None` for one on each core.
+    pub workers: Option<usize>,
     /// Cores that the program may use; empty for those that `mtcp-run` was given.
     pub app_cores: Vec<usize>,
     /// How long an idle worker that has a core of its own looks for work before it sleeps.
@@ -187,6 +189,7 @@ impl Default for Settings {
             neighbors: Vec::new(),
             neighbors6: Vec::new(),
             engine_cores: Vec::new(),
+            workers: None,
             app_cores: Vec::new(),
             spin: Duration::from_micros(50),
             memory: 1 << 30,
@@ -244,9 +247,20 @@ impl Default for TcpSettings {
 }
 
 impl Settings {
-    /// Number of the engine's workers: one per engine core, at least one.
+    /// Number of the engine's workers: as set, else one per engine core, at least one.
     pub fn workers(&self) -> usize {
-        self.engine_cores.len().max(1)
+        self.workers.unwrap_or(self.engine_cores.len().max(1))
+    }
+
+    /// The core of each worker, or `None` where the system decides.
+    pub fn worker_cores(&self) -> Vec<Option<usize>> {
+        let cores = self.engine_cores.iter().copied().map(Some);
+        let cores: Vec<_> = if self.engine_cores.is_empty() {
+            vec![None]
+        } else {
+            cores.collect()
+        };
+        cores.into_iter().cycle().take(self.workers()).collect()
     }
 
     /// Queue pairs to open: as set, else one per worker.
@@ -360,6 +374,40 @@ mod tests {
         settings.host_address = HostAddress::Auto;
         settings.device = Device::Wire("/tmp/w".to_owned());
         assert_eq!(settings.kernel_address(), None);
+    }
+
+    #[test]
+    fn workers_take_the_engines_cores_in_turn() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.worker_cores(), [None]);
+        settings.engine_cores = vec![2, 5];
+        assert_eq!(settings.worker_cores(), [Some(2), Some(5)]);
+        settings.workers = Some(3);
+        assert_eq!(settings.worker_cores(), [Some(2), Some(5), Some(2)]);
+        settings.workers = Some(1);
+        assert_eq!(settings.worker_cores(), [Some(2)]);
+        settings.engine_cores.clear();
+        settings.workers = Some(2);
+        assert_eq!(settings.worker_cores(), [None, None]);
+    }
+
+    #[test]
+    fn as_many_queues_as_workers_go_together() {
+        let mut settings = Settings {
+            queues: Some(2),
+            ..Settings::default()
+        };
+        let said = "2 queues for 1 worker: each worker has one queue";
+        assert_eq!(settings.conflict(), Some(("queues", said.to_owned())));
+        settings.workers = Some(2);
+        assert_eq!(settings.conflict(), None);
+        settings.workers = None;
+        settings.queues = None;
+        settings.engine_cores = (0..17).collect();
+        assert_eq!(
+            settings.conflict().map(|(key, _)| key),
+            Some("engine_cores")
+        );
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn other_variables_are_nobodys_business() {
 #[test]
 fn the_later_source_wins() {
     let mut loader = Loader::new();
-    let file = "mtu = 1000\nqueues = 2\nlog = \"info\"\nloopback = \"stack\"";
+    let file = "mtu = 1000\nqueues = 2\nlog = \"info\"\nloopback = \"stack\"\nworkers = 3";
     loader.toml_text(Path::new("f.toml"), file).unwrap();
     loader
         .environment(os(&[("MTCP_MTU", "2000"), ("MTCP_QUEUES", "3")]))

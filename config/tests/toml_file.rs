@@ -37,7 +37,7 @@ fn every_kind_of_key_is_read() {
         r#"
         device = "tap:mtcp0"
         mtu = 9000
-        queues = 2
+        queues = 3
         address = "10.1.0.2/16"
         host_address = "10.1.0.1/16"
         gateway = "10.1.0.9"
@@ -86,7 +86,7 @@ fn every_kind_of_key_is_read() {
     assert_eq!(loaded.warnings, []);
     let s = &loaded.settings;
     assert_eq!(s.device, Device::Tap(Some("mtcp0".to_owned())));
-    assert_eq!((s.mtu, s.queues), (9000, Some(2)));
+    assert_eq!((s.mtu, s.queues), (9000, Some(3)));
     assert_eq!(s.address, "10.1.0.2/16".parse().unwrap());
     assert_eq!(
         s.host_address,

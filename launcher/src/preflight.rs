@@ -4,8 +4,10 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::path::Path;
 
 use config::{Decision, Device, IpNet, Loopback, Settings};
+use psio::numa::{self, SYSFS, Topology};
 
 use crate::sys;
 
@@ -80,6 +82,7 @@ pub fn stack(settings: &Settings) -> Vec<Finding> {
             findings.extend(deaf_addresses(settings));
         }
     }
+    findings.extend(nodes(settings, Path::new(SYSFS)));
     findings.extend(memory(settings));
     findings.extend(huge_pages());
     findings
@@ -200,6 +203,33 @@ pub fn cores(settings: &Settings) -> Vec<Finding> {
     ]
     .map(|(what, wanted)| wanted_cores(what, wanted, &allowed))
     .into()
+}
+
+/// Looks whether the engine's cores are near the card: what crosses between nodes takes longer.
+fn nodes(settings: &Settings, sysfs: &Path) -> Option<Finding> {
+    let card = match &settings.device {
+        Device::Pci(address) => numa::node_of_card(sysfs, address),
+        Device::Packet(name) | Device::Xdp(name) => numa::node_of_interface(sysfs, name),
+        Device::Tap(_) | Device::Wire(_) | Device::None => None,
+    }?;
+    let topology = Topology::read(sysfs);
+    let is_far = |core: &&usize| topology.node_of(**core).is_some_and(|node| node != card);
+    let far: Vec<String> = settings
+        .engine_cores
+        .iter()
+        .filter(is_far)
+        .map(ToString::to_string)
+        .collect();
+    (!far.is_empty()).then(|| {
+        let text = format!(
+            "{} is near node {card}, and core {} of engine_cores is not: every frame crosses between \
+             nodes; cores of node {card} are in {}/devices/system/node/node{card}/cpulist",
+            settings.device,
+            far.join(","),
+            sysfs.display()
+        );
+        Finding::new("NUMA", Grade::Doubtful, text)
+    })
 }
 
 fn wanted_cores(what: &'static str, wanted: &[usize], allowed: &[usize]) -> Finding {
@@ -332,6 +362,38 @@ fn meminfo_kilobytes(meminfo: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_on_another_node_than_the_card_are_doubtful() {
+        let sysfs = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("devices/system/node/node0/cpulist", "0-3"),
+            ("devices/system/node/node1/cpulist", "4-7"),
+            ("bus/pci/devices/0000:03:00.0/numa_node", "1"),
+            ("class/net/eth0/device/numa_node", "-1"),
+        ] {
+            let file = sysfs.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, format!("{text}\n")).unwrap();
+        }
+        let found = |device: Device, cores: &[usize]| {
+            let settings = Settings {
+                device,
+                engine_cores: cores.to_vec(),
+                ..Settings::default()
+            };
+            nodes(&settings, sysfs.path())
+        };
+        let card = || Device::Pci("0000:03:00.0".into());
+        let far = found(card(), &[2, 3, 4]).unwrap();
+        assert_eq!(far.grade, Grade::Doubtful);
+        assert!(far.text.contains("core 2,3 of engine_cores"), "{far}");
+        assert_eq!(found(card(), &[4, 7]), None);
+        assert_eq!(found(card(), &[]), None, "not pinned");
+        let interface = Device::Packet("eth0".into());
+        assert_eq!(found(interface, &[0, 4]), None, "near all");
+        assert_eq!(found(Device::Tap(None), &[0, 4]), None);
+    }
 
     #[test]
     fn cores_that_are_not_there_are_missing() {

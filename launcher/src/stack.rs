@@ -121,6 +121,14 @@ fn spin_of_threads(settings: &Settings) -> Duration {
     }
 }
 
+/// How long a worker looks for work: where workers share a core, not at all.
+fn spin_of_workers(settings: &Settings) -> Duration {
+    match settings.workers() <= settings.engine_cores.len().max(1) {
+        true => settings.spin,
+        false => Duration::ZERO,
+    }
+}
+
 fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error> {
     let kernel = settings.kernel_address();
     let options = OpenOptions {
@@ -223,11 +231,6 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
     for entry in &settings.neighbors {
         neighbors.push((net(entry.ip)?, MacAddr(entry.mac)));
     }
-    let cores = if settings.engine_cores.is_empty() {
-        vec![None; settings.workers()]
-    } else {
-        settings.engine_cores.iter().copied().map(Some).collect()
-    };
     let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Ok(EngineConfig {
         addresses: vec![address],
@@ -241,8 +244,8 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, Error> {
         somaxconn: bytes(settings.tcp.backlog_max),
         loopback: settings.loopback == Loopback::Stack,
         memory: settings.memory,
-        cores,
-        spin_us: settings.spin.as_micros() as u64,
+        cores: settings.worker_cores(),
+        spin_us: spin_of_workers(settings).as_micros() as u64,
         own_cores: has_own_cores(settings),
         max_time_wait: MAX_TIME_WAIT,
         time_wait_reuse: match settings.tcp.tw_reuse {
@@ -323,7 +326,9 @@ impl Stats {
             let mut running = true;
             while running {
                 running = stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout);
-                eprintln!("mtcp-run: stats {}", line(&shared));
+                for line in lines(&shared) {
+                    eprintln!("mtcp-run: {line}");
+                }
             }
         });
         Stats {
@@ -342,23 +347,31 @@ impl Drop for Stats {
     }
 }
 
-/// All counters that are not zero, summed over the workers.
-fn line(shared: &Shared) -> String {
+/// All counters that are not zero: of each worker, if there are several, and their sums.
+fn lines(shared: &Shared) -> Vec<String> {
+    let mut lines = Vec::new();
     let mut sums: Vec<(&str, u64)> = Vec::new();
-    for counters in &shared.counters {
-        for (name, value) in counters.nonzero() {
-            match sums.iter_mut().find(|(known, _)| *known == name) {
+    for (worker, counters) in shared.counters.iter().enumerate() {
+        let own = counters.nonzero();
+        for (name, value) in &own {
+            match sums.iter_mut().find(|(known, _)| known == name) {
                 Some((_, sum)) => *sum += value,
-                None => sums.push((name, value)),
+                None => sums.push((name, *value)),
             }
         }
+        if shared.counters.len() > 1 {
+            lines.push(format!("worker {worker} stats {}", pairs(&own)));
+        }
     }
-    if sums.is_empty() {
+    lines.push(format!("stats {}", pairs(&sums)));
+    lines
+}
+
+fn pairs(counters: &[(&str, u64)]) -> String {
+    if counters.is_empty() {
         return "nothing counted".into();
     }
-    let text: Vec<String> = sums
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    text.join(" ")
+    let pair = |(name, value): &(&str, u64)| format!("{name}={value}");
+    let pairs: Vec<String> = counters.iter().map(pair).collect();
+    pairs.join(" ")
 }

@@ -17,6 +17,11 @@ use crate::sys;
 /// No single client command takes longer, even on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
+/// Says how many workers the stacks of all tests have that do not ask for a number themselves.
+pub const WORKERS_VARIABLE: &str = "MTCP_TEST_WORKERS";
+
+const WORKERS_OPTION: &str = "--workers";
+
 /// Where programs run: in a network namespace, as they are or under `mtcp-run`.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -91,7 +96,13 @@ impl Host {
             }
             Some(options) => {
                 let mut command = self.namespace.command(artifacts::mtcp_run());
-                command.args(options).arg("--").arg(program);
+                command.args(options);
+                if let Some(workers) = std::env::var_os(WORKERS_VARIABLE)
+                    && !options.iter().any(|option| option == WORKERS_OPTION)
+                {
+                    command.arg(WORKERS_OPTION).arg(workers);
+                }
+                command.arg("--").arg(program);
                 command
             }
         }
@@ -345,6 +356,15 @@ impl Testbed {
     pub fn on_cores(mut self, server: usize, client: usize) -> Testbed {
         self.server = self.server.on_core(server);
         self.client = self.client.on_core(client);
+        self
+    }
+
+    /// The same testbed with so many workers in each stack.
+    #[must_use]
+    pub fn with_workers(mut self, workers: usize) -> Testbed {
+        let options = [WORKERS_OPTION, &workers.to_string()];
+        self.server = self.server.with_options(&options);
+        self.client = self.client.with_options(&options);
         self
     }
 

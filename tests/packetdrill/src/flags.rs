@@ -15,6 +15,7 @@ const WITHOUT_EFFECT: [&str; 12] = [
     "pcap",
     "faults",
     "engine_cores",
+    "workers",
     "app_cores",
     "spin_us",
     "drain",

@@ -1,0 +1,138 @@
+//! Several workers in one stack, on fewer cores than workers too: programs notice nothing of it, and
+//! each worker has its share of the connections.
+
+use testbed::{LIMIT, Testbed, scenarios, servers};
+
+mod two_workers {
+    use super::*;
+
+    mod serve_over_a_tap {
+        use super::*;
+
+        testbed::test_every_program_on!(Testbed::server_on_tap().with_workers(2);
+            nginx_serves_curl, redis_serves_redis_benchmark, epserver_serves_epwget);
+    }
+
+    mod connect_over_a_tap {
+        use super::*;
+
+        testbed::test_every_program_on!(Testbed::client_on_tap().with_workers(2);
+            nginx_serves_wrk, asyncio_serves_asyncio);
+
+        #[test]
+        fn short_connections_all_succeed() {
+            let bed = Testbed::client_on_tap().with_workers(2);
+            scenarios::short_connections_all_succeed(&bed, 5_000);
+        }
+    }
+
+    mod talk_over_a_wire {
+        use super::*;
+
+        testbed::test_every_program_on!(Testbed::wire().with_workers(2);
+            nginx_serves_ab, iperf3_serves_iperf3);
+
+        #[test]
+        fn data_unsent_at_exit_still_arrives() {
+            scenarios::data_unsent_at_exit_still_arrives(&Testbed::wire().with_workers(2));
+        }
+    }
+}
+
+mod four_workers {
+    use super::*;
+
+    mod serve_over_a_tap {
+        use super::*;
+
+        testbed::test_every_program_on!(Testbed::server_on_tap().with_workers(4);
+            nginx_serves_wrk, lighttpd_serves_curl);
+    }
+
+    mod connect_over_an_interface {
+        use super::*;
+
+        testbed::test_every_program_on!(Testbed::client_on_interface().with_workers(4);
+            memcached_serves_python_threads);
+    }
+}
+
+/// A counter of each worker, from the last numbers of `--stats` that a stack has printed.
+fn of_each_worker(said: &str, workers: usize, counter: &str) -> Vec<u64> {
+    let of = |worker| {
+        let start = format!("mtcp-run: worker {worker} stats ");
+        let lines = said.lines().filter_map(|line| line.strip_prefix(&start));
+        let last = lines
+            .last()
+            .unwrap_or_else(|| panic!("worker {worker}: {said}"));
+        let values = last.split(' ').filter_map(|pair| pair.split_once('='));
+        let mut values = values.filter(|(name, _)| *name == counter);
+        values.next().map_or(0, |(_, value)| value.parse().unwrap())
+    };
+    (0..workers).map(of).collect()
+}
+
+/// Checks that each worker of a stack has some of all connections, and that each frame has come to
+/// the worker that it was for.
+fn assert_shared(said: &str, workers: usize, counter: &str, all: u64) {
+    let shares = of_each_worker(said, workers, counter);
+    assert!(
+        shares.iter().all(|share| *share > 0),
+        "{counter}: {shares:?}"
+    );
+    assert!(shares.iter().sum::<u64>() >= all, "{counter}: {shares:?}");
+    let redirected = of_each_worker(said, workers, "redirected");
+    assert!(
+        redirected.iter().all(|frames| *frames == 0),
+        "redirected: {redirected:?}"
+    );
+}
+
+/// Stores and fetches values over so many connections; what each end has said on standard error.
+fn with_connections(bed: &Testbed, connections: u64) -> (String, String) {
+    let server = servers::memcached(bed);
+    let script = servers::script(bed, "memcached_client.py");
+    let (host, port) = (bed.address.to_string(), server.port.to_string());
+    let client = bed
+        .client
+        .run(
+            servers::PYTHON,
+            &[&script, &host, &port, &connections.to_string()],
+        )
+        .expect_success("memcached_client.py");
+    let server = server.into_program().stop(LIMIT);
+    bed.assert_nothing_left();
+    (server.stderr, client.stderr)
+}
+
+fn counting(mut bed: Testbed, workers: usize) -> Testbed {
+    bed = bed.with_workers(workers);
+    bed.server = bed.server.with_options(&["--stats", "3600"]);
+    bed.client = bed.client.with_options(&["--stats", "3600"]);
+    bed
+}
+
+#[test]
+fn each_worker_serves_its_share_over_a_tap() {
+    let (server, _) = with_connections(&counting(Testbed::server_on_tap(), 2), 48);
+    assert_shared(&server, 2, "accepts", 48);
+}
+
+#[test]
+fn each_worker_gets_the_answers_to_its_own_connections_over_a_tap() {
+    let (_, client) = with_connections(&counting(Testbed::client_on_tap(), 4), 48);
+    assert_shared(&client, 4, "connects", 48);
+}
+
+#[test]
+fn each_worker_gets_the_answers_to_its_own_connections_over_an_interface() {
+    let (_, client) = with_connections(&counting(Testbed::client_on_interface(), 2), 48);
+    assert_shared(&client, 2, "connects", 48);
+}
+
+#[test]
+fn each_worker_talks_with_its_like_over_a_wire() {
+    let (server, client) = with_connections(&counting(Testbed::wire(), 2), 48);
+    assert_shared(&server, 2, "accepts", 48);
+    assert_shared(&client, 2, "connects", 48);
+}
