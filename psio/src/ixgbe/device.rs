@@ -10,7 +10,7 @@ use super::queue::IxgbeQueue;
 use super::rss::{self, TABLE_LEN, even_table};
 use super::statistics::{self, PortStatistics};
 use super::{interrupts, receive, reset, transmit};
-use crate::{Capabilities, Device, Error, MacAddr, Queue, no_such_queue};
+use crate::{Capabilities, Device, Error, MacAddr, Queue, Rss, no_such_queue};
 
 /// A card, set up. It is stopped when it and the last of its queues are dropped.
 pub struct Ixgbe<B: Bus> {
@@ -134,6 +134,14 @@ impl<B: Bus> Device for Ixgbe<B> {
             rx_coalescing: self.card.config.coalescing,
             queues: self.card.config.queues,
         }
+    }
+
+    /// By the table that it starts with.
+    fn rss(&self) -> Option<Rss> {
+        let config = &self.card.config;
+        // At most `MAX_QUEUES`, which fits.
+        let queues = config.queues.min(rss::MAX_QUEUES) as u16;
+        (queues > 1).then(|| Rss::new(config.rss_key, queues))
     }
 
     /// A queue that was dropped can be opened again.

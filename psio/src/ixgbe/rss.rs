@@ -3,22 +3,10 @@
 
 use super::access::Bus;
 use super::regs::*;
-
-/// Bytes of the hash's key.
-pub const KEY_LEN: usize = 40;
-
-/// Entries of the table.
-pub const TABLE_LEN: usize = 128;
+pub use crate::rss::{KEY_LEN, MICROSOFT_KEY as DEFAULT_KEY, TABLE_LEN};
 
 /// Queues that the table can name: its entries have four bits.
 pub const MAX_QUEUES: usize = 16;
-
-/// The key of the verification suite that RSS was published with.
-pub const DEFAULT_KEY: [u8; KEY_LEN] = [
-    0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
-    0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
-    0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
-];
 
 /// A table that spreads hashes evenly over the first `queues` queues, as far as it can name them.
 pub fn even_table(queues: usize) -> [u8; TABLE_LEN] {

@@ -79,6 +79,23 @@ const VECTORS: [Vector; 5] = [
 ];
 
 #[test]
+fn frames_go_where_the_device_says_that_they_do() {
+    let (model, device, mut queues) = queues(5);
+    let rss = device.rss().expect("several queues");
+    for port in (1024..u16::MAX).step_by(1999) {
+        let (source, destination) = (([192, 0, 2, 7], 80), ([10, 77, 0, 2], port));
+        let tcp = Tcp {
+            source,
+            destination,
+            ..Tcp::default()
+        };
+        model.arrive([&tcp.frame()]);
+        let said = rss.queue_for(source.into(), destination.into());
+        assert_eq!(only(&mut queues), usize::from(said), "port {port}");
+    }
+}
+
+#[test]
 fn frames_go_where_the_published_hashes_say() {
     let (model, _device, mut queues) = queues(16);
     for (source, destination, addresses, ports) in VECTORS {
