@@ -8,7 +8,7 @@ use config::{Loader, Origin, Settings};
 const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// Keys of mtcp-run that mean nothing here.
-const WITHOUT_EFFECT: [&str; 12] = [
+const WITHOUT_EFFECT: [&str; 13] = [
     "device",
     "queues",
     "host_address",
