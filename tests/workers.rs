@@ -61,9 +61,9 @@ mod four_workers {
 fn of_each_worker(said: &str, workers: usize, counter: &str) -> Vec<u64> {
     let of = |worker| {
         let start = format!("mtcp-run: worker {worker} stats ");
-        let lines = said.lines().filter_map(|line| line.strip_prefix(&start));
+        let mut lines = said.lines().filter_map(|line| line.strip_prefix(&start));
         let last = lines
-            .last()
+            .next_back()
             .unwrap_or_else(|| panic!("worker {worker}: {said}"));
         let values = last.split(' ').filter_map(|pair| pair.split_once('='));
         let mut values = values.filter(|(name, _)| *name == counter);
