@@ -52,7 +52,7 @@ pub struct XdpConfig {
     pub interface: String,
     /// Queue pairs, one to each worker: as many as the interface uses.
     pub queues: usize,
-    /// Frames of each queue for receiving, and as many for sending; a power of two.
+    /// Frames of each queue for receiving, a power of two, and half as many for sending.
     pub slots: usize,
 }
 
@@ -62,7 +62,7 @@ impl XdpConfig {
         XdpConfig {
             interface: interface.into(),
             queues: 1,
-            slots: 2048,
+            slots: 4096,
         }
     }
 }
@@ -121,9 +121,9 @@ impl Xdp {
                 config.queues
             )));
         }
-        if !config.slots.is_power_of_two() || config.slots > 1 << 16 {
+        if !config.slots.is_power_of_two() || !(2..=1 << 16).contains(&config.slots) {
             return Err(Error::Description(format!(
-                "an AF_XDP device has a power of two of frames, at most 65536, not {}",
+                "an AF_XDP device has a power of two of frames, from 2 to 65536, not {}",
                 config.slots
             )));
         }
@@ -149,7 +149,7 @@ impl Xdp {
             layout: Layout {
                 frame,
                 receive: config.slots,
-                send: config.slots,
+                send: config.slots / 2,
             },
             redirect: None,
             open: vec![false; config.queues],

@@ -132,7 +132,7 @@ fn what_finds_no_free_frame_is_counted_and_later_frames_come() {
 fn without_a_free_frame_there_is_no_room_until_some_were_sent() {
     with_cable(|| {
         let mut west = open_with(&XdpConfig {
-            slots: 64,
+            slots: 128,
             ..XdpConfig::new("west")
         });
         let _east = open("east");
@@ -264,7 +264,7 @@ fn what_cannot_be_is_refused() {
             ),
             (
                 XdpConfig {
-                    slots: 0,
+                    slots: 1,
                     ..config.clone()
                 },
                 "a power of two",
