@@ -177,14 +177,15 @@ impl Card {
     }
 
     pub(crate) fn write_rx_queue(&mut self, queue: usize, register: u32, at: u32, value: u32) {
+        // No text is made for the one register that is written all the time.
+        if register == TAIL && self.rx[queue].state.runs() {
+            let ring = &mut self.rx[queue].ring;
+            return ring.advance(ring.head, value, "a receive queue");
+        }
         let what = format_args!("receive queue {queue}").to_string();
         let state = self.rx[queue].state;
         check_write(register, value, state, &what);
         match register {
-            TAIL if state.runs() => {
-                let ring = &mut self.rx[queue].ring;
-                ring.advance(ring.head, value, &what);
-            }
             CONTROL if value & ENABLE != 0 && state == State::Off => self.start_rx(queue, &what),
             CONTROL if value & ENABLE == 0 && state.runs() => {
                 self.rx[queue].state = State::Stopping(self.random.below(4));
@@ -195,7 +196,6 @@ impl Card {
     }
 
     pub(crate) fn write_tx_queue(&mut self, queue: usize, register: u32, at: u32, value: u32) {
-        // No text is made for the one register that is written all the time.
         if register == TAIL && self.tx[queue].state.runs() {
             let TxQueue { ring, known, .. } = &mut self.tx[queue];
             return ring.advance(*known, value, "a transmit queue");

@@ -5,13 +5,11 @@
 //! it has written that buffer's descriptor back. So the first buffer is kept, and its descriptor gets
 //! another; of the others the bytes are taken at once.
 
+use super::dma::Part;
 use crate::MAX_FRAME;
 
 /// Frames that the card puts together at once, at most (§7.11.1).
 pub const MOST: usize = 32;
-
-/// A buffer, by its number.
-pub type Slot = u16;
 
 /// What a piece makes of its frame.
 pub enum Taken {
@@ -31,7 +29,7 @@ pub struct Chain {
     /// The descriptor in which it goes on.
     next: u16,
     /// The first piece's buffer.
-    pub first: Slot,
+    pub first: Part,
     /// The bytes of all pieces, but for those of the first, whose place is kept.
     pub bytes: Vec<u8>,
     /// Bytes of the first piece.
@@ -63,7 +61,7 @@ impl Piece {
 pub struct Chains {
     open: Vec<Chain>,
     /// Buffers that no descriptor has.
-    spare: Vec<Slot>,
+    spare: Vec<Part>,
     /// Room of frames gone by, to be used again.
     rooms: Vec<Vec<u8>>,
     /// Frames whose end never came.
@@ -72,7 +70,7 @@ pub struct Chains {
 
 impl Chains {
     /// None so far; `spare` are [`MOST`] buffers that no descriptor has.
-    pub fn new(spare: Vec<Slot>) -> Chains {
+    pub fn new(spare: Vec<Part>) -> Chains {
         Chains {
             open: Vec::new(),
             spare,
@@ -95,8 +93,8 @@ impl Chains {
         self.open.iter().position(|chain| chain.next == piece.index)
     }
 
-    /// Keeps a frame's first piece of `len` bytes in `slot`; returns the buffer that takes its place.
-    pub fn begin(&mut self, piece: Piece, slot: Slot, len: usize) -> Slot {
+    /// Keeps a frame's first piece of `len` bytes in `buffer`; returns the buffer that takes its place.
+    pub fn begin(&mut self, piece: Piece, buffer: Part, len: usize) -> Part {
         let spare = self.spare.pop().unwrap_or_else(|| {
             // More than the card can have open: the oldest will never end.
             self.lost += 1;
@@ -106,7 +104,7 @@ impl Chains {
         bytes.resize(len, 0);
         self.open.push(Chain {
             next: piece.next,
-            first: slot,
+            first: buffer,
             first_len: len,
             bytes,
             segments: piece.segments(),

@@ -29,6 +29,12 @@ impl Received {
         self.0 & Self::END_OF_PACKET != 0
     }
 
+    /// A frame that ends here, undamaged, and had no tag that was stripped, nor is empty.
+    pub const fn is_plain(self) -> bool {
+        let flags = Self::END_OF_PACKET | Self::MAC_ERROR | Self::VLAN;
+        self.0 & flags == Self::END_OF_PACKET && self.len() > 0
+    }
+
     /// The descriptor in which the frame goes on, if it does not end here and was coalesced.
     pub const fn next(self) -> u16 {
         (self.0 >> 4) as u16

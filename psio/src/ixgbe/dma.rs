@@ -55,25 +55,52 @@ impl DmaMemory {
         mem::forget(mem::replace(&mut self.owner, Box::new(())));
     }
 
-    /// Bytes to be read.
-    ///
-    /// # Safety
-    /// The card does not write them while they are borrowed.
-    pub(super) unsafe fn bytes(&self, at: usize, len: usize) -> &[u8] {
+    /// A part of it.
+    pub(super) fn part(&self, at: usize, len: usize) -> Part {
         assert!(at <= self.len && len <= self.len - at);
-        // SAFETY: as just asserted, the range lies inside the memory, which lives as long as `self`;
-        // the card does not write it, as the caller says, and we would need `&mut self`.
-        unsafe { NonNull::slice_from_raw_parts(self.base.add(at), len).as_ref() }
+        Part {
+            // SAFETY: as just asserted, the part lies inside the memory.
+            base: unsafe { self.base.add(at) },
+            address: self.address + at as u64,
+        }
     }
 
     /// Bytes to be written.
     ///
     /// # Safety
-    /// The card neither reads nor writes them while they are borrowed.
+    /// They lie inside the memory, and the card neither reads nor writes them while they are borrowed.
     pub(super) unsafe fn bytes_mut(&mut self, at: usize, len: usize) -> &mut [u8] {
-        assert!(at <= self.len && len <= self.len - at);
-        // SAFETY: as above; `&mut self` makes the borrow the only one on our side.
+        debug_assert!(at <= self.len && len <= self.len - at);
+        // SAFETY: as the caller says; the memory lives as long as `self`, and `&mut self` makes the
+        // borrow the only one on our side.
         unsafe { NonNull::slice_from_raw_parts(self.base.add(at), len).as_mut() }
+    }
+}
+
+/// A part of the memory, wherever that is kept.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    base: NonNull<u8>,
+    address: u64,
+}
+
+// SAFETY: as for the memory that it is part of.
+unsafe impl Send for Part {}
+
+impl Part {
+    /// Where the card sees its first byte.
+    pub fn address(self) -> u64 {
+        self.address
+    }
+
+    /// Its first bytes, to be read.
+    ///
+    /// # Safety
+    /// It has so many; the memory that it is part of lives as long as the result; and neither the card
+    /// nor anybody else writes them meanwhile.
+    pub unsafe fn bytes<'a>(self, len: usize) -> &'a [u8] {
+        // SAFETY: as the caller says.
+        unsafe { NonNull::slice_from_raw_parts(self.base, len).as_ref() }
     }
 }
 
@@ -112,21 +139,28 @@ impl Descriptors {
         index & self.mask
     }
 
-    fn word(&self, index: u16, word: usize) -> &AtomicU64 {
-        let at = usize::from(index & self.mask) * 2 + (word & 1);
-        // SAFETY: `at` is below twice the ring's count, for which the memory has room, as `new`
-        // has asserted; it is aligned and initialised, and is used through atomics alone.
-        unsafe { self.memory.base.cast::<AtomicU64>().add(at).as_ref() }
+    /// A descriptor, whose index is wrapped around the ring's end.
+    pub fn at(&self, index: u16) -> &Descriptor {
+        let at = usize::from(index & self.mask);
+        // SAFETY: `at` is below the ring's count, for which the memory has room, as `new` has asserted;
+        // it is aligned and initialised, and is used through atomics alone.
+        unsafe { self.memory.base.cast::<Descriptor>().add(at).as_ref() }
+    }
+}
+
+/// A descriptor in memory.
+#[repr(C)]
+pub(super) struct Descriptor([AtomicU64; 2]);
+
+impl Descriptor {
+    /// Reads word 0 or 1. What the card wrote before that word is seen.
+    pub fn load<const WORD: usize>(&self) -> u64 {
+        self.0[WORD].load(Ordering::Acquire)
     }
 
-    /// Reads word 0 or 1 of a descriptor. What the card wrote before that word is seen.
-    pub fn load(&self, index: u16, word: usize) -> u64 {
-        self.word(index, word).load(Ordering::Acquire)
-    }
-
-    /// Writes a descriptor.
-    pub fn store(&self, index: u16, words: [u64; 2]) {
-        self.word(index, 0).store(words[0], Ordering::Relaxed);
-        self.word(index, 1).store(words[1], Ordering::Release);
+    /// Writes both words.
+    pub fn store(&self, words: [u64; 2]) {
+        self.0[0].store(words[0], Ordering::Relaxed);
+        self.0[1].store(words[1], Ordering::Release);
     }
 }

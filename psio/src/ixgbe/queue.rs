@@ -12,7 +12,7 @@ use super::rx_ring::RxRing;
 use super::tx_ring::TxRing;
 use super::{interrupts, receive, statistics, transmit};
 use crate::sys::Bell;
-use crate::{Error, Queue, QueueStats, RxMeta, TxMeta};
+use crate::{Error, MAX_FRAME, Queue, QueueStats, RxMeta, TxMeta};
 
 /// How long a queue that stops waits for its last frames to leave.
 const DRAIN_STEP: Duration = Duration::from_micros(100);
@@ -103,7 +103,9 @@ impl<B: Bus> Queue for IxgbeQueue<B> {
 
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         let room = self.tx.reserve(len);
-        self.starved = room.is_none();
+        if room.is_none() {
+            self.starved = true;
+        }
         room
     }
 
@@ -129,7 +131,10 @@ impl<B: Bus> Queue for IxgbeQueue<B> {
         };
         // No interrupt tells of room to send.
         if self.starved {
-            return false;
+            self.starved = !self.tx.make_room(MAX_FRAME);
+            if self.starved {
+                return false;
+            }
         }
         bell.silence();
         interrupts::unmask(&self.card.bus, self.index);

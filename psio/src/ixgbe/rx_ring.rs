@@ -3,9 +3,9 @@
 #![allow(unsafe_code)]
 
 use super::access::Dma;
-use super::chain::{Chains, MOST, Piece, Slot, Taken};
+use super::chain::{Chains, MOST, Piece, Taken};
 use super::descriptors::{Received, coalesced, receive_read};
-use super::dma::{Descriptors, DmaMemory};
+use super::dma::{Descriptors, DmaMemory, Part};
 use crate::segment::tcp_header_end;
 use crate::{Error, RxChecksum, RxMeta};
 
@@ -23,12 +23,12 @@ pub struct RxCounts {
 
 pub struct RxRing {
     ring: Descriptors,
+    /// The memory of all buffers.
     chunks: Vec<DmaMemory>,
-    /// Bytes of a buffer, and buffers of a chunk, as powers of two.
-    buffer_shift: u32,
-    chunk_shift: u32,
     /// The buffer of each descriptor.
-    slots: Vec<Slot>,
+    buffers: Vec<Part>,
+    /// Bytes of a buffer.
+    buffer_len: usize,
     /// The descriptor that the card fills next, as far as we know.
     next: u16,
     chains: Chains,
@@ -39,21 +39,23 @@ impl RxRing {
     /// A ring of `count` descriptors, each with a buffer of `1 << buffer_shift` bytes.
     pub fn new(dma: &impl Dma, count: usize, buffer_shift: u32) -> Result<RxRing, Error> {
         let ring = Descriptors::new(dma.allocate(count * 16)?, count);
-        let chunk_shift = (CHUNK >> buffer_shift).ilog2();
-        let mut chunks = Vec::new();
-        let mut left = (count + MOST) << buffer_shift;
-        while left > 0 {
-            chunks.push(dma.allocate(left.min(CHUNK))?);
-            left = left.saturating_sub(CHUNK);
+        let buffer_len = 1 << buffer_shift;
+        let (mut chunks, mut buffers) = (Vec::new(), Vec::new());
+        while buffers.len() < count + MOST {
+            let left = (count + MOST - buffers.len()) << buffer_shift;
+            let chunk = dma.allocate(left.min(CHUNK))?;
+            let places = (0..chunk.len()).step_by(buffer_len);
+            buffers.extend(places.map(|at| chunk.part(at, buffer_len)));
+            chunks.push(chunk);
         }
+        let spare = buffers.split_off(count);
         let rx = RxRing {
             ring,
             chunks,
-            buffer_shift,
-            chunk_shift,
-            slots: (0..count as Slot).collect(),
+            buffers,
+            buffer_len,
             next: 0,
-            chains: Chains::new((count as Slot..(count + MOST) as Slot).collect()),
+            chains: Chains::new(spare),
             counts: RxCounts::default(),
         };
         for index in 0..count as u16 {
@@ -70,23 +72,15 @@ impl RxRing {
         self.ring.count()
     }
 
-    /// The chunk in which a buffer lies, and where.
-    fn place(&self, slot: Slot) -> (usize, usize) {
-        let slot = usize::from(slot);
-        let within = slot & ((1 << self.chunk_shift) - 1);
-        (slot >> self.chunk_shift, within << self.buffer_shift)
-    }
-
     /// Writes the descriptor anew, so that the card may fill its buffer.
     fn refill(&self, index: u16) {
-        let (chunk, at) = self.place(self.slots[usize::from(index)]);
-        let address = self.chunks[chunk].address() + at as u64;
-        self.ring.store(index, receive_read(address));
+        let buffer = self.buffers[usize::from(index)];
+        self.ring.at(index).store(receive_read(buffer.address()));
     }
 
     /// Whether a frame, or part of one, waits.
     pub fn has_frames(&self) -> bool {
-        Received(self.ring.load(self.next, 1)).is_done()
+        Received(self.ring.at(self.next).load::<1>()).is_done()
     }
 
     /// The tail that hands all refilled descriptors over: one stays back, for a ring whose head is
@@ -104,28 +98,50 @@ impl RxRing {
     ) -> (usize, usize) {
         let (mut shown, mut used) = (0, 0);
         while shown < budget && used < self.ring.count() {
-            let done = Received(self.ring.load(self.next, 1));
+            let index = self.next;
+            let descriptor = self.ring.at(index);
+            let done = Received(descriptor.load::<1>());
             if !done.is_done() {
                 break;
             }
-            let index = self.next;
-            shown += usize::from(self.show(index, done, sink));
-            self.refill(index);
+            let merged = coalesced(descriptor.load::<0>());
+            let len = done.len();
+            if done.is_plain() && merged == 0 && len <= self.buffer_len && self.chains.are_empty() {
+                let buffer = self.buffers[usize::from(index)];
+                // SAFETY: the buffer has so many bytes and is ours as long as we are; the card has
+                // written its descriptor back and is done with it, until it is handed over again by a
+                // tail, which the caller takes after this borrow's end.
+                let frame = unsafe { buffer.bytes(len) };
+                sink(frame, meta(done, frame, 1));
+                self.counts.bytes += len as u64;
+                descriptor.store(receive_read(buffer.address()));
+                shown += 1;
+            } else {
+                shown += usize::from(self.show(index, done, merged, sink));
+                self.refill(index);
+            }
             self.next = self.ring.wrap(index.wrapping_add(1));
             used += 1;
         }
+        self.counts.frames += shown as u64;
         (shown, used)
     }
 
     /// Shows the frame that ends in a descriptor which the card has written back; false if none does,
     /// or it is dropped.
-    fn show(&mut self, index: u16, done: Received, sink: &mut dyn FnMut(&[u8], RxMeta)) -> bool {
-        let merged = coalesced(self.ring.load(index, 0));
-        if done.len() > 1 << self.buffer_shift {
+    #[inline(never)]
+    fn show(
+        &mut self,
+        index: u16,
+        done: Received,
+        merged: u16,
+        sink: &mut dyn FnMut(&[u8], RxMeta),
+    ) -> bool {
+        if done.len() > self.buffer_len {
             self.counts.dropped += 1;
             return false;
         }
-        let slot = self.slots[usize::from(index)];
+        let buffer = self.buffers[usize::from(index)];
         let piece = Piece {
             index,
             merged,
@@ -137,25 +153,18 @@ impl RxRing {
             }),
         };
         if self.chains.is_first(piece) {
-            self.slots[usize::from(index)] = self.chains.begin(piece, slot, done.len());
+            self.buffers[usize::from(index)] = self.chains.begin(piece, buffer, done.len());
             return false;
         }
-        let (chunk, at) = self.place(slot);
-        // SAFETY: the card has written the descriptor back and so is done with its buffer, which is
-        // not the first of a frame that goes on, until the descriptor is handed over again by a tail,
-        // which the caller takes after the borrow's end.
-        let bytes = unsafe { self.chunks[chunk].bytes(at, done.len()) };
-        if merged == 0 && self.chains.are_empty() {
-            return count(&mut self.counts, done, bytes, 1, sink);
-        }
+        // SAFETY: as in `receive`: it is not the first buffer of a frame that goes on.
+        let bytes = unsafe { buffer.bytes(done.len()) };
         match self.chains.take(piece, bytes) {
             Taken::Whole { segments } => count(&mut self.counts, done, bytes, segments, sink),
             Taken::Next => false,
             Taken::Last(mut chain) => {
-                let (chunk, at) = self.place(chain.first);
                 // SAFETY: the frame has ended, so that the card is done with its first buffer, which
-                // no descriptor has had since.
-                let first = unsafe { self.chunks[chunk].bytes(at, chain.first_len) };
+                // had so many bytes and which no descriptor has had since.
+                let first = unsafe { chain.first.bytes(chain.first_len) };
                 chain.bytes[..first.len()].copy_from_slice(first);
                 let good = count(&mut self.counts, done, &chain.bytes, chain.segments, sink);
                 self.chains.recycle(chain);
@@ -188,7 +197,6 @@ fn count(
         counts.dropped += 1;
         return false;
     }
-    counts.frames += 1;
     counts.bytes += frame.len() as u64;
     sink(frame, meta(done, frame, segments));
     true

@@ -50,42 +50,50 @@ pub struct TxRing {
     next: u16,
     handed: u16,
     oldest: u16,
-    /// The same for the arena's bytes: the end of the newest frame and the start of the oldest.
+    /// Descriptors that can be written before looking what the card has done.
+    free: u16,
+    /// The end of the newest frame and the start of the oldest, which count on past the arena's end.
     filled: u64,
     freed: u64,
+    /// Bytes behind the newest frame, in one piece, that are free.
+    room: usize,
     reports: VecDeque<Report>,
-    /// Descriptors behind the newest that is to be reported.
-    unreported: u16,
-    /// Where the room last lent lies, and how long it is.
-    reserved: Option<(u64, usize)>,
+    /// The descriptor behind the newest that is to be reported.
+    reported: u16,
+    /// Bytes last lent, behind the newest frame.
+    reserved: Option<usize>,
     /// What slots 0 and 1 of the card hold, and which was written last.
     contexts: [Option<Context>; 2],
     newest: usize,
     /// The longest frame that goes out uncut.
     longest: usize,
-    /// Frames committed since the last hand-over.
-    waiting: usize,
+    /// Frames handed over.
+    handed_frames: u64,
     pub counts: TxCounts,
 }
 
 impl TxRing {
-    /// A ring of `count` descriptors for frames of at most `longest` bytes on the wire.
+    /// A ring of `count` descriptors for frames of at most `longest` bytes on the wire, which is no
+    /// more than a descriptor holds.
     pub fn new(dma: &impl Dma, count: usize, longest: usize) -> Result<TxRing, Error> {
+        assert!(longest <= MAX_PIECE);
         Ok(TxRing {
             ring: Descriptors::new(dma.allocate(count * 16)?, count),
             arena: dma.allocate(ARENA)?,
             next: 0,
             handed: 0,
             oldest: 0,
+            free: (count - 1) as u16,
             filled: 0,
             freed: 0,
+            room: ARENA,
             reports: VecDeque::with_capacity(count),
-            unreported: 0,
+            reported: 0,
             reserved: None,
             contexts: [None; 2],
             newest: 0,
             longest,
-            waiting: 0,
+            handed_frames: 0,
             counts: TxCounts::default(),
         })
     }
@@ -100,40 +108,42 @@ impl TxRing {
 
     /// Room for a frame of `len` bytes, if ring and arena have it.
     pub fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
-        self.reserved = None;
-        if len > MAX_FRAME {
+        let small = len <= MAX_PIECE && len <= self.room && self.free > 1;
+        if !small && !self.make_room(len) {
+            self.reserved = None;
             return None;
         }
-        let at = self.place(len).or_else(|| {
-            self.clean();
-            self.place(len)
-        })?;
-        self.reserved = Some((at, len));
-        // SAFETY: the range lies behind all frames that the card has not yet reported as sent, as
-        // `place` has seen to; it is the card's only once it is committed and handed over.
-        Some(unsafe { self.arena.bytes_mut(at as usize % ARENA, len) })
+        self.reserved = Some(len);
+        let at = self.filled as usize % ARENA;
+        // SAFETY: the range lies in the arena and behind all frames that the card has not yet reported
+        // as sent, as `room` says; it is the card's only once it is committed and handed over.
+        Some(unsafe { self.arena.bytes_mut(at, len) })
     }
 
-    /// Where a frame of `len` bytes can be built, if there is room for it.
-    fn place(&self, len: usize) -> Option<u64> {
-        let used = usize::from(self.next.wrapping_sub(self.oldest));
-        // One for a context; and one stays free, for a full ring would look like an empty one.
-        let needed = len.div_ceil(MAX_PIECE) + 2;
-        if used + needed > self.ring.count() {
-            return None;
+    /// Looks what the card has done and makes room for a frame of `len` bytes; false if there is none.
+    #[inline(never)]
+    pub fn make_room(&mut self, len: usize) -> bool {
+        self.clean();
+        let in_use = self.next.wrapping_sub(self.oldest);
+        // One stays free, for a full ring would look like an empty one.
+        self.free = self.ring.count() as u16 - 1 - in_use;
+        let behind = ARENA - self.filled as usize % ARENA;
+        let free = ARENA - (self.filled - self.freed) as usize;
+        self.room = behind.min(free);
+        if self.room < len && free >= behind && free - behind >= len {
+            // From the arena's start again: what is left at its end is too short.
+            self.filled += behind as u64;
+            self.room = free - behind;
         }
-        let within = self.filled as usize % ARENA;
-        let at = match within + len > ARENA {
-            true => self.filled + (ARENA - within) as u64,
-            false => self.filled,
-        };
-        (at + len as u64 - self.freed <= ARENA as u64).then_some(at)
+        // One descriptor more for a context.
+        let descriptors = len.div_ceil(MAX_PIECE) + 1;
+        len <= MAX_FRAME && len <= self.room && descriptors <= usize::from(self.free)
     }
 
     /// Takes back what the card has reported as sent.
     pub fn clean(&mut self) {
         while let Some(report) = self.reports.front() {
-            if !is_sent(self.ring.load(report.descriptor.wrapping_sub(1), 1)) {
+            if !is_sent(self.ring.at(report.descriptor.wrapping_sub(1)).load::<1>()) {
                 return;
             }
             self.oldest = report.descriptor;
@@ -152,30 +162,47 @@ impl TxRing {
     /// # Panics
     /// If nothing is reserved or `len` is longer than what is.
     pub fn commit(&mut self, len: usize, meta: TxMeta) {
-        let Some((at, room)) = self.reserved.take() else {
-            panic!("nothing reserved");
-        };
-        assert!(len <= room, "more committed than reserved");
-        let offloads = if meta == TxMeta::default() {
-            Some(Offloads::default())
+        let reserved = self.reserved.take();
+        assert!(reserved.is_some_and(|room| len <= room), "nothing reserved");
+        let plain = meta.checksum.is_none() && meta.gso.is_none();
+        if plain && (MIN_FRAME..=self.longest).contains(&len) {
+            let address = self.arena.address() + self.filled % ARENA as u64;
+            let bits = TRANSMIT_DATA | TRANSMIT_LAST | payload(len);
+            self.push([address, bits | len as u64]);
+            self.end_frame(len);
         } else {
-            // SAFETY: the room last reserved, which is not the card's before it is handed over.
-            let frame = unsafe { self.arena.bytes_mut(at as usize % ARENA, len) };
-            offloads::prepare(frame, meta)
-        };
-        match offloads {
+            self.commit_offloaded(len, meta);
+        }
+    }
+
+    /// Queues a frame with offloads, or drops it.
+    #[inline(never)]
+    fn commit_offloaded(&mut self, len: usize, meta: TxMeta) {
+        let at = self.filled as usize % ARENA;
+        // SAFETY: within the room last reserved, which is not the card's before it is handed over.
+        let frame = unsafe { self.arena.bytes_mut(at, len) };
+        match offloads::prepare(frame, meta) {
             Some(offloads) if len >= MIN_FRAME && (offloads.segments || len <= self.longest) => {
                 let flags = self.select(offloads) | payload(len - offloads.headers);
-                self.describe(at as usize % ARENA, len, flags);
-                self.filled = (at + len as u64).next_multiple_of(ALIGN);
-                self.waiting += 1;
-                self.counts.frames += 1;
-                self.counts.bytes += len as u64;
-                if self.unreported >= REPORT_AFTER {
-                    self.report();
-                }
+                self.describe(at, len, flags);
+                self.end_frame(len);
             }
             _ => self.counts.dropped += 1,
+        }
+    }
+
+    /// Closes the frame whose descriptors were just written.
+    #[inline]
+    fn end_frame(&mut self, len: usize) {
+        let len = len as u64;
+        let taken = len.next_multiple_of(ALIGN);
+        self.filled += taken;
+        // Frames and arena end on a multiple of `ALIGN`: there is as much.
+        self.room -= taken as usize;
+        self.counts.frames += 1;
+        self.counts.bytes += len;
+        if self.next.wrapping_sub(self.reported) >= REPORT_AFTER {
+            self.report();
         }
     }
 
@@ -212,22 +239,21 @@ impl TxRing {
     }
 
     fn push(&mut self, words: [u64; 2]) {
-        self.ring.store(self.next, words);
+        self.ring.at(self.next).store(words);
         self.next = self.next.wrapping_add(1);
-        self.unreported += 1;
+        self.free -= 1;
     }
 
     /// Has the newest frame's last descriptor reported.
+    #[inline(never)]
     fn report(&mut self) {
-        let last = self.next.wrapping_sub(1);
-        let words = [self.ring.load(last, 0), self.ring.load(last, 1)];
-        self.ring
-            .store(last, [words[0], words[1] | TRANSMIT_REPORT]);
+        let last = self.ring.at(self.next.wrapping_sub(1));
+        last.store([last.load::<0>(), last.load::<1>() | TRANSMIT_REPORT]);
         self.reports.push_back(Report {
             descriptor: self.next,
             byte: self.filled,
         });
-        self.unreported = 0;
+        self.reported = self.next;
     }
 
     /// Hands all committed frames over: returns how many, and the tail that does it.
@@ -235,12 +261,13 @@ impl TxRing {
         if self.handed == self.next {
             return None;
         }
-        if self.unreported > 0 {
+        if self.reported != self.next {
             self.report();
         }
         self.handed = self.next;
-        let frames = std::mem::take(&mut self.waiting);
-        Some((frames, self.ring.wrap(self.next)))
+        let frames = self.counts.frames - self.handed_frames;
+        self.handed_frames = self.counts.frames;
+        Some((frames as usize, self.ring.wrap(self.next)))
     }
 
     /// Never gives the memory back: the card did not stop.

@@ -1,63 +1,15 @@
-//! The model as the driver reaches it, and a driver on it.
+//! A driver on the model, and what tests do with both.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::os::fd::RawFd;
 
-use ixgbe_model::{Card, Frames, HostMemory, QUEUES};
-use psio::ixgbe::{Bus, Dma, DmaMemory, Ixgbe, IxgbeConfig, Registers, Vectors};
-use psio::{Device, Error, Queue, RxMeta, TxMeta};
+use ixgbe_model::{Card, Frames};
+use psio::ixgbe::{Ixgbe, IxgbeConfig};
+use psio::{Device, Queue, RxMeta, TxMeta};
 
-/// The card's address.
-pub const MAC: [u8; 6] = [0x00, 0x1b, 0x21, 0x0a, 0x0b, 0x0c];
-
-/// What a test does to the driver's writes on their way.
-type Tamper = Box<dyn FnMut(u32, u32) -> u32 + Send>;
-
-/// A handle on the model, as a driver and a test hold one.
-#[derive(Clone)]
-pub struct Model {
-    card: Arc<Mutex<Card>>,
-    pub memory: HostMemory,
-    bells: Arc<Vec<OwnedFd>>,
-    tamper: Arc<Mutex<Option<Tamper>>>,
-}
+pub use super::model::{MAC, Model};
 
 impl Model {
-    pub fn new(seed: u64) -> Model {
-        let memory = HostMemory::default();
-        // SAFETY: no pointers; the result is checked and owned by nobody else.
-        let bell = || unsafe {
-            let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
-            assert!(fd >= 0);
-            OwnedFd::from_raw_fd(fd)
-        };
-        let bells = Arc::new((0..QUEUES).map(|_| bell()).collect::<Vec<_>>());
-        let rung = Arc::clone(&bells);
-        let ring = move |vector: usize| {
-            let bell = rung[vector].try_clone().expect("a descriptor");
-            std::io::Write::write_all(&mut std::fs::File::from(bell), &1u64.to_ne_bytes())
-                .expect("an eventfd takes eight bytes");
-        };
-        Model {
-            card: Arc::new(Mutex::new(Card::new(
-                MAC,
-                Box::new(memory.clone()),
-                Box::new(ring),
-                seed,
-            ))),
-            memory,
-            bells,
-            tamper: Arc::default(),
-        }
-    }
-
-    /// Does something with the card. A card that has refused something is dead.
-    pub fn card<T>(&self, action: impl FnOnce(&mut Card) -> T) -> T {
-        action(&mut self.card.lock().expect("the card lives"))
-    }
-
     pub fn work(&self) {
         self.card(Card::work);
     }
@@ -76,15 +28,15 @@ impl Model {
         });
     }
 
+    /// From now on the driver's writes are changed: register and value in, value out.
+    pub fn tamper(&self, tamper: impl FnMut(u32, u32) -> u32 + Send + 'static) {
+        *self.tamper.lock().unwrap() = Some(Box::new(tamper));
+    }
+
     /// All frames that have left.
     pub fn sent(&self) -> Vec<Vec<u8>> {
         self.settle();
         self.card(|card| drain(card.sent()))
-    }
-
-    /// From now on the driver's writes are changed: register and value in, value out.
-    pub fn tamper(&self, tamper: impl FnMut(u32, u32) -> u32 + Send + 'static) {
-        *self.tamper.lock().unwrap() = Some(Box::new(tamper));
     }
 }
 
@@ -95,59 +47,6 @@ fn drain(frames: &mut Frames) -> Vec<Vec<u8>> {
         frames.pop();
     }
     all
-}
-
-/// After a refusal the driver is being dropped: it reads zeros, which let it stop.
-impl Registers for Model {
-    fn read(&self, offset: u32) -> u32 {
-        self.card.lock().map_or(0, |mut card| card.read(offset))
-    }
-
-    fn write(&self, offset: u32, value: u32) {
-        let value = match &mut *self.tamper.lock().unwrap() {
-            Some(tamper) => tamper(offset, value),
-            None => value,
-        };
-        if let Ok(mut card) = self.card.lock() {
-            card.write(offset, value);
-        }
-    }
-
-    fn pause(&self, time: Duration) {
-        if let Ok(mut card) = self.card.lock() {
-            card.pause(time);
-        }
-    }
-}
-
-impl Dma for Model {
-    fn allocate(&self, bytes: usize) -> Result<DmaMemory, Error> {
-        let allocation = self.memory.allocate(bytes).ok_or_else(|| Error::Missing {
-            what: "memory".to_owned(),
-            remedy: "the test has none left".to_owned(),
-        })?;
-        let (base, address) = (allocation.base(), allocation.address());
-        // SAFETY: the allocation is `bytes` long, zeroed, aligned to 4 KB, touched by nobody but the
-        // model, and valid until it is dropped.
-        Ok(unsafe { DmaMemory::new(base, bytes, address, Box::new(allocation)) })
-    }
-}
-
-impl Vectors for Model {
-    fn vector(&self, index: usize) -> Option<OwnedFd> {
-        self.bells.get(index)?.as_fd().try_clone_to_owned().ok()
-    }
-}
-
-impl Bus for Model {
-    fn name(&self) -> &str {
-        "model"
-    }
-
-    fn start_dma(&self) -> Result<(), Error> {
-        self.card(|card| card.set_bus_master(true));
-        Ok(())
-    }
 }
 
 /// A card set up with its link up.

@@ -5,6 +5,7 @@ mod coalescing;
 mod frames;
 mod interrupts;
 mod mistakes;
+mod model;
 mod offloads;
 mod setup;
 mod statistics;

@@ -1,7 +1,7 @@
 //! Instructions of the engine's fast paths, counted by callgrind: unlike times, they do not depend on
 //! how busy the machine is, so that a regression shows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -12,52 +12,93 @@ use crate::shell::{Error, cargo, run, target_directory};
 /// The name by which `--only` selects these counts.
 pub const NAME: &str = "instructions";
 
-/// A path of the example program `fast_paths`.
+/// A path of an example program.
 struct FastPath {
+    program: Program,
     argument: &'static str,
     what: &'static str,
     /// Ends that take part in each repetition.
     sides: u64,
-    /// Count only inside the worker's round, device included, not what the application does.
-    worker_only: bool,
+    /// Count only inside these functions; everywhere, if there are none.
+    inside: &'static [&'static str],
 }
 
-const PATHS: [FastPath; 5] = [
+/// An example program, and the crate whose it is.
+#[derive(Clone, Copy)]
+struct Program {
+    package: &'static str,
+    name: &'static str,
+}
+
+const ENGINE: Program = Program {
+    package: "engine",
+    name: "fast_paths",
+};
+
+const IXGBE: Program = Program {
+    package: "psio",
+    name: "ixgbe_frames",
+};
+
+const PATHS: [FastPath; 7] = [
     FastPath {
+        program: ENGINE,
         argument: "core-data",
         what: "core: in-order segment of 1,448 bytes received and read, with its share of ACKs",
         sides: 1,
-        worker_only: false,
+        inside: &[],
     },
     FastPath {
+        program: ENGINE,
         argument: "core-ack",
         what: "core: pure ACK of two segments, with the sending of super-segments it lets go",
         sides: 1,
-        worker_only: false,
+        inside: &[],
     },
     FastPath {
+        program: ENGINE,
         argument: "core-short",
         what: "core: short connection of 64 bytes each way, per side",
         sides: 2,
-        worker_only: false,
+        inside: &[],
     },
     FastPath {
+        program: ENGINE,
         argument: "engine-data",
         what: "engine: in-order frame of 1,460 bytes in bursts of 32, into the segment, copy included",
         sides: 1,
-        worker_only: true,
+        inside: ROUND,
     },
     FastPath {
+        program: ENGINE,
         argument: "engine-short",
         what: "engine: short connection of 64 bytes each way, 32 at a time, per side",
         sides: 2,
-        worker_only: true,
+        inside: ROUND,
+    },
+    FastPath {
+        program: IXGBE,
+        argument: "receive",
+        what: "82599's driver: frame of 64 bytes received in bursts of 64",
+        sides: 1,
+        inside: &["ixgbe_frames::receive_burst"],
+    },
+    FastPath {
+        program: IXGBE,
+        argument: "transmit",
+        what: "82599's driver: frame of 64 bytes sent in bursts of 64",
+        sides: 1,
+        inside: &[
+            "<psio::ixgbe::queue::IxgbeQueue<B> as psio::Queue>::reserve",
+            "<psio::ixgbe::queue::IxgbeQueue<B> as psio::Queue>::commit",
+            "<psio::ixgbe::queue::IxgbeQueue<B> as psio::Queue>::flush",
+        ],
     },
 ];
 
-/// Where counting is switched on and off again. No wildcard: it would match the closure that takes the
-/// frames as well, and so switch the counting off for all that is received.
-const ROUND: &str = "--toggle-collect=engine::worker::Worker::round";
+/// The worker's round, device included, not what the application does. No wildcard: it would match the
+/// closure that takes the frames as well, and so switch the counting off for all that is received.
+const ROUND: &[&str] = &["engine::worker::Worker::round"];
 
 /// Repetitions of the shorter and the longer run: what differs is the paths' own.
 const TIMES: [u64; 2] = [3200, 6400];
@@ -70,19 +111,15 @@ pub struct Count {
 
 /// Counts them all.
 pub fn count() -> Result<Vec<Count>, Error> {
-    let arguments = [
-        "build",
-        "--release",
-        "-p",
-        "engine",
-        "--example",
-        "fast_paths",
-    ];
-    run(&mut cargo(&arguments))?;
-    let program = target_directory().join("release/examples/fast_paths");
+    let engine = build(ENGINE)?;
+    let ixgbe = build(IXGBE)?;
     let mut counts = Vec::new();
     for path in &PATHS {
-        let [short, long] = TIMES.map(|times| collected(&program, path, times));
+        let program = match path.program.package {
+            "engine" => &engine,
+            _ => &ixgbe,
+        };
+        let [short, long] = TIMES.map(|times| collected(program, path, times));
         let instructions = long?.saturating_sub(short?) / (TIMES[1] - TIMES[0]) / path.sides;
         eprintln!("  {}: {instructions}", path.what);
         counts.push(Count {
@@ -93,12 +130,27 @@ pub fn count() -> Result<Vec<Count>, Error> {
     Ok(counts)
 }
 
+/// Builds an example program; returns where it is.
+fn build(program: Program) -> Result<PathBuf, Error> {
+    let arguments = [
+        "build",
+        "--release",
+        "-p",
+        program.package,
+        "--example",
+        program.name,
+    ];
+    run(&mut cargo(&arguments))?;
+    let examples = target_directory().join("release/examples");
+    Ok(examples.join(program.name))
+}
+
 /// Instructions of a whole run.
 fn collected(program: &Path, path: &FastPath, times: u64) -> Result<u64, Error> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-    if path.worker_only {
-        command.arg(ROUND);
+    for function in path.inside {
+        command.arg(format!("--toggle-collect={function}"));
     }
     command
         .arg(program)
