@@ -11,6 +11,7 @@
 //! go wrong on it, [`pcapng`] records what the stack sees.
 
 mod arena;
+mod bpf;
 #[cfg(test)]
 mod cable;
 mod ethtool;

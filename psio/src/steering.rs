@@ -3,42 +3,17 @@
 //!
 //! That key repeats every 16 bits, so the hash of all words is that of their exclusive or, which is
 //! short enough to compute for each frame. What is not TCP, or a fragment, goes to the first queue.
-#![allow(unsafe_code)]
 
 use std::io;
-use std::mem::size_of;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use crate::bpf::{self, EXIT, Instruction, op};
 use crate::rss::{Rss, SYMMETRIC_KEY, TABLE_LEN, toeplitz};
-use crate::sys::check;
-
-const PROG_LOAD: libc::c_long = 5;
-const SOCKET_FILTER: u32 = 1;
 
 /// Offsets from here on are counted from the IP header (`SKF_NET_OFF`).
 const IP: i32 = -0x10_0000;
 
 const TCP: i32 = 6;
-
-/// One instruction (RFC 9669).
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Instruction {
-    code: u8,
-    /// Destination in the low four bits, source in the high ones.
-    registers: u8,
-    offset: i16,
-    value: i32,
-}
-
-const fn op(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> Instruction {
-    Instruction {
-        code,
-        registers: destination | source << 4,
-        offset,
-        value,
-    }
-}
 
 const fn byte(at: i32) -> Instruction {
     op(0x30, 0, 0, 0, IP + at)
@@ -75,8 +50,6 @@ const fn xor(to: u8, from: u8) -> Instruction {
 const fn skip(instructions: usize) -> Instruction {
     op(0x05, 0, 0, instructions as i16, 0)
 }
-
-const EXIT: Instruction = op(0x95, 0, 0, 0, 0);
 
 /// Goes on if register 0 holds `value`, else chooses the first queue.
 const fn only_if(value: i32) -> [Instruction; 3] {
@@ -144,20 +117,6 @@ fn program(queues: u16) -> Vec<Instruction> {
     code
 }
 
-/// What bpf(2) takes to load a program, as far as is needed here.
-#[repr(C)]
-struct Load {
-    kind: u32,
-    instructions: u32,
-    code: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-}
-
 /// The program in the kernel, where it stays for as long as somebody uses it.
 pub struct Steering {
     program: OwnedFd,
@@ -170,24 +129,7 @@ impl Steering {
     /// # Errors
     /// What bpf(2) says: `EPERM` without CAP_BPF, unless the system lets everybody load programs.
     pub fn load(queues: u16) -> io::Result<Steering> {
-        let code = program(queues.max(1));
-        let load = Load {
-            kind: SOCKET_FILTER,
-            instructions: code.len() as u32,
-            code: code.as_ptr() as u64,
-            license: c"MIT OR Apache-2.0".as_ptr() as u64,
-            log_level: 0,
-            log_size: 0,
-            log: 0,
-            kernel_version: 0,
-            flags: 0,
-        };
-        // SAFETY: the structure and what it points to live until the call is over; its length is given.
-        let fd =
-            unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) };
-        let fd = check(fd as libc::c_int)?;
-        // SAFETY: fresh from the kernel: nobody else owns it.
-        let program = unsafe { OwnedFd::from_raw_fd(fd) };
+        let program = bpf::load(bpf::SOCKET_FILTER, &program(queues.max(1)))?;
         Ok(Steering { program, queues })
     }
 

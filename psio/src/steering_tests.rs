@@ -1,4 +1,5 @@
 //! The kernel's answers for frames, beside those of [`Rss`].
+#![allow(unsafe_code)]
 
 use super::*;
 use std::net::SocketAddr;

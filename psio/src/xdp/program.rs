@@ -3,27 +3,25 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::Error;
-use crate::sys::check;
+use crate::bpf::{self, EXIT, Instruction, op};
 
 /// Commands of bpf(2).
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
-const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
 
 const BPF_MAP_TYPE_XSKMAP: u32 = 17;
-const BPF_PROG_TYPE_XDP: u32 = 6;
 /// The place at which a program sits: an interface's receive path.
 const BPF_XDP: u32 = 37;
 /// The helper `bpf_redirect_map`.
-const REDIRECT_MAP: u32 = 51;
+const REDIRECT_MAP: i32 = 51;
 /// What the program answers for a frame that goes on to the kernel.
-const XDP_PASS: u32 = 2;
+const XDP_PASS: i32 = 2;
 /// Where `struct xdp_md` has the receive queue's number.
-const RX_QUEUE_INDEX: u16 = 16;
+const RX_QUEUE_INDEX: i16 = 16;
 /// Says that the source register's place in an instruction holds a map's descriptor.
 const BPF_PSEUDO_MAP_FD: u8 = 1;
 
@@ -47,14 +45,6 @@ struct MapUpdate {
 }
 
 #[repr(C)]
-struct ProgramLoad {
-    kind: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-}
-
-#[repr(C)]
 struct LinkCreate {
     program: u32,
     interface: u32,
@@ -62,31 +52,20 @@ struct LinkCreate {
     flags: u32,
 }
 
-/// One instruction: operation, destination and source register, offset, immediate value.
-const fn instruction(operation: u8, to: u8, from: u8, offset: u16, value: u32) -> u64 {
-    operation as u64
-        | (to as u64) << 8
-        | (from as u64) << 12
-        | (offset as u64) << 16
-        | (value as u64) << 32
-}
-
 /// `return bpf_redirect_map(map, ctx->rx_queue_index, XDP_PASS)`: five instructions, of which the
 /// second takes two places.
-fn instructions(map: BorrowedFd<'_>) -> [u64; 6] {
-    let map = map.as_raw_fd() as u32;
+fn code(map: BorrowedFd<'_>) -> [Instruction; 6] {
     [
         // r2 = *(u32 *)(r1 + RX_QUEUE_INDEX)
-        instruction(0x61, 2, 1, RX_QUEUE_INDEX, 0),
+        op(0x61, 2, 1, RX_QUEUE_INDEX, 0),
         // r1 = map
-        instruction(0x18, 1, BPF_PSEUDO_MAP_FD, 0, map),
-        0,
+        op(0x18, 1, BPF_PSEUDO_MAP_FD, 0, map.as_raw_fd()),
+        op(0, 0, 0, 0, 0),
         // r3 = XDP_PASS, for a queue that is not in the map
-        instruction(0xb7, 3, 0, 0, XDP_PASS),
+        op(0xb7, 3, 0, 0, XDP_PASS),
         // call bpf_redirect_map
-        instruction(0x85, 0, 0, 0, REDIRECT_MAP),
-        // exit
-        instruction(0x95, 0, 0, 0, 0),
+        op(0x85, 0, 0, 0, REDIRECT_MAP),
+        EXIT,
     ]
 }
 
@@ -112,19 +91,9 @@ impl Program {
             flags: 0,
         };
         // SAFETY: the command reads the attributes only.
-        let map = unsafe { make(BPF_MAP_CREATE, &map) };
+        let map = unsafe { bpf::make(BPF_MAP_CREATE, &map) };
         let map = map.map_err(|error| refused(device, error, "make a map of its sockets"))?;
-        let instructions = instructions(map.as_fd());
-        let license = c"MIT";
-        let load = ProgramLoad {
-            kind: BPF_PROG_TYPE_XDP,
-            instruction_count: instructions.len() as u32,
-            instructions: instructions.as_ptr().addr() as u64,
-            license: license.as_ptr().addr() as u64,
-        };
-        // SAFETY: the command reads the attributes and what they point to: as many instructions as
-        // they say, and a C string. All outlive the call.
-        let program = unsafe { make(BPF_PROG_LOAD, &load) };
+        let program = bpf::load(bpf::XDP, &code(map.as_fd()));
         let program = program.map_err(|error| refused(device, error, "load its program"))?;
         Ok(Program { map, program })
     }
@@ -139,7 +108,7 @@ impl Program {
             flags: 0,
         };
         // SAFETY: the command reads the attributes only.
-        let link = unsafe { make(BPF_LINK_CREATE, &link) };
+        let link = unsafe { bpf::make(BPF_LINK_CREATE, &link) };
         let link = link.map_err(|error| not_attached(device, error))?;
         Ok(Link { _link: link })
     }
@@ -156,29 +125,8 @@ impl Program {
         };
         // SAFETY: the command reads the attributes and, where they point to, a key and a value of the
         // map's sizes, which outlive the call.
-        unsafe { bpf(BPF_MAP_UPDATE_ELEM, &update) }.map(drop)
+        unsafe { bpf::call(BPF_MAP_UPDATE_ELEM, &update) }.map(drop)
     }
-}
-
-/// Calls bpf(2).
-///
-/// # Safety
-/// `attributes` are those of the command, and what they point to is there for the kernel to use.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
-    let pointer = (&raw const *attributes).addr();
-    // SAFETY: pointer and length are those of `attributes`; for the rest the caller answers.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size_of::<T>()) };
-    check(result as libc::c_int)
-}
-
-/// Calls bpf(2) for something that is known by a descriptor, which is closed by exec.
-///
-/// # Safety
-/// As for [`bpf`], of a command that answers with a new descriptor.
-unsafe fn make<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the caller answers for the call; the descriptor is fresh from the kernel, so nobody
-    // else owns it.
-    unsafe { bpf(command, attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
 }
 
 /// Says what is missing when the kernel refuses map or program.
