@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 
 /// On a shared core, so many commands may wait for the thread's next sleep.
 const BATCH: u32 = 64;
+/// So often may a thread that has slept be told that it would have to wait before it is taken for one
+/// that does not sleep again.
+const PATIENCE_AT_EAGAIN: u32 = 64;
 /// Contexts kept for handlers, homeless threads and threads to come.
 const SPARES: usize = 8;
 /// How long an answer of the engine is waited for.
@@ -40,6 +43,8 @@ pub struct Thread {
     pushed: u32,
     /// Workers that were sent some of them, by bit.
     unrung: u32,
+    /// How often it may still go on without ringing, as it is likely to sleep soon.
+    patience: u32,
     /// Own cursors in the command rings, by worker.
     commands: [u32; MAX_WORKERS],
 }
@@ -196,7 +201,7 @@ fn with_spare<R>(process: &'static Process, body: impl FnOnce(&mut Thread) -> R)
         thread.tid = id();
         let result = body(thread);
         // Nobody would ring for it later.
-        thread.before_return();
+        thread.ring(WorkerShared::note_going_on);
         result
     };
     // SAFETY: the context was taken out of the spares, or is fresh: ours alone.
@@ -225,6 +230,7 @@ fn request(process: &'static Process) -> Result<u32> {
             tid,
             pushed: 0,
             unrung: 0,
+            patience: 0,
             commands,
         });
     }
@@ -367,7 +373,7 @@ impl Thread {
             _ => self.process.segment.shared_core(),
         };
         if !waits || self.pushed >= BATCH {
-            self.before_return();
+            self.ring(WorkerShared::note_going_on);
         }
     }
 
@@ -395,10 +401,14 @@ impl Thread {
     }
 
     /// Rings the doorbells of workers that sleep although they were sent commands. Call it before
-    /// the program is told that it would have to wait.
+    /// the program is told that it would have to wait. A thread that slept not long ago is likely to be
+    /// an event loop that is about to sleep again, and rings then.
     #[inline]
     pub fn before_return(&mut self) {
-        self.ring(WorkerShared::note_going_on);
+        match self.patience.checked_sub(1) {
+            Some(left) => self.patience = left,
+            None => self.ring(WorkerShared::note_going_on),
+        }
     }
 
     /// As [`before_return`](Thread::before_return), just before this thread sleeps. The thread's own
@@ -412,6 +422,7 @@ impl Thread {
         if segment.shared_core() {
             self.unrung |= 1 << self.preferred_worker();
         }
+        self.patience = PATIENCE_AT_EAGAIN;
         self.ring(|_| ());
     }
 
