@@ -50,18 +50,12 @@ fn ethtool(namespace: &Namespace, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("ethtool writes text")
 }
 
-#[test]
-fn two_workers_serve_the_two_queues_of_an_interface() {
-    let options = ["--engine-cores", "0,1"];
-    let bed = Testbed::server_on_xdp().with_server_options(&options);
-    let interface = bed.server.namespace();
-    for namespace in [bed.client.namespace(), interface] {
-        ethtool(namespace, &["-L", "veth0", "rx", "2", "tx", "2"]);
+/// The interface of one host hands its frames to two workers, the other end sends by two queues.
+fn over_two_queues(bed: &Testbed, interface: &Namespace) {
+    for host in [&bed.client, &bed.server] {
+        ethtool(host.namespace(), &["-L", "veth0", "rx", "2", "tx", "2"]);
     }
-    // A veth hands a frame to the queue that it was sent by, which for a flow must stay the same: a
-    // card would choose by the addresses alone.
-    bed.client.namespace().sysctl("net.core.txrehash", "0");
-    scenarios::short_connections_all_succeed(&bed, 2_000);
+    scenarios::short_connections_all_succeed(bed, 2_000);
     let counters = ethtool(interface, &["-S", "veth0"]);
     for queue in [0, 1] {
         let name = format!("rx_queue_{queue}_xdp_redirect: ");
@@ -71,6 +65,19 @@ fn two_workers_serve_the_two_queues_of_an_interface() {
         let count: u64 = count.and_then(|count| count.parse().ok()).expect(&counters);
         assert!(count > 1_000, "{counters}");
     }
+}
+
+#[test]
+fn a_server_of_two_workers_serves_the_two_queues_of_an_interface() {
+    let bed = Testbed::server_on_xdp().with_server_options(&["--workers", "2"]);
+    over_two_queues(&bed, bed.server.namespace());
+}
+
+#[test]
+fn a_client_of_two_workers_is_answered_on_the_two_queues_of_an_interface() {
+    let mut bed = Testbed::client_on_xdp();
+    bed.client = bed.client.with_options(&["--workers", "2"]);
+    over_two_queues(&bed, bed.client.namespace());
 }
 
 fn runs_a_program(namespace: &Namespace) -> bool {
