@@ -10,7 +10,10 @@ use ixgbe_model::Card;
 use psio::ixgbe::{Ixgbe, IxgbeConfig};
 use psio::{BURST, Device, Queue, TxMeta};
 
-use model::{MAC, Model};
+use model::Model;
+
+/// The card's address.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 /// Bytes of a frame.
 const LEN: usize = 64;
@@ -22,7 +25,7 @@ fn main() {
         .next()
         .and_then(|times| times.parse().ok())
         .expect("how many frames");
-    let model = Model::new(1);
+    let model = Model::new(MAC, 1);
     let mut device = Ixgbe::open(model.clone(), IxgbeConfig::default()).expect("a card");
     let mut queue = device.open_queue(0).expect("a queue");
     for _ in 0..32 {

@@ -99,14 +99,20 @@ impl Setup {
 
     /// The bed.
     pub fn build(self) -> Bed {
+        let (mut near, mut far) = pair(self.pair).unwrap();
+        let wire = far.open_queue(0).unwrap();
+        self.build_on(&mut near, wire)
+    }
+
+    /// The bed on a device, and the other end of its wire.
+    pub fn build_on(self, device: &mut dyn Device, wire: Box<dyn Queue>) -> Bed {
         let segment = Segment::create(&self.plan, b"", false, 0).unwrap();
         let host = self.config.addresses[0].address.octets()[3];
         let mut shared = Shared::new(segment, self.config).unwrap();
         shared.secret = [1, 2];
         let shared = Arc::new(shared);
-        let (mut near, mut far) = pair(self.pair).unwrap();
-        let (queue, wire) = (near.open_queue(0).unwrap(), far.open_queue(0).unwrap());
-        let capabilities = near.capabilities();
+        let queue = device.open_queue(0).unwrap();
+        let capabilities = device.capabilities();
         let worker = Worker::new(shared.clone(), 0, queue, mac(host), capabilities).unwrap();
         Bed {
             shared,

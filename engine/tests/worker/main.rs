@@ -27,6 +27,7 @@ mod hostile_application;
 mod hostile_network;
 mod scripts;
 
+mod card;
 mod closing;
 mod connecting;
 mod events;

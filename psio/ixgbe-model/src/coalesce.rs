@@ -202,6 +202,7 @@ impl Card {
             false => merge.begun + 1,
         };
         if !alone {
+            self.offloaded.merged += merge.segments as u64;
             self.update_headers(queue, &mut merge);
         }
         let words = [

@@ -51,6 +51,7 @@ impl Card {
         let (headers, payload) = frame.split_at(headers);
         let sequence = u32::from_be_bytes(headers[tcp + 4..tcp + 8].try_into().expect("four"));
         let count = payload.len().div_ceil(context.mss);
+        self.offloaded.cut += count as u64;
         for (index, piece) in payload.chunks(context.mss).enumerate() {
             let mut segment = [headers, piece].concat();
             let at = sequence.wrapping_add((index * context.mss) as u32);

@@ -68,6 +68,16 @@ pub struct Card {
     now: Duration,
     /// Frames that have left, until they are taken.
     sent: Frames,
+    offloaded: Offloaded,
+}
+
+/// What the card did that a driver does not see from its counters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offloaded {
+    /// Frames that others were cut into.
+    pub cut: u64,
+    /// Segments that were merged with others.
+    pub merged: u64,
 }
 
 impl Card {
@@ -92,6 +102,7 @@ impl Card {
             random: Random::new(seed),
             now: Duration::ZERO,
             sent: Frames::default(),
+            offloaded: Offloaded::default(),
         };
         card.load_eeprom();
         card
@@ -129,6 +140,11 @@ impl Card {
                 return;
             }
         }
+    }
+
+    /// What was cut and merged so far.
+    pub fn offloaded(&self) -> Offloaded {
+        self.offloaded
     }
 
     /// The frames that have left, oldest first, without their check sequence.

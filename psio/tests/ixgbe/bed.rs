@@ -7,7 +7,10 @@ use ixgbe_model::{Card, Frames};
 use psio::ixgbe::{Ixgbe, IxgbeConfig};
 use psio::{Device, Queue, RxMeta, TxMeta};
 
-pub use super::model::{MAC, Model};
+pub use super::model::Model;
+
+/// The card's address.
+pub const MAC: [u8; 6] = [0x00, 0x1b, 0x21, 0x0a, 0x0b, 0x0c];
 
 impl Model {
     pub fn work(&self) {
@@ -51,7 +54,7 @@ fn drain(frames: &mut Frames) -> Vec<Vec<u8>> {
 
 /// A card set up with its link up.
 pub fn card(seed: u64, config: IxgbeConfig) -> (Model, Ixgbe<Model>) {
-    let model = Model::new(seed);
+    let model = Model::new(MAC, seed);
     let device = Ixgbe::open(model.clone(), config).expect("the card is set up");
     model.settle();
     for _ in 0..32 {

@@ -3,7 +3,7 @@
 use psio::ixgbe::{Ixgbe, IxgbeConfig};
 use psio::{Device, Queue, TxMeta};
 
-use super::bed::{Model, one_queue, received, send};
+use super::bed::{MAC, Model, one_queue, received, send};
 use super::frames::numbered;
 
 const RDBAL: u32 = 0x1000;
@@ -13,7 +13,7 @@ const TDLEN: u32 = 0x6008;
 
 /// Opens a queue while what is written to `register` is changed.
 fn open_with(register: u32, change: fn(u32) -> u32) {
-    let model = Model::new(1);
+    let model = Model::new(MAC, 1);
     let mut device = Ixgbe::open(model.clone(), IxgbeConfig::default()).unwrap();
     model.tamper(move |offset, value| match offset == register {
         true => change(value),
@@ -144,14 +144,14 @@ fn a_receive_buffer_that_is_written_while_the_card_owns_it_is_noticed() {
 #[should_panic(expected = "there is no register at 0x5c")]
 fn a_register_that_there_is_not_is_refused() {
     use psio::ixgbe::Registers;
-    Model::new(1).read(0x5c);
+    Model::new(MAC, 1).read(0x5c);
 }
 
 #[test]
 #[should_panic(expected = "within 10 ms of a reset")]
 fn a_register_touched_too_soon_after_a_reset_is_refused() {
     use psio::ixgbe::Registers;
-    let model = Model::new(1);
+    let model = Model::new(MAC, 1);
     model.write(0x0, 1 << 2);
     model.write(0x0, 1 << 2 | 1 << 26);
     model.read(0x8);

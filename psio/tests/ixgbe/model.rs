@@ -9,9 +9,6 @@ use ixgbe_model::{Card, HostMemory, QUEUES};
 use psio::Error;
 use psio::ixgbe::{Bus, Dma, DmaMemory, Registers, Vectors};
 
-/// The card's address.
-pub const MAC: [u8; 6] = [0x00, 0x1b, 0x21, 0x0a, 0x0b, 0x0c];
-
 /// What a test does to the driver's writes on their way.
 pub type Tamper = Box<dyn FnMut(u32, u32) -> u32 + Send>;
 
@@ -26,7 +23,8 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(seed: u64) -> Model {
+    /// A card with an address of its own.
+    pub fn new(mac: [u8; 6], seed: u64) -> Model {
         let memory = HostMemory::default();
         // SAFETY: no pointers; the result is checked and owned by nobody else.
         let bell = || unsafe {
@@ -43,7 +41,7 @@ impl Model {
         };
         Model {
             card: Arc::new(Mutex::new(Card::new(
-                MAC,
+                mac,
                 Box::new(memory.clone()),
                 Box::new(ring),
                 seed,

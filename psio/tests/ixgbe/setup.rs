@@ -49,7 +49,7 @@ fn all_64_queues_open_once_and_no_other_does() {
 fn a_damaged_eeprom_is_refused_wherever_it_is_damaged() {
     // In the first part, in its address, and in the part that it points to.
     for word in [0x05, 0x11, 0x82] {
-        let model = Model::new(7);
+        let model = Model::new(MAC, 7);
         model.card(|card| card.damage_eeprom(word));
         let text = refusal(&model, IxgbeConfig::default());
         assert!(text.contains("EEPROM is damaged"), "{text}");
@@ -58,7 +58,7 @@ fn a_damaged_eeprom_is_refused_wherever_it_is_damaged() {
 
 #[test]
 fn a_configuration_that_no_card_has_is_refused_by_name() {
-    let model = Model::new(7);
+    let model = Model::new(MAC, 7);
     let good = IxgbeConfig::default();
     for (config, what) in [
         (
