@@ -66,7 +66,7 @@ pub trait Bus: Registers + Dma + Vectors + Clone + Send + Sync + 'static {
 /// Polls a register until the `mask`ed bits are `wanted`, at intervals of `step`, at most `times`.
 ///
 /// # Errors
-/// [`Error::Refused`], saying what was awaited.
+/// [`Error::Refused`], saying what was awaited, or [`Error::Gone`] if the card does not answer at all.
 pub(super) fn poll<B: Bus>(
     bus: &B,
     (offset, mask, wanted): (u32, u32, u32),
@@ -78,6 +78,10 @@ pub(super) fn poll<B: Bus>(
             return Ok(());
         }
         bus.pause(step);
+    }
+    // Reads that nobody answers give ones.
+    if bus.read(offset) == !0 {
+        return Err(Error::Gone(bus.name().to_owned()));
     }
     Err(Error::Refused {
         name: bus.name().to_owned(),

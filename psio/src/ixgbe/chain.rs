@@ -140,3 +140,7 @@ impl Chains {
         self.spare.push(chain.first);
     }
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

@@ -24,7 +24,8 @@ pub fn start<B: Bus>(bus: &B) {
 /// The state now.
 pub fn state<B: Bus>(bus: &B) -> Link {
     let links = bus.read(LINKS);
-    if links & LINKS_UP == 0 {
+    // All ones: the card is gone.
+    if links & LINKS_UP == 0 || links == !0 {
         return Link::Down;
     }
     match links >> LINKS_SPEED_SHIFT & 3 {

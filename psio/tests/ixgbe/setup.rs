@@ -1,7 +1,10 @@
 //! Set-up, and what can be wrong with a card or a configuration.
 
-use psio::Device;
-use psio::ixgbe::{Ixgbe, IxgbeConfig, Link};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use psio::ixgbe::{Bus, Dma, DmaMemory, Ixgbe, IxgbeConfig, Link, Registers, Vectors};
+use psio::{Device, Error};
 
 use super::bed::{MAC, Model, card, received};
 use super::frames::numbered;
@@ -153,4 +156,65 @@ fn memory_is_given_back_only_after_the_card_has_stopped_using_it() {
         drop(device);
         model.settle();
     }
+}
+
+#[test]
+fn memory_is_never_given_back_while_a_queue_does_not_stop() {
+    let (model, mut device) = card(8, IxgbeConfig::default());
+    let queue = device.open_queue(0).unwrap();
+    let mapped = model.memory.regions();
+    // Nothing that the driver writes stops the receive queue.
+    model.tamper(|offset, value| match offset {
+        0x1028 => value | 1 << 25,
+        _ => value,
+    });
+    drop(queue);
+    let kept = model.memory.regions();
+    assert!(kept > 0 && kept < mapped, "{kept} of {mapped}");
+    // The card goes on, and finds its memory.
+    for number in 0..100 {
+        model.arrive([&numbered(number, 64)]);
+    }
+}
+
+/// Where there was a card: nobody answers.
+#[derive(Clone)]
+struct Gone;
+
+impl Registers for Gone {
+    fn read(&self, _offset: u32) -> u32 {
+        !0
+    }
+
+    fn write(&self, _offset: u32, _value: u32) {}
+
+    fn pause(&self, _time: Duration) {}
+}
+
+impl Dma for Gone {
+    fn allocate(&self, _bytes: usize) -> Result<DmaMemory, Error> {
+        unreachable!("nothing is set up")
+    }
+}
+
+impl Vectors for Gone {
+    fn vector(&self, _index: usize) -> Option<OwnedFd> {
+        None
+    }
+}
+
+impl Bus for Gone {
+    fn name(&self) -> &str {
+        "0000:03:00.0"
+    }
+
+    fn start_dma(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_card_that_does_not_answer_is_gone() {
+    let error = Ixgbe::open(Gone, IxgbeConfig::default()).err().unwrap();
+    assert_eq!(error.to_string(), "0000:03:00.0 is gone");
 }
