@@ -191,7 +191,7 @@ fn check_queues(interface: &str, wanted: usize) -> Result<(), Error> {
             queues.receive, queues.transmit
         ),
         remedy: format!(
-            "choose as many `queues`, or `ethtool -L {interface} combined {wanted}` (for a driver \
+            "choose as many `workers`, or `ethtool -L {interface} combined {wanted}` (for a driver \
              without combined ones, `rx {wanted} tx {wanted}`)"
         ),
     })

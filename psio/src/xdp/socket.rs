@@ -127,7 +127,7 @@ impl XdpSocket {
                 ),
                 Some(libc::EINVAL) => missing(
                     format!("the interface of {device} has no queue {queue}"),
-                    "lower `queues`, or give it more with `ethtool -L`",
+                    "choose fewer `workers`, or give it more with `ethtool -L`",
                 ),
                 _ => Error::io(format!("bind to queue {queue} of {device}"))(error),
             }
