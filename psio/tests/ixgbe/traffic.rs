@@ -227,3 +227,49 @@ fn frames_wait_for_the_link_and_leave_when_it_is_back() {
         assert_eq!(received(&mut *queue).len(), 1);
     }
 }
+
+/// Headers that lie about what follows them, and none at all.
+#[test]
+fn arbitrary_frames_come_out_as_they_went_in() {
+    let (model, _device, mut queue) = one_queue(77, IxgbeConfig::default());
+    let mut state = 1u64;
+    let mut random = move |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        ((state >> 33) as usize) % below
+    };
+    let kinds: [&[u8]; 6] = [
+        &[0x08, 0x00, 0x45],
+        &[0x08, 0x00, 0x4f],
+        &[0x86, 0xdd, 0x60],
+        &[0x81, 0x00, 0x00, 0x07, 0x08, 0x00, 0x45],
+        &[0x08, 0x06],
+        &[],
+    ];
+    for _ in 0..300 {
+        let frames: Vec<_> = (0..100)
+            .map(|_| {
+                let len = 60 + random(1455);
+                let mut frame = numbered(0, len);
+                for byte in &mut frame[12..] {
+                    *byte = random(256) as u8;
+                }
+                let kind = kinds[random(kinds.len())];
+                frame[12..12 + kind.len()].copy_from_slice(kind);
+                // Half of them are TCP with a length that fits.
+                if kind.len() == 3 && random(2) == 0 {
+                    frame[16..18].copy_from_slice(&(len as u16 - 14).to_be_bytes());
+                    frame[20..22].fill(0);
+                    frame[23] = 6;
+                }
+                frame
+            })
+            .collect();
+        model.arrive(&frames);
+        let tagged = |frame: &Vec<u8>| frame[12..14] == [0x81, 0x00];
+        let wanted = frames.iter().filter(|frame| !tagged(frame));
+        let back: Vec<_> = received(&mut *queue).into_iter().map(|f| f.0).collect();
+        assert!(wanted.eq(&back));
+    }
+}
