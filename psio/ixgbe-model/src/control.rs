@@ -33,6 +33,8 @@ pub struct Control {
     reset_reads: usize,
     /// Requests to memory are still under way, for so many readings.
     master_reads: usize,
+    /// Resets until such requests no longer hang.
+    hangs: usize,
     /// PCI lets the card use memory.
     bus_master: bool,
     /// Until the EEPROM's word is there.
@@ -51,6 +53,7 @@ impl Control {
             reset_until: None,
             reset_reads: 0,
             master_reads: 0,
+            hangs: 0,
             bus_master: false,
             eeprom_reads: 0,
             partner: true,
@@ -86,6 +89,16 @@ impl Card {
         self.control.eeprom[word] ^= 0x0100;
     }
 
+    /// Has requests to memory hang until the card has been reset twice.
+    pub fn hang(&mut self) {
+        self.control.hangs = 2;
+    }
+
+    /// Whether requests to memory hang.
+    pub fn hangs(&self) -> bool {
+        self.control.hangs > 0
+    }
+
     /// Puts the address from the EEPROM into the first receive address register.
     pub(crate) fn load_eeprom(&mut self) {
         let words: [u16; 3] = std::array::from_fn(|i| self.control.eeprom[0x11 + i]);
@@ -116,7 +129,7 @@ impl Card {
             }
             STATUS => {
                 let stopping = self.file.get(CTRL) & CTRL_MASTER_DISABLE != 0;
-                let busy = control.master_reads > 0;
+                let busy = control.master_reads > 0 || control.hangs > 0;
                 control.master_reads = control.master_reads.saturating_sub(1);
                 if stopping && !busy { 0 } else { STATUS_MASTER }
             }
@@ -172,6 +185,7 @@ impl Card {
         self.buffer = Default::default();
         self.counters = Default::default();
         self.interrupts.reset();
+        self.control.hangs = self.control.hangs.saturating_sub(1);
         self.control.link = false;
         self.control.negotiation = None;
         self.control.reset_reads = self.random.below(4);

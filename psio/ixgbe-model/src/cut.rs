@@ -45,8 +45,10 @@ impl Card {
         if !context.tcp || context.l4_len < 20 || context.mss == 0 || headers >= frame.len() {
             refuse!("transmit queue {queue}: a frame is to be cut by a context that does not fit");
         }
-        if bits & L4_CHECKSUM == 0 || context.v4 && bits & IP_CHECKSUM == 0 {
-            refuse!("transmit queue {queue}: a frame is to be cut without its checksums");
+        if bits & L4_CHECKSUM == 0 || context.v4 != (bits & IP_CHECKSUM != 0) {
+            refuse!(
+                "transmit queue {queue}: a frame is to be cut without its checksums, or with others"
+            );
         }
         let (headers, payload) = frame.split_at(headers);
         let sequence = u32::from_be_bytes(headers[tcp + 4..tcp + 8].try_into().expect("four"));

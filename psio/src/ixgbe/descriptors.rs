@@ -106,9 +106,11 @@ pub const fn checksum(slot: u64) -> u64 {
     L4_CHECKSUM | CHECK_CONTEXT | slot << 36
 }
 
-/// Segmentation by the context in slot `slot`: with it go both checksums.
-pub const fn segmentation(slot: u64) -> u64 {
-    checksum(slot) | IP_CHECKSUM | SEGMENT
+/// Segmentation by the context in slot `slot`: with it go the layer 4 checksum and that of an IPv4
+/// header, which IPv6 has not.
+pub const fn segmentation(slot: u64, ipv4: bool) -> u64 {
+    let ip = if ipv4 { IP_CHECKSUM } else { 0 };
+    checksum(slot) | ip | SEGMENT
 }
 
 /// A context descriptor: the lengths of the headers, in bytes, and what they are.

@@ -26,9 +26,9 @@ pub struct Offloads {
 impl Offloads {
     /// The bits of the data descriptors, if the context is in `slot`.
     pub fn flags(self, slot: u64) -> u64 {
-        match self.segments {
-            true => descriptors::segmentation(slot),
-            false => descriptors::checksum(slot),
+        match (self.segments, self.context) {
+            (true, Some(context)) => descriptors::segmentation(slot, context.ipv4),
+            _ => descriptors::checksum(slot),
         }
     }
 }

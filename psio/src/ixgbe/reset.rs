@@ -23,12 +23,13 @@ const EEPROM_NONE: [u16; 2] = [0, 0xffff];
 /// The card does not answer, or its EEPROM is damaged.
 pub fn reset<B: Bus>(bus: &B) -> Result<(), Error> {
     mask_interrupts(bus);
-    stop_master(bus)?;
-    bus.set(CTRL, CTRL_RST | CTRL_LNK_RST);
-    let done = (CTRL, CTRL_RST | CTRL_LNK_RST, 0);
-    poll(bus, done, (Duration::from_micros(10), 1000), "the reset")?;
-    // §4.6.3.2: registers are not to be touched before.
-    bus.pause(Duration::from_millis(10));
+    if let Err(error) = stop_master(bus) {
+        // §5.2.5.3.2: what hangs is flushed by resetting twice.
+        tracing::info!("{error}");
+        reset_once(bus)?;
+        bus.set(CTRL, CTRL_GIO_DIS);
+    }
+    reset_once(bus)?;
     mask_interrupts(bus);
     let step = (Duration::from_millis(1), 1000);
     poll(bus, (EEC, EEC_ARD, EEC_ARD), step, "reading the EEPROM")?;
@@ -39,6 +40,15 @@ pub fn reset<B: Bus>(bus: &B) -> Result<(), Error> {
         CTRL_EXT,
         CTRL_EXT_NS_DIS | CTRL_EXT_RO_DIS | CTRL_EXT_DRV_LOAD,
     );
+    Ok(())
+}
+
+fn reset_once<B: Bus>(bus: &B) -> Result<(), Error> {
+    bus.set(CTRL, CTRL_RST | CTRL_LNK_RST);
+    let done = (CTRL, CTRL_RST | CTRL_LNK_RST, 0);
+    poll(bus, done, (Duration::from_micros(10), 1000), "the reset")?;
+    // §4.6.3.2: registers are not to be touched before.
+    bus.pause(Duration::from_millis(10));
     Ok(())
 }
 

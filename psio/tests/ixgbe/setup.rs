@@ -60,6 +60,15 @@ fn a_damaged_eeprom_is_refused_wherever_it_is_damaged() {
 }
 
 #[test]
+fn a_card_whose_requests_hang_is_reset_twice() {
+    let model = Model::new(MAC, 7);
+    model.card(|card| card.hang());
+    let device = Ixgbe::open(model.clone(), IxgbeConfig::default()).unwrap();
+    assert!(!model.card(|card| card.hangs()));
+    assert_eq!(device.mac().0, MAC);
+}
+
+#[test]
 fn a_configuration_that_no_card_has_is_refused_by_name() {
     let model = Model::new(MAC, 7);
     let good = IxgbeConfig::default();
