@@ -56,6 +56,16 @@ pub fn bench_calls() -> PathBuf {
     find("bench-calls")
 }
 
+/// `bench-smoltcp`.
+pub fn bench_smoltcp() -> PathBuf {
+    find("bench-smoltcp")
+}
+
+/// `bench-copies`.
+pub fn bench_copies() -> PathBuf {
+    find("bench-copies")
+}
+
 /// One of the programs in `examples/`.
 pub fn example(name: &str) -> PathBuf {
     find(&format!("examples/{name}"))

@@ -1,21 +1,27 @@
-//! `cargo xtask bench`: the kernel and the stack side by side, in alternation, in one run.
+//! `cargo xtask bench`: the kernel, others and the stack side by side, in alternation, in one run.
 
 mod calls;
+mod crowd;
+mod idle;
 mod instructions;
+mod kind;
 mod machine;
+mod measure;
 mod report;
+mod sweeps;
 mod workloads;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use testbed::{Testbed, artifacts};
+use testbed::artifacts;
 
 use crate::setup;
 use crate::shell::{Error, attempt, build_programs, need_root, target_directory};
-use machine::Busy;
-use report::{Measurement, Report};
-use workloads::{Better, WORKLOADS, Workload};
+use measure::Conditions;
+use report::Report;
+use workloads::{Line, Peer, WORKLOADS, Wire, Workload};
 
 /// Servers run on this core, clients on the other.
 const SERVER_CORE: usize = 1;
@@ -24,10 +30,11 @@ const CLIENT_CORE: usize = 0;
 /// How to measure.
 #[derive(Args)]
 pub struct Options {
-    /// Two pairs of one second each instead of five pairs of three.
+    /// Only the lines that have a goal, in two pairs of half a second each instead of five of one; no
+    /// sweeps, no crowds, no instructions.
     #[arg(long)]
     quick: bool,
-    /// Pairs of runs (kernel, stack) for each line.
+    /// Pairs of runs (the other side, the stack) for each line.
     #[arg(long)]
     pairs: Option<usize>,
     /// Seconds of load in each run.
@@ -39,11 +46,11 @@ pub struct Options {
     /// Only over this wire.
     #[arg(long, value_enum)]
     wire: Option<Wire>,
-    /// What is measured against the kernel; `kernel` shows how far two equal runs lie apart.
+    /// What is measured against the others; `kernel` shows how far two equal runs lie apart.
     #[arg(long, value_enum, default_value_t = Against::Stack)]
     against: Against,
     /// Where results.md and results.json go [default: the workspace's bench/, or the build
-    /// directory's bench/ with --only, --quick or --against kernel].
+    /// directory's bench/ with --only, --wire, --quick or --against kernel].
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
 }
@@ -54,156 +61,43 @@ enum Against {
     Kernel,
 }
 
-/// What joins the two ends when the stack is measured. The kernel's own figure is always taken
-/// over veth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Wire {
-    /// The server on the stack, the client on the kernel, over a TAP device.
-    Tap,
-    /// The same over a veth pair, the server's end shared with the kernel by packet sockets.
-    Packet,
-    /// The same over a veth pair, the server's end taken whole by AF_XDP (in copy mode, and with
-    /// the kernel's checksum and segmentation offloads off, which AF_XDP cannot take).
-    Xdp,
-    /// Both ends on the stack, over shared memory.
-    Memory,
-}
+impl Options {
+    /// Whether something of this name is to be measured.
+    fn wants(&self, name: &str) -> bool {
+        let only = self.only.as_ref();
+        only.is_none_or(|only| name.contains(only.as_str()))
+    }
 
-/// On which core the kernel does the receive work of a wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Placement {
-    /// On whichever core sends.
-    AsItFalls,
-    /// Each end's on its owner's core (RPS).
-    Steered,
-}
+    /// Whether this line is to be measured.
+    fn wants_line(&self, line: &Line) -> bool {
+        let wire = self.wire.is_none_or(|only| only == line.wire);
+        let goal = !self.quick || line.goal.is_some();
+        // The kernel's side of a line against it is veth over whatever wire the stack's is.
+        let kernel =
+            self.against == Against::Stack || line.peer == Peer::Veth && line.wire == Wire::Tap;
+        wire && goal && kernel
+    }
 
-impl Placement {
-    fn name(self) -> &'static str {
-        match self {
-            Placement::AsItFalls => "as it falls",
-            Placement::Steered => "steered",
+    fn lines(&self) -> Vec<(&'static Workload, Line)> {
+        let workloads = WORKLOADS
+            .iter()
+            .filter(|workload| self.wants(workload.name));
+        let lines = workloads.flat_map(|workload| {
+            let lines = workload.lines.iter().map(move |line| (workload, *line));
+            lines.filter(|(_, line)| self.wants_line(line))
+        });
+        lines.collect()
+    }
+
+    /// Where results go: those of a part must not replace the whole's.
+    fn directory(&self) -> PathBuf {
+        let part = self.only.is_some() || self.wire.is_some() || self.quick;
+        let whole = !part && self.against == Against::Stack;
+        match &self.output {
+            Some(directory) => directory.clone(),
+            None if whole => artifacts::workspace().join("bench"),
+            None => target_directory().join("bench"),
         }
-    }
-}
-
-/// How the runs of one line are made.
-struct Conditions<'a> {
-    workload: &'a Workload,
-    wire: Wire,
-    placement: Placement,
-    seconds: f64,
-}
-
-/// One side's run: its figure, how busy the cores were, and the commands.
-struct Run {
-    value: f64,
-    busy: Busy,
-    commands: [String; 2],
-}
-
-impl Conditions<'_> {
-    fn kernel(&self) -> Result<Run, Error> {
-        self.measure(Testbed::kernel())
-    }
-
-    fn stack(&self) -> Result<Run, Error> {
-        self.measure(match self.wire {
-            Wire::Tap => Testbed::server_on_tap(),
-            Wire::Packet => Testbed::server_on_interface(),
-            Wire::Xdp => Testbed::server_on_xdp(),
-            Wire::Memory => Testbed::wire(),
-        })
-    }
-
-    fn measure(&self, bed: Testbed) -> Result<Run, Error> {
-        let bed = bed.on_cores(SERVER_CORE, CLIENT_CORE);
-        for host in [&bed.server, &bed.client] {
-            machine::use_cubic(host.namespace());
-        }
-        let mut server = (self.workload.server)(&bed);
-        if self.placement == Placement::Steered {
-            machine::steer(&bed, SERVER_CORE, CLIENT_CORE)?;
-        }
-        let client = (self.workload.client)(&bed, &server, self.seconds);
-        let client_line = client.command_line().to_owned();
-        let before = Busy::counters()?;
-        let output = client.finish(testbed::LIMIT);
-        let busy = Busy::since(&before)?;
-        let value = (self.workload.figure)(&output);
-        match value {
-            Some(value) if output.status.success() && value > 0.0 => Ok(Run {
-                value,
-                busy,
-                commands: [server.command_line().to_owned(), client_line],
-            }),
-            _ => Err(Error::Other(format!(
-                "{}: the client has failed: {output}\nthe server: {}",
-                self.workload.name,
-                server.report()
-            ))),
-        }
-    }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => sorted[middle],
-        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
-    }
-}
-
-fn measure(
-    conditions: &Conditions,
-    mut line: Measurement,
-    pairs: usize,
-    against: Against,
-) -> Measurement {
-    let workload = conditions.workload;
-    for pair in 1..=pairs {
-        let kernel = attempt(|| conditions.kernel());
-        let other = match against {
-            Against::Stack => attempt(|| conditions.stack()),
-            Against::Kernel => attempt(|| conditions.kernel()),
-        };
-        match (kernel, other) {
-            (Ok(kernel), Ok(other)) => {
-                let ratio = match workload.better {
-                    Better::More => other.value / kernel.value,
-                    Better::Less => kernel.value / other.value,
-                };
-                eprintln!(
-                    "  pair {pair}/{pairs}: kernel {:.4} {unit} (busy {}), stack {:.4} {unit} (busy {}), {ratio:.2}x",
-                    kernel.value,
-                    kernel.busy,
-                    other.value,
-                    other.busy,
-                    unit = workload.unit,
-                );
-                line.add(kernel, other, ratio);
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                // One line that cannot be measured must not cost the others.
-                eprintln!("  pair {pair}/{pairs}: {error}");
-                line.fail(error);
-                break;
-            }
-        }
-    }
-    line
-}
-
-/// Where results go: those of a part must not replace the whole's.
-fn default_directory(options: &Options) -> PathBuf {
-    let whole = options.only.is_none() && !options.quick && options.against == Against::Stack;
-    if whole {
-        artifacts::workspace().join("bench")
-    } else {
-        target_directory().join("bench")
     }
 }
 
@@ -218,66 +112,39 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let pairs = options.pairs.unwrap_or(if options.quick { 2 } else { 5 });
     let seconds = options
         .seconds
-        .unwrap_or(if options.quick { 1.0 } else { 3.0 });
+        .unwrap_or(if options.quick { 0.5 } else { 1.0 });
     if pairs == 0 || seconds <= 0.0 {
         return Err(Error::Other(
             "--pairs and --seconds must be more than 0".to_owned(),
         ));
     }
-    let mut report = Report::new(pairs, seconds, options.against == Against::Kernel)?;
-    let wanted = |name: &str| {
-        options
-            .only
-            .as_ref()
-            .is_none_or(|only| name.contains(only.as_str()))
-    };
-    for workload in WORKLOADS.iter().filter(|workload| wanted(workload.name)) {
-        for (wire, placement) in [
-            (Wire::Tap, Placement::AsItFalls),
-            (Wire::Tap, Placement::Steered),
-            (Wire::Packet, Placement::AsItFalls),
-            (Wire::Xdp, Placement::AsItFalls),
-            (Wire::Memory, Placement::AsItFalls),
-        ] {
-            if options.wire.is_some_and(|only| only != wire) {
-                continue;
-            }
-            if wire != Wire::Tap && options.against == Against::Kernel {
-                continue; // The kernel's side is veth in any case.
-            }
-            eprintln!("{} ({wire:?}, {})", workload.name, placement.name());
-            let conditions = Conditions {
-                workload,
-                wire,
-                placement,
-                seconds,
-            };
-            let goal = match (options.against, wire) {
-                (Against::Kernel, _) => None,
-                (Against::Stack, Wire::Tap) => workload.goal_tap,
-                (Against::Stack, Wire::Memory) => workload.goal_memory,
-                (Against::Stack, Wire::Packet | Wire::Xdp) => None,
-            };
-            let line = Measurement::new(&conditions, goal);
-            report.add(measure(&conditions, line, pairs, options.against));
-        }
+    let kernel_twice = options.against == Against::Kernel;
+    let mut report = Report::new(pairs, seconds, kernel_twice)?;
+    let lines = options.lines();
+    let start = Instant::now();
+    for (done, (workload, line)) in lines.iter().enumerate() {
+        eprintln!(
+            "[{}/{}{}] {}: {}, {}, against {}",
+            done + 1,
+            lines.len(),
+            time_left(start, done, lines.len()),
+            workload.name,
+            line.wire.name(),
+            line.placement.name(),
+            line.peer.name(),
+        );
+        let conditions = Conditions {
+            workload,
+            line: *line,
+            seconds,
+            kernel_twice,
+        };
+        report.add(conditions.measure(pairs));
     }
-    if options.against == Against::Stack && wanted(workloads::IDLE) {
-        eprintln!("{}", workloads::IDLE);
-        report.idle = Some(attempt(workloads::idle_memory).map_err(|error| error.to_string()));
+    if !kernel_twice {
+        measure_apart(options, pairs, seconds, &mut report);
     }
-    if options.against == Against::Stack && wanted(calls::NAME) {
-        eprintln!("{}", calls::NAME);
-        report.calls = Some(calls::measure(pairs).map_err(|error| error.to_string()));
-    }
-    if options.against == Against::Stack && wanted(instructions::NAME) {
-        eprintln!("{}", instructions::NAME);
-        report.instructions = Some(instructions::count().map_err(|error| error.to_string()));
-    }
-    let directory = options
-        .output
-        .clone()
-        .unwrap_or_else(|| default_directory(options));
+    let directory = options.directory();
     report.write(&directory)?;
     println!("{}", report.table());
     println!(
@@ -285,6 +152,51 @@ pub fn run(options: &Options) -> Result<(), Error> {
         directory.display()
     );
     Ok(())
+}
+
+/// What is measured in other ways than by pairs of loads.
+fn measure_apart(options: &Options, pairs: usize, seconds: f64, report: &mut Report) {
+    if options.wants(idle::NAME) {
+        eprintln!("{}", idle::NAME);
+        report.idle = Some(attempt(idle::memory).map_err(|error| error.to_string()));
+    }
+    if options.wants(crowd::NAME) && !options.quick {
+        eprintln!("{}", crowd::NAME);
+        let costs = attempt(|| crowd::measure(pairs, seconds));
+        report.crowds = Some(costs.map_err(|error| error.to_string()));
+    }
+    if options.wants(sweeps::NAME) && !options.quick {
+        eprintln!("{}", sweeps::NAME);
+        report.sweeps = sweeps::measure();
+    }
+    if options.wants(calls::NAME) {
+        eprintln!("{}", calls::NAME);
+        report.calls = Some(calls::measure(pairs).map_err(|error| error.to_string()));
+    }
+    if options.wants(instructions::NAME) && !options.quick {
+        eprintln!("{}", instructions::NAME);
+        report.instructions = Some(instructions::count().map_err(|error| error.to_string()));
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => sorted[middle],
+        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
+    }
+}
+
+/// About how long the lines that are left will take, going by those that are done.
+fn time_left(start: Instant, done: usize, all: usize) -> String {
+    if done == 0 {
+        return String::new();
+    }
+    let left = start.elapsed().as_secs_f64() / done as f64 * (all - done) as f64;
+    format!(", about {:.0} min left", (left / 60.0).ceil())
 }
 
 #[cfg(test)]

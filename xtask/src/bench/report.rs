@@ -6,81 +6,115 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::calls::{self, Calls};
+use super::crowd::{self, Cost};
+use super::idle::{self, Memory};
 use super::instructions::{self, Count};
 use super::machine::{Busy, description};
-use super::workloads::{Better, IDLE};
-use super::{Conditions, Run, Wire, median};
+use super::measure::{Conditions, Run, ratio};
+use super::median;
+use super::sweeps::Sweep;
+use super::workloads::{Better, Line, Peer, Wire};
 use crate::shell::{Error, at};
 
-/// One line: the runs of one workload over one wire.
+/// One row: a figure of the runs of one workload over one wire.
 pub struct Measurement {
-    workload: &'static str,
+    name: String,
     unit: &'static str,
     better: Better,
-    wire: Wire,
-    placement: &'static str,
+    line: Line,
     goal: Option<f64>,
-    kernel: Vec<f64>,
+    goal_best: Option<f64>,
+    bound: Option<f64>,
+    /// Whether the commands belong here: to the first row of each line.
+    first: bool,
+    peer: Vec<f64>,
     stack: Vec<f64>,
     ratios: Vec<f64>,
     busy: Option<[Busy; 2]>,
-    commands: Option<[[String; 2]; 2]>,
+    commands: Option<[Vec<String>; 2]>,
+    distributions: Option<[Value; 2]>,
     failure: Option<String>,
 }
 
 impl Measurement {
-    /// A line without runs, and the ratio that it should reach.
-    pub fn new(conditions: &Conditions, goal: Option<f64>) -> Measurement {
-        let workload = conditions.workload;
+    /// A row without runs, for the figure of this name; goals are the first figure's.
+    pub fn new(conditions: &Conditions, figure: &str, first: bool) -> Measurement {
+        let Conditions { workload, line, .. } = conditions;
+        let goals = first && !conditions.kernel_twice;
         Measurement {
-            workload: workload.name,
-            unit: workload.unit,
-            better: workload.better,
-            wire: conditions.wire,
-            placement: conditions.placement.name(),
-            goal,
-            kernel: Vec::new(),
+            name: format!("{}{figure}", workload.name),
+            unit: workload.kind.unit(),
+            better: workload.better(),
+            line: *line,
+            goal: line.goal.filter(|_| goals),
+            goal_best: workload.goal_best.filter(|_| goals),
+            bound: line.bound.filter(|_| goals),
+            first,
+            peer: Vec::new(),
             stack: Vec::new(),
             ratios: Vec::new(),
             busy: None,
             commands: None,
+            distributions: None,
             failure: None,
         }
     }
 
-    /// Adds a pair.
-    pub fn add(&mut self, kernel: Run, stack: Run, ratio: f64) {
-        self.kernel.push(kernel.value);
-        self.stack.push(stack.value);
-        self.ratios.push(ratio);
-        self.busy = Some([kernel.busy, stack.busy]);
-        self.commands = Some([kernel.commands, stack.commands]);
+    /// Adds the figure at this place of a pair.
+    pub fn add(&mut self, peer: &Run, stack: &Run, place: usize) {
+        let (one, other) = (peer.values[place], stack.values[place]);
+        self.peer.push(one);
+        self.stack.push(other);
+        self.ratios.push(ratio(self.better, other, one));
+        self.busy = Some([peer.busy.clone(), stack.busy.clone()]);
+        self.commands = Some([peer.commands.clone(), stack.commands.clone()]);
+        let distributions = peer.distributions_with(stack);
+        self.distributions = distributions.filter(|_| self.first);
     }
 
-    /// Says why the line has no (more) pairs.
-    pub fn fail(&mut self, error: Error) {
+    /// Says why the row has no (more) pairs.
+    pub fn fail(&mut self, error: &Error) {
         self.failure = Some(error.to_string());
     }
 
-    fn wire_name(&self) -> &'static str {
-        match self.wire {
-            Wire::Tap => "TAP",
-            Wire::Packet => "packet sockets",
-            Wire::Xdp => "AF_XDP",
-            Wire::Memory => "memory wire",
-        }
+    fn is_of_veth_alone(&self) -> bool {
+        self.line.peer == Peer::Veth && !self.ratios.is_empty()
     }
 
-    fn verdict(&self) -> String {
-        match self.goal {
-            _ if self.failure.is_some() => "failed".to_owned(),
-            None => String::new(),
-            Some(goal) if median(&self.ratios) >= goal => format!("{goal:.1}x: reached"),
-            Some(goal) => format!("{goal:.1}x: missed"),
+    /// What was to be reached, and whether it was. Against the kernel with both ends on the stack, the
+    /// kernel's best placement counts.
+    fn verdict(&self, kernels_best: Option<f64>) -> String {
+        if self.failure.is_some() {
+            return "failed".to_owned();
         }
+        let stack = median(&self.stack);
+        let mut verdicts = Vec::new();
+        if let Some(goal) = self.goal {
+            let best = kernels_best
+                .filter(|_| self.line.wire == Wire::Memory && self.line.peer == Peer::Veth);
+            let reached = best.map_or(median(&self.ratios), |best| ratio(self.better, stack, best));
+            let of_best = best.map(|_| format!(" ({reached:.2}x of its best)"));
+            verdicts.push(format!(
+                "{goal:.1}x: {}{}",
+                verdict(reached >= goal),
+                of_best.unwrap_or_default()
+            ));
+        }
+        if let Some(bound) = self.bound {
+            let (sign, reached) = match self.better {
+                Better::More => ("at least", stack >= bound),
+                Better::Less => ("at most", stack <= bound),
+            };
+            verdicts.push(format!(
+                "{sign} {bound} {}: {}",
+                self.unit,
+                verdict(reached)
+            ));
+        }
+        verdicts.join("; ")
     }
 
-    fn row(&self) -> [String; 8] {
+    fn row(&self, kernels_best: Option<f64>) -> [String; COLUMNS] {
         let least = self.ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let most = self
             .ratios
@@ -91,76 +125,94 @@ impl Measurement {
             true => (String::new(), [String::new(), String::new()]),
             false => (
                 format!("{:.2}x ({least:.2}-{most:.2})", median(&self.ratios)),
-                [&self.kernel, &self.stack].map(|values| figure(median(values))),
+                [&self.peer, &self.stack].map(|values| figure(median(values))),
             ),
         };
-        let [kernel, stack] = figures;
+        let [peer, stack] = figures;
         let busy = self
             .busy
             .as_ref()
-            .map(|[kernel, stack]| format!("{kernel}; {stack}"));
+            .map(|[peer, stack]| format!("{peer}; {stack}"));
         [
-            format!("{}, {}", self.workload, self.unit),
-            self.wire_name().to_owned(),
-            self.placement.to_owned(),
-            kernel,
+            format!("{}, {}", self.name, self.unit),
+            self.line.wire.name().to_owned(),
+            self.line.placement.name().to_owned(),
+            self.line.peer.name().to_owned(),
+            peer,
             stack,
             ratio,
-            self.verdict(),
+            self.verdict(kernels_best),
             busy.unwrap_or_default(),
         ]
     }
 
     fn to_json(&self) -> Value {
         json!({
-            "workload": self.workload,
+            "workload": self.name,
             "unit": self.unit,
             "more_is_better": self.better == Better::More,
-            "wire": self.wire_name(),
-            "softirq_placement": self.placement,
-            "kernel": self.kernel,
+            "wire": self.line.wire.name(),
+            "softirq_placement": self.line.placement.name(),
+            "against": self.line.peer.name(),
+            "peer": self.peer,
             "stack": self.stack,
             "ratios": self.ratios,
             "median_ratio": if self.ratios.is_empty() { Value::Null } else { json!(median(&self.ratios)) },
             "goal": self.goal,
-            "busy_kernel": self.busy.as_ref().map(|[kernel, _]| &kernel.0),
+            "goal_figure": self.bound,
+            "busy_peer": self.busy.as_ref().map(|[peer, _]| &peer.0),
             "busy_stack": self.busy.as_ref().map(|[_, stack]| &stack.0),
             "commands": self.commands,
+            "distribution_us_peer": self.distributions.as_ref().map(|[peer, _]| peer),
+            "distribution_us_stack": self.distributions.as_ref().map(|[_, stack]| stack),
             "failure": self.failure,
         })
     }
 }
 
-/// A figure with as many digits as it deserves.
-fn figure(value: f64) -> String {
-    if value >= 1000.0 {
-        let thousands = (value / 1000.0).floor();
-        format!(
-            "{thousands:.0},{:03.0}",
-            (value - thousands * 1000.0).floor()
-        )
-    } else {
-        format!("{value:.1}")
-    }
+fn verdict(reached: bool) -> &'static str {
+    if reached { "reached" } else { "missed" }
 }
 
-const HEADINGS: [&str; 8] = [
+/// A figure with as many digits as it deserves.
+fn figure(value: f64) -> String {
+    if value < 1000.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{:.0}", value.floor());
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).unwrap_or_default())
+        .collect();
+    groups.join(",")
+}
+
+const COLUMNS: usize = 9;
+
+const HEADINGS: [&str; COLUMNS] = [
     "workload",
     "wire of the stack",
     "softirqs",
-    "kernel (veth)",
+    "against",
+    "its figure",
     "stack",
     "ratio: median (least-most)",
     "goal",
-    "busy cores 0/1: kernel; stack",
+    "busy cores 0/1: the other; stack",
 ];
 
 /// All lines, and the circumstances.
 pub struct Report {
     circumstances: Vec<String>,
     lines: Vec<Measurement>,
-    /// Bytes of an idle connection, or why there is no figure; `None` if not asked for.
-    pub idle: Option<Result<f64, String>>,
+    /// Memory of an idle connection, or why there is no figure; `None` if not asked for.
+    pub idle: Option<Result<Memory, String>>,
+    /// What idle connections cost the active ones, or why it is not known; `None` if not asked for.
+    pub crowds: Option<Result<Vec<Cost>, String>>,
+    /// Figures along an axis.
+    pub sweeps: Vec<Sweep>,
     /// Cost of an intercepted call, or why there is no figure; `None` if not asked for.
     pub calls: Option<Result<Calls, String>>,
     /// Instructions of the fast paths, or why there are none; `None` if not asked for.
@@ -172,12 +224,12 @@ impl Report {
     pub fn new(pairs: usize, seconds: f64, kernel_twice: bool) -> Result<Report, Error> {
         let mut circumstances = description()?;
         circumstances.push(format!(
-            "{pairs} pairs (kernel, then stack) of {seconds} s each; server on core 1, client on core 0; \
+            "{pairs} pairs (the other, then the stack) of {seconds} s each; server on core 1, client on core 0; \
              cubic on the kernel's side; every figure a median"
         ));
         if kernel_twice {
             circumstances.push(
-                "the column \"stack\" is the kernel once more: how far equal runs lie apart"
+                "the column \"stack\" is the other once more: how far equal runs lie apart"
                     .to_owned(),
             );
         }
@@ -185,67 +237,69 @@ impl Report {
             circumstances,
             lines: Vec::new(),
             idle: None,
+            crowds: None,
+            sweeps: Vec::new(),
             calls: None,
             instructions: None,
         })
     }
 
-    /// Adds a line.
-    pub fn add(&mut self, line: Measurement) {
-        self.lines.push(line);
+    /// Adds the rows of a line.
+    pub fn add(&mut self, rows: Vec<Measurement>) {
+        self.lines.extend(rows);
     }
 
-    fn idle_text(&self) -> Option<String> {
-        self.idle.as_ref().map(|idle| match idle {
-            Ok(bytes) => {
-                let verdict = if *bytes <= 4096.0 { "reached" } else { "missed" };
-                format!("{IDLE}: {bytes:.0} bytes in all, engine and segment (goal: at most 4,096; {verdict})")
-            }
-            Err(error) => format!("{IDLE}: failed: {error}"),
-        })
+    /// The best median of one side among the rows of this name that are measured against veth.
+    fn best(&self, name: &str, over: &[Wire], side: fn(&Measurement) -> &Vec<f64>) -> Option<f64> {
+        let rows = self.lines.iter().filter(|row| {
+            row.name == name && row.is_of_veth_alone() && over.contains(&row.line.wire)
+        });
+        let medians = rows.map(|row| (median(side(row)), row.better));
+        let best = medians.reduce(|one, other| match one.1 {
+            Better::More => (one.0.max(other.0), one.1),
+            Better::Less => (one.0.min(other.0), one.1),
+        });
+        best.map(|(best, _)| best)
+    }
+
+    fn kernels_best(&self, name: &str) -> Option<f64> {
+        let wires = [Wire::Tap, Wire::Packet, Wire::Xdp, Wire::Memory];
+        self.best(name, &wires, |row| &row.peer)
     }
 
     /// For each workload over TAP, the best placement of the kernel against the stack's best.
     fn best_against_best(&self) -> Vec<String> {
-        let mut names: Vec<&str> = self.lines.iter().map(|line| line.workload).collect();
-        names.dedup();
-        let best = |name: &str, side: fn(&Measurement) -> &Vec<f64>| {
-            let lines = self
-                .lines
-                .iter()
-                .filter(|line| line.workload == name && line.wire == Wire::Tap);
-            let medians = lines
-                .filter(|line| !line.ratios.is_empty())
-                .map(|line| (median(side(line)), line.better));
-            medians.reduce(|one, other| match one.1 {
-                Better::More => (one.0.max(other.0), one.1),
-                Better::Less => (one.0.min(other.0), one.1),
-            })
-        };
-        let line = |name: &&str| {
-            let (kernel, better) = best(name, |line| &line.kernel)?;
-            let (stack, _) = best(name, |line| &line.stack)?;
-            let ratio = match better {
-                Better::More => stack / kernel,
-                Better::Less => kernel / stack,
-            };
+        let over_tap = self.lines.iter().filter(|row| row.line.wire == Wire::Tap);
+        let mut rows: Vec<&Measurement> = over_tap.collect();
+        rows.dedup_by(|one, other| one.name == other.name);
+        let text = |row: &&Measurement| {
+            let kernel = self.best(&row.name, &[Wire::Tap], |row| &row.peer)?;
+            let stack = self.best(&row.name, &[Wire::Tap], |row| &row.stack)?;
+            let ratio = ratio(row.better, stack, kernel);
+            let goal = row.goal_best.map_or(String::new(), |goal| {
+                format!(" (goal {goal:.1}x: {})", verdict(ratio >= goal))
+            });
+            let (stack, kernel) = (figure(stack), figure(kernel));
+            let Measurement { name, unit, .. } = row;
             Some(format!(
-                "{name}: {} against {}: {ratio:.2}x",
-                figure(stack),
-                figure(kernel)
+                "{name}, {unit}: {stack} against {kernel}: {ratio:.2}x{goal}"
             ))
         };
-        names.iter().filter_map(line).collect()
+        rows.iter().filter_map(text).collect()
     }
 
     /// The table for the terminal and for results.md.
     pub fn table(&self) -> String {
-        let rows: Vec<[String; 8]> = self.lines.iter().map(Measurement::row).collect();
-        let widths: [usize; 8] = std::array::from_fn(|column| {
+        let rows: Vec<[String; COLUMNS]> = self
+            .lines
+            .iter()
+            .map(|row| row.row(self.kernels_best(&row.name)))
+            .collect();
+        let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
             let cells = rows.iter().map(|row| row[column].len());
             cells.chain([HEADINGS[column].len()]).max().unwrap_or(0)
         });
-        let format_row = |cells: [&str; 8]| {
+        let format_row = |cells: [&str; COLUMNS]| {
             let cells = cells
                 .iter()
                 .zip(widths)
@@ -258,8 +312,20 @@ impl Report {
         for row in &rows {
             table += &format_row(row.each_ref().map(String::as_str));
         }
-        if let Some(idle) = self.idle_text() {
-            table += &format!("\n{idle}\n");
+        match &self.idle {
+            Some(Ok(memory)) => table += &format!("\n{}\n", memory.text()),
+            Some(Err(error)) => table += &format!("\n{}: failed: {error}\n", idle::NAME),
+            None => {}
+        }
+        match &self.crowds {
+            Some(Ok(costs)) => costs
+                .iter()
+                .for_each(|cost| table += &format!("\n{}\n", cost.text())),
+            Some(Err(error)) => table += &format!("\n{}: failed: {error}\n", crowd::NAME),
+            None => {}
+        }
+        for sweep in &self.sweeps {
+            table += &format!("\n{}", sweep.table());
         }
         match &self.calls {
             Some(Ok(calls)) => table += &format!("\n{}\n", calls.text()),
@@ -275,8 +341,9 @@ impl Report {
     }
 
     fn to_markdown(&self) -> String {
-        let mut text =
-            String::from("# The stack against the kernel\n\nWritten by `cargo xtask bench`.\n\n");
+        let mut text = String::from(
+            "# The stack against the kernel and others\n\nWritten by `cargo xtask bench`.\n\n",
+        );
         for line in &self.circumstances {
             text += &format!("- {line}\n");
         }
@@ -285,30 +352,33 @@ impl Report {
         for line in self.best_against_best() {
             text += &format!("- {line}\n");
         }
-        let failures = self
-            .lines
-            .iter()
-            .filter_map(|line| Some((line, line.failure.as_ref()?)));
-        for (line, failure) in failures {
-            text += &format!(
-                "\n## Failed: {} ({})\n\n```\n{failure}\n```\n",
-                line.workload,
-                line.wire_name()
-            );
+        let title = |row: &Measurement| {
+            let Line {
+                wire,
+                placement,
+                peer,
+                ..
+            } = row.line;
+            let (wire, placement) = (wire.name(), placement.name());
+            format!("{}, {wire}, {placement}, against {}", row.name, peer.name())
+        };
+        let lines = self.lines.iter().filter(|row| row.first);
+        for row in lines.clone() {
+            if let Some(failure) = &row.failure {
+                let title = title(row);
+                text += &format!("\n## Failed: {title}\n\n```\n{failure}\n```\n");
+            }
         }
         text += "\n## Commands\n\n";
-        for line in &self.lines {
-            let Some([kernel, stack]) = &line.commands else {
+        for row in lines {
+            let Some([peer, stack]) = &row.commands else {
                 continue;
             };
-            text += &format!(
-                "{}, {}, {}:\n\n```\n",
-                line.workload,
-                line.wire_name(),
-                line.placement
-            );
-            for (side, [server, client]) in [("kernel", kernel), ("stack", stack)] {
-                text += &format!("{side}: {server}\n{side}: {client}\n");
+            text += &format!("{}:\n\n```\n", title(row));
+            for (side, commands) in [(row.line.peer.name(), peer), ("stack", stack)] {
+                for command in commands {
+                    text += &format!("{side}: {command}\n");
+                }
             }
             text += "```\n\n";
         }
@@ -317,11 +387,15 @@ impl Report {
 
     fn to_json(&self) -> Value {
         let instructions = self.instructions.as_ref().and_then(|i| i.as_ref().ok());
+        let crowds = self.crowds.as_ref().and_then(|costs| costs.as_ref().ok());
+        let idle = self.idle.as_ref().and_then(|idle| idle.as_ref().ok());
         let calls = self.calls.as_ref().and_then(|calls| calls.as_ref().ok());
         json!({
             "circumstances": self.circumstances,
             "lines": self.lines.iter().map(Measurement::to_json).collect::<Vec<_>>(),
-            "idle_connection_bytes": self.idle.as_ref().and_then(|idle| idle.as_ref().ok()),
+            "idle_connection": idle.map(Memory::to_json),
+            "cost_of_idle_connections": crowds.map(|costs| costs.iter().map(Cost::to_json).collect::<Vec<_>>()),
+            "sweeps": self.sweeps.iter().map(Sweep::to_json).collect::<Vec<_>>(),
             "intercepted_call": calls.map(Calls::to_json),
             "instructions": instructions.map(|counts| instructions::to_json(counts)),
         })
@@ -350,5 +424,6 @@ mod tests {
         assert_eq!(figure(999.96), "1000.0");
         assert_eq!(figure(1_002.7), "1,002");
         assert_eq!(figure(123_456.0), "123,456");
+        assert_eq!(figure(1_267_326.5), "1,267,326");
     }
 }

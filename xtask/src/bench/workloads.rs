@@ -1,14 +1,6 @@
-//! What is measured: a server, a client, and the figure that the client prints.
+//! What is measured: the table of loads, over which wires, against whom, and the goals.
 
-use std::fs;
-use std::time::Duration;
-
-use serde_json::Value;
-use testbed::servers::{self, Server};
-use testbed::{Finished, LIMIT, Program, Testbed, artifacts};
-
-use super::{CLIENT_CORE, SERVER_CORE};
-use crate::shell::{Error, at};
+use super::kind::{Kind, Way};
 
 /// Whether a larger figure is the better one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,255 +11,347 @@ pub enum Better {
     Less,
 }
 
-/// One line of the table.
+/// What joins the two ends when the stack is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wire {
+    /// The server on the stack, the client on the kernel, over a TAP device.
+    Tap,
+    /// The same over a veth pair, the server's end shared with the kernel by packet sockets.
+    Packet,
+    /// The same over a veth pair, the server's end taken whole by AF_XDP (in copy mode, and with
+    /// the kernel's checksum and segmentation offloads off, which AF_XDP cannot take).
+    Xdp,
+    /// Both ends on the stack, over shared memory.
+    Memory,
+}
+
+impl Wire {
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Wire::Tap => "TAP",
+            Wire::Packet => "packet sockets",
+            Wire::Xdp => "AF_XDP",
+            Wire::Memory => "memory wire",
+        }
+    }
+}
+
+/// On which core the kernel does the receive work of a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// On whichever core sends.
+    AsItFalls,
+    /// Each end's on its owner's core (RPS).
+    Steered,
+}
+
+impl Placement {
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Placement::AsItFalls => "as it falls",
+            Placement::Steered => "steered",
+        }
+    }
+}
+
+/// Whom the stack is measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Both ends on the kernel, over a veth pair.
+    Veth,
+    /// Both ends on the kernel, over its loopback.
+    Loopback,
+    /// Both ends on smoltcp, over the same memory wire.
+    Smoltcp,
+    /// Nothing but the copies of a bulk transfer, over the same memory wire.
+    Copies,
+}
+
+impl Peer {
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::Veth => "kernel, veth",
+            Peer::Loopback => "kernel, loopback",
+            Peer::Smoltcp => "smoltcp",
+            Peer::Copies => "bare copies",
+        }
+    }
+}
+
+/// One line of the table: over what, against whom.
+#[derive(Clone, Copy)]
+pub struct Line {
+    /// The stack's wire.
+    pub wire: Wire,
+    /// Where softirqs run.
+    pub placement: Placement,
+    /// The other side.
+    pub peer: Peer,
+    /// The ratio to reach.
+    pub goal: Option<f64>,
+    /// The figure to reach.
+    pub bound: Option<f64>,
+}
+
+impl Line {
+    const fn over(wire: Wire) -> Line {
+        Line {
+            wire,
+            placement: Placement::AsItFalls,
+            peer: Peer::Veth,
+            goal: None,
+            bound: None,
+        }
+    }
+
+    const fn against(self, peer: Peer) -> Line {
+        Line { peer, ..self }
+    }
+
+    const fn goal(self, ratio: f64) -> Line {
+        Line {
+            goal: Some(ratio),
+            ..self
+        }
+    }
+
+    const fn bound(self, figure: f64) -> Line {
+        Line {
+            bound: Some(figure),
+            ..self
+        }
+    }
+}
+
+const TAP: Line = Line::over(Wire::Tap);
+const STEERED: Line = Line {
+    placement: Placement::Steered,
+    ..TAP
+};
+const PACKET: Line = Line::over(Wire::Packet);
+const XDP: Line = Line::over(Wire::Xdp);
+const MEMORY: Line = Line::over(Wire::Memory);
+const SMOLTCP: Line = MEMORY.against(Peer::Smoltcp);
+
+/// A load, and the lines that measure it.
 pub struct Workload {
     /// What it is called.
     pub name: &'static str,
-    /// The figure's unit.
-    pub unit: &'static str,
-    /// Which way it should go.
-    pub better: Better,
-    /// The ratio to reach over TAP.
-    pub goal_tap: Option<f64>,
-    /// The ratio to reach over the memory wire.
-    pub goal_memory: Option<f64>,
-    /// Starts the server.
-    pub server: fn(&Testbed) -> Server,
-    /// Starts the client, which loads the server for so many seconds.
-    pub client: fn(&Testbed, &Server, f64) -> Program,
-    /// The figure in what the client printed.
-    pub figure: fn(&Finished) -> Option<f64>,
+    /// What it does.
+    pub kind: Kind,
+    /// The ratio to reach over TAP, the best placement of each side against that of the other.
+    pub goal_best: Option<f64>,
+    /// Its lines.
+    pub lines: &'static [Line],
+}
+
+impl Workload {
+    /// Which way its figures should go.
+    pub fn better(&self) -> Better {
+        match self.kind {
+            Kind::RoundTrip { .. } => Better::Less,
+            _ => Better::More,
+        }
+    }
+}
+
+const fn short(size: usize, messages: u64) -> Kind {
+    Kind::Short {
+        size,
+        messages,
+        connections: 256,
+    }
+}
+
+const fn workload(name: &'static str, kind: Kind, lines: &'static [Line]) -> Workload {
+    Workload {
+        name,
+        kind,
+        goal_best: None,
+        lines,
+    }
+}
+
+const fn best(goal: f64, workload: Workload) -> Workload {
+    Workload {
+        goal_best: Some(goal),
+        ..workload
+    }
+}
+
+const fn round_trip(connections: usize, spin: bool) -> Kind {
+    Kind::RoundTrip { connections, spin }
+}
+
+const fn nginx(size: usize, close: bool) -> Kind {
+    Kind::Nginx { size, close }
+}
+
+const fn bulk(way: Way, flows: usize) -> Kind {
+    Kind::Bulk { way, flows }
 }
 
 /// The table.
-pub const WORKLOADS: [Workload; 9] = [
-    Workload {
-        name: "short connections, 64 B, 256 at once",
-        unit: "connections/s",
-        better: Better::More,
-        goal_tap: Some(1.5),
-        goal_memory: Some(2.0),
-        server: |bed| servers::bench_server(bed, "echo", 64),
-        client: |bed, server, seconds| {
-            bench_client(
-                bed,
-                server,
-                "short",
-                256,
-                seconds,
-                &["--ports", "16", "--size", "64"],
-            )
-        },
-        figure: |output| json_number(output, "connections_per_second"),
-    },
-    Workload {
-        name: "round trip, 64 B, one connection, p50",
-        unit: "us",
-        better: Better::Less,
-        goal_tap: None,
-        goal_memory: None,
-        server: |bed| servers::bench_server(bed, "echo", 64),
-        client: |bed, server, seconds| {
-            bench_client(bed, server, "latency", 1, seconds, &["--size", "64"])
-        },
-        figure: |output| json(output)?.get("latency_us")?.get("p50")?.as_f64(),
-    },
-    Workload {
-        name: "the same, the kernel's server spinning",
-        unit: "us",
-        better: Better::Less,
-        goal_tap: None,
-        goal_memory: None,
-        server: |bed| servers::spinning_bench_server(bed, 64),
-        client: |bed, server, seconds| {
-            bench_client(bed, server, "latency", 1, seconds, &["--size", "64"])
-        },
-        figure: |output| json(output)?.get("latency_us")?.get("p50")?.as_f64(),
-    },
-    Workload {
-        name: "nginx, 64 B, keep-alive",
-        unit: "requests/s",
-        better: Better::More,
-        goal_tap: Some(1.0),
-        goal_memory: Some(2.0),
-        server: nginx,
-        client: |bed, server, seconds| wrk(bed, server, seconds, "Connection: keep-alive"),
-        figure: wrk_rate,
-    },
-    Workload {
-        name: "nginx, 64 B, closing",
-        unit: "requests/s",
-        better: Better::More,
-        goal_tap: Some(1.0),
-        goal_memory: Some(2.0),
-        server: nginx,
-        client: |bed, server, seconds| wrk(bed, server, seconds, "Connection: close"),
-        figure: wrk_rate,
-    },
-    Workload {
-        name: "redis GET, 50 clients, unpipelined",
-        unit: "requests/s",
-        better: Better::More,
-        goal_tap: Some(1.0),
-        goal_memory: Some(2.0),
-        server: servers::redis,
-        client: |bed, _, seconds| redis_benchmark(bed, seconds, 1),
-        figure: redis_rate,
-    },
-    Workload {
-        name: "redis GET, 50 clients, pipelined by 16",
-        unit: "requests/s",
-        better: Better::More,
-        goal_tap: None,
-        goal_memory: None,
-        server: servers::redis,
-        client: |bed, _, seconds| redis_benchmark(bed, seconds, 16),
-        figure: redis_rate,
-    },
-    Workload {
-        name: "bulk to the server, 4 connections",
-        unit: "Gbit/s",
-        better: Better::More,
-        goal_tap: Some(0.8),
-        goal_memory: None,
-        server: |bed| servers::bench_server(bed, "sink", 64),
-        client: |bed, server, seconds| bench_client(bed, server, "bulk-up", 4, seconds, &[]),
-        figure: gigabits,
-    },
-    Workload {
-        name: "bulk from the server, 4 connections",
-        unit: "Gbit/s",
-        better: Better::More,
-        goal_tap: Some(0.8),
-        goal_memory: None,
-        server: |bed| servers::bench_server(bed, "source", 64),
-        client: |bed, server, seconds| bench_client(bed, server, "bulk-down", 4, seconds, &[]),
-        figure: gigabits,
-    },
+pub const WORKLOADS: &[Workload] = &[
+    best(
+        1.5,
+        workload(
+            "short connections, 64 B, 256 at once",
+            short(64, 1),
+            &[
+                TAP.goal(2.5),
+                STEERED,
+                PACKET,
+                XDP,
+                MEMORY.goal(12.0),
+                SMOLTCP.goal(5.0),
+            ],
+        ),
+    ),
+    workload(
+        "short connections, 8 KB, 256 at once",
+        short(8192, 1),
+        &[TAP, MEMORY, SMOLTCP],
+    ),
+    workload(
+        "connections of 8 messages of 64 B, 256 at once",
+        short(64, 8),
+        &[TAP, MEMORY],
+    ),
+    workload(
+        "connections of 32 messages of 64 B, 256 at once",
+        short(64, 32),
+        &[TAP, MEMORY],
+    ),
+    workload(
+        "connections of 128 messages of 64 B, 256 at once",
+        short(64, 128),
+        &[TAP, MEMORY],
+    ),
+    workload(
+        "round trip, 64 B, one connection",
+        round_trip(1, false),
+        &[TAP, STEERED, PACKET, XDP, MEMORY],
+    ),
+    workload(
+        "round trip, 64 B, one connection, the kernel spinning",
+        round_trip(1, true),
+        &[
+            TAP,
+            MEMORY.against(Peer::Loopback).goal(3.0).bound(6.0),
+            SMOLTCP,
+        ],
+    ),
+    workload(
+        "round trip, 64 B, 64 connections",
+        round_trip(64, false),
+        &[TAP, MEMORY],
+    ),
+    workload(
+        "nginx, 64 B, keep-alive",
+        nginx(64, false),
+        &[TAP, STEERED, PACKET, MEMORY.goal(3.0)],
+    ),
+    workload(
+        "nginx, 64 B, closing",
+        nginx(64, true),
+        &[TAP, STEERED, PACKET, MEMORY.goal(5.0)],
+    ),
+    workload(
+        "nginx, 8 KB, keep-alive",
+        nginx(8192, false),
+        &[TAP, MEMORY],
+    ),
+    workload(
+        "nginx, 1 MB, keep-alive",
+        nginx(1 << 20, false),
+        &[TAP, MEMORY],
+    ),
+    workload(
+        "redis GET, 50 clients, unpipelined",
+        Kind::Redis { depth: 1 },
+        &[TAP, STEERED, MEMORY.goal(3.0)],
+    ),
+    workload(
+        "redis GET, 50 clients, pipelined by 16",
+        Kind::Redis { depth: 16 },
+        &[TAP, STEERED, MEMORY.goal(1.5)],
+    ),
+    workload(
+        "memcached set, 64 B, 50 clients",
+        Kind::Memcached,
+        &[TAP, MEMORY],
+    ),
+    best(
+        1.0,
+        workload(
+            "bulk to the server, 4 connections",
+            bulk(Way::Up, 4),
+            &[TAP, STEERED, PACKET, MEMORY],
+        ),
+    ),
+    best(
+        1.2,
+        workload(
+            "bulk from the server, 4 connections",
+            bulk(Way::Down, 4),
+            &[TAP, STEERED, PACKET, MEMORY],
+        ),
+    ),
+    workload(
+        "bulk to the server, 1 connection",
+        bulk(Way::Up, 1),
+        &[
+            TAP,
+            MEMORY,
+            MEMORY.against(Peer::Copies).goal(0.7).bound(50.0),
+            SMOLTCP.goal(2.0),
+        ],
+    ),
+    workload(
+        "bulk from the server, 1 connection",
+        bulk(Way::Down, 1),
+        &[TAP, MEMORY],
+    ),
+    workload(
+        "bulk to the server, 16 connections",
+        bulk(Way::Up, 16),
+        &[TAP, MEMORY],
+    ),
+    workload(
+        "bulk from the server, 16 connections",
+        bulk(Way::Down, 16),
+        &[TAP, MEMORY],
+    ),
 ];
 
-/// The name of the line about memory.
-pub const IDLE: &str = "memory of an idle connection";
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn nginx(bed: &Testbed) -> Server {
-    let root = bed.path("site");
-    fs::create_dir_all(&root).expect("a directory in the testbed's own");
-    fs::write(root.join("64"), [b'x'; 64]).expect("a file in the testbed's own directory");
-    servers::nginx(bed, &root)
-}
-
-fn bench_client(
-    bed: &Testbed,
-    server: &Server,
-    mode: &str,
-    connections: usize,
-    seconds: f64,
-    more: &[&str],
-) -> Program {
-    let address = bed.endpoint(server.port).to_string();
-    let (connections, seconds) = (connections.to_string(), seconds.to_string());
-    let arguments = [
-        mode,
-        &address,
-        "--connections",
-        &connections,
-        "--duration",
-        &seconds,
-    ];
-    bed.client
-        .start(artifacts::bench_client(), &[&arguments, more].concat())
-}
-
-fn wrk(bed: &Testbed, server: &Server, seconds: f64, header: &str) -> Program {
-    let url = bed.url(server.port, "64");
-    let duration = format!("{}s", seconds.ceil());
-    let arguments = ["-t", "1", "-c", "64", "-d", &duration, "-H", header, &url];
-    bed.client.start("wrk", &arguments)
-}
-
-fn redis_benchmark(bed: &Testbed, seconds: f64, depth: u32) -> Program {
-    // It takes a number of requests, not a time: about as many as the kernel does in that time.
-    let requests = (seconds * 40_000.0 * f64::from(depth)).ceil().to_string();
-    let (host, depth) = (bed.address.to_string(), depth.to_string());
-    let arguments = [
-        "-h", &host, "-t", "get", "-c", "50", "-n", &requests, "-P", &depth, "--csv",
-    ];
-    bed.client.start("redis-benchmark", &arguments)
-}
-
-fn json(output: &Finished) -> Option<Value> {
-    serde_json::from_str(&output.stdout).ok()
-}
-
-fn json_number(output: &Finished, key: &str) -> Option<f64> {
-    json(output)?.get(key)?.as_f64()
-}
-
-fn gigabits(output: &Finished) -> Option<f64> {
-    json_number(output, "bits_per_second").map(|bits| bits / 1e9)
-}
-
-/// wrk's rate, unless it complains of anything.
-fn wrk_rate(output: &Finished) -> Option<f64> {
-    let text = &output.stdout;
-    if text.contains("Socket errors") || text.contains("Non-2xx") {
-        return None;
-    }
-    let rate = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Requests/sec:"))?;
-    rate.trim().parse().ok()
-}
-
-/// The second field of redis-benchmark's line about GET.
-fn redis_rate(output: &Finished) -> Option<f64> {
-    let line = output
-        .stdout
-        .lines()
-        .find(|line| line.starts_with("\"GET"))?;
-    line.split(',').nth(1)?.trim_matches('"').parse().ok()
-}
-
-/// Bytes of memory that one of many idle connections costs the stack: engine and segment.
-pub fn idle_memory() -> Result<f64, Error> {
-    const CONNECTIONS: usize = 10_000;
-    let bed = Testbed::server_on_tap().on_cores(SERVER_CORE, CLIENT_CORE);
-    let server = servers::bench_server(&bed, "echo", 64);
-    let address = bed.endpoint(server.port).to_string();
-    let load = |connections: usize| {
-        let connections = connections.to_string();
-        let arguments = ["idle", &address, "--connections", &connections];
-        let mut client = bed.client.start(artifacts::bench_client(), &arguments);
-        client.wait_until("has all its connections", LIMIT, |client| {
-            client.stdout().contains("parked")
-        });
-        client
-    };
-    // What the first connections make the stack set up once is no cost of a connection.
-    let few = load(100);
-    let before = stack_memory(server.pid())?;
-    let many = load(CONNECTIONS);
-    let after = stack_memory(server.pid())?;
-    for client in [few, many] {
-        let output = client.stop(Duration::from_secs(60));
-        if !output.status.success() {
-            return Err(Error::Other(format!(
-                "idle connections have died: {output}"
-            )));
+    #[test]
+    fn whoever_is_measured_over_the_memory_wire_alone_can_make_the_load() {
+        for workload in WORKLOADS {
+            for line in workload.lines {
+                match line.peer {
+                    Peer::Smoltcp => assert!(workload.kind.smoltcp("/w", 1.0).is_some()),
+                    Peer::Copies => assert!(matches!(workload.kind, Kind::Bulk { .. })),
+                    Peer::Veth | Peer::Loopback => continue,
+                }
+                assert_eq!(line.wire, Wire::Memory, "{}", workload.name);
+            }
         }
     }
-    Ok(after.saturating_sub(before) as f64 / CONNECTIONS as f64)
-}
 
-/// Resident bytes of `mtcp-run`: the engine's own memory and the pages of the segment, which the
-/// engine maps as a whole.
-fn stack_memory(pid: u32) -> Result<u64, Error> {
-    let path = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(&path).map_err(at(&path))?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes =
-        resident.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kilobytes
-        .map(|kilobytes| kilobytes * 1024)
-        .ok_or_else(|| Error::Other(format!("{path} has no VmRSS")))
+    #[test]
+    fn every_workload_has_a_name_of_its_own_and_a_line() {
+        for (place, workload) in WORKLOADS.iter().enumerate() {
+            let rest = &WORKLOADS[place + 1..];
+            assert!(rest.iter().all(|other| other.name != workload.name));
+            assert!(!workload.lines.is_empty(), "{}", workload.name);
+        }
+    }
 }

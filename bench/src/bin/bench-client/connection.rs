@@ -8,7 +8,7 @@ use bench::sys::{EPOLLIN, EPOLLOUT};
 use bench::{CHUNK, TURNS};
 
 use crate::Mode;
-use crate::report::Measured;
+use bench::measured::Measured;
 
 /// Where a connection stands.
 pub enum State {
@@ -121,10 +121,10 @@ impl Connection {
                 }
             }
             State::Sending { sent } => {
-                let count = self.stream.write(&work.buffer[*sent..work.size])?;
+                let count = self.stream.write(&work.message[*sent..])?;
                 work.measured.bytes += count as u64;
                 *sent += count;
-                if *sent == work.size {
+                if *sent == work.message.len() {
                     self.state = State::Receiving { received: 0 };
                 }
             }
@@ -212,7 +212,9 @@ impl Connection {
 pub struct Work {
     /// What they do.
     pub mode: Mode,
-    /// Bytes of a message.
+    /// What is sent to be answered.
+    pub message: Vec<u8>,
+    /// Bytes of an answer.
     pub size: usize,
     /// Messages on a short connection.
     pub messages: u64,

@@ -8,8 +8,8 @@ use bench::sys::{self, EPOLLIN, Epoll};
 use serde_json::Value;
 
 use crate::connection::{Connection, Next, State, Work};
-use crate::report::Measured;
 use crate::{Mode, Options};
+use bench::measured::Measured;
 
 /// How often connections are looked at that make no progress, and ones begun that could not be.
 const TICK: Duration = Duration::from_millis(50);
@@ -33,6 +33,14 @@ pub struct Load<'a> {
     elapsed: Duration,
 }
 
+/// What is sent to be answered.
+fn message(options: &Options) -> Vec<u8> {
+    match &options.request {
+        Some(text) => text.replace("\\r", "\r").replace("\\n", "\n").into_bytes(),
+        None => vec![0xa5; options.size],
+    }
+}
+
 impl<'a> Load<'a> {
     /// A load with no connection yet; it ends after `duration` if there is one.
     pub fn new(
@@ -54,6 +62,7 @@ impl<'a> Load<'a> {
             next_port: 0,
             work: Work {
                 mode: options.mode,
+                message: message(options),
                 size: options.size,
                 messages: options.messages,
                 turns_left: if bulk { u64::MAX } else { total },

@@ -3,7 +3,6 @@
 
 mod connection;
 mod load;
-mod report;
 
 use std::error::Error;
 use std::net::SocketAddrV4;
@@ -43,6 +42,10 @@ pub struct Options {
     /// Bytes of a message.
     #[arg(long, default_value_t = 64)]
     size: usize,
+    /// Sent as the message instead of --size bytes; `\r` and `\n` stand for CR and LF. --size is the
+    /// length of the answer then.
+    #[arg(long, value_name = "TEXT")]
+    request: Option<String>,
     /// Messages on each connection (short).
     #[arg(long, default_value_t = 1)]
     messages: u64,
@@ -71,6 +74,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds);
     let duration = options.duration.map(seconds).transpose()?;
     let timeout = seconds(options.timeout)?;
+    if options.request.as_ref().is_some_and(String::is_empty) {
+        return Err("--request must not be empty".into());
+    }
     if options.connections == 0 || options.size == 0 || options.messages == 0 {
         return Err("--connections, --size and --messages must be at least 1".into());
     }

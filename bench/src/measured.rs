@@ -1,4 +1,4 @@
-//! What was measured.
+//! What a load has measured.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+
+/// The shares of messages, in percent, whose times draw the distribution.
+const SHARES: [f64; 13] = [
+    1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99,
+];
 
 /// Counts and times of a run.
 pub struct Measured {
@@ -21,6 +26,7 @@ pub struct Measured {
 
 impl Measured {
     /// Nothing yet.
+    #[expect(clippy::new_without_default, reason = "a run is begun, not defaulted")]
     pub fn new() -> Measured {
         // A nanosecond to a minute, to three digits.
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3);
@@ -70,6 +76,7 @@ impl Measured {
                 "p99": percentile(99.0),
                 "p999": percentile(99.9),
                 "max": microseconds(self.latency.max()),
+                "distribution": SHARES.map(|share| [share, percentile(share)]),
             },
         })
     }
