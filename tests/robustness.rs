@@ -1,7 +1,7 @@
 //! Size, number, loss, and sudden ends: a server on our stack over a TAP device, peers on the kernel.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testbed::servers;
 use testbed::{LIMIT, Testbed, scenarios};
@@ -133,9 +133,8 @@ fn a_device_that_is_removed_ends_mtcp_run_with_the_reason() {
     let bed = Testbed::server_on_tap();
     let host = &bed.server;
     // The shell leaves its child behind, which is told to end as well.
-    let program = host.start("sh", &["-c", "sleep 3600; true"]);
-    let has_tap = || host.namespace().interfaces().contains(&"mtcp0".to_owned());
-    assert!(testbed::until(Instant::now() + LIMIT, has_tap));
+    let mut program = host.start("sh", &["-c", "echo up; sleep 3600; true"]);
+    program.wait_until("came up", LIMIT, |program| program.stdout().contains("up"));
     host.namespace().ip("link del mtcp0");
     let finished = program.finish(LIMIT);
     assert_eq!(finished.code(), 125);

@@ -343,8 +343,37 @@ pub struct Socket {
     pub accept_rings: [AtomicU32; MAX_WORKERS],
 }
 
-/// Connections that wait to be accepted: one word each, the socket's number.
+/// Connections that wait to be accepted: a [`Waiting`] each.
 pub type AcceptRing = Ring<1, 4096>;
+
+/// A connection that waits to be accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// The socket's number.
+    pub socket: u32,
+    /// The low half of when it came, in microseconds of the engine's clock.
+    pub since: u32,
+}
+
+impl Waiting {
+    /// As it stands in the ring.
+    pub fn to_word(self) -> u64 {
+        u64::from(self.since) << 32 | u64::from(self.socket)
+    }
+
+    /// From the ring.
+    pub fn from_word(word: u64) -> Waiting {
+        Waiting {
+            socket: word as u32,
+            since: (word >> 32) as u32,
+        }
+    }
+
+    /// Whether it came before the other, if not half an hour and more lies between.
+    pub fn is_before(self, other: Waiting) -> bool {
+        (self.since.wrapping_sub(other.since) as i32) < 0
+    }
+}
 
 impl Socket {
     /// How many bytes from the next one to be read to the urgent byte; `None` if the peer has marked

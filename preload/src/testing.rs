@@ -14,7 +14,7 @@ use context::chunk::Class;
 use context::command::{Command, Op};
 use context::control::{self, REQUEST_LEN, Reply, Request};
 use context::layout::Plan;
-use context::socket::{AcceptRing, Socket, state};
+use context::socket::{AcceptRing, Socket, Waiting, state};
 use context::{NONE, Segment};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -285,7 +285,16 @@ impl Engine {
 
     /// A connection from `remote` waits to be accepted from `listener`; returns it.
     pub fn incoming(&self, listener: SocketRef, remote: SocketAddr) -> SocketRef {
-        let worker = listener.worker();
+        self.incoming_at(listener, remote, (listener.worker(), 0))
+    }
+
+    /// The same at this worker, at this time.
+    pub fn incoming_at(
+        &self,
+        listener: SocketRef,
+        remote: SocketAddr,
+        (worker, since): (usize, u32),
+    ) -> SocketRef {
         let index = self.take_socket(worker).expect("a socket");
         let record = self.record(index);
         let generation = record.engine.generation.load(Relaxed) as u16;
@@ -298,7 +307,11 @@ impl Engine {
         let local = SocketAddr::new("10.77.0.2".parse().unwrap(), listening.names.local().port());
         record.names.set(local, Some(remote));
         let ring = self.accept_ring(listener, worker);
-        assert!(ring.push(&mut ring.tail(), [index.into()]).unwrap());
+        let waiting = Waiting {
+            socket: index,
+            since,
+        };
+        assert!(ring.push(&mut ring.tail(), [waiting.to_word()]).unwrap());
         listening.wake_waiters();
         socket
     }

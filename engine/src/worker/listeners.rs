@@ -12,7 +12,7 @@ use crate::stats::Counter;
 use crate::tcp::{COOKIE_LIFETIME, Duration, Events, Instant, Tcb};
 use context::Segment;
 use context::chunk::Class;
-use context::socket::state;
+use context::socket::{Waiting, state};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -153,7 +153,7 @@ impl Listeners {
         let local = locals.find(|local| local.listener.socket == socket)?;
         let ring = segment.accept_ring(local.chunk)?;
         let [first] = ring.first(ring.head()).ok()??;
-        u32::try_from(first).ok()
+        Some(Waiting::from_word(first).socket)
     }
 
     fn local(&mut self, listener: &Listener) -> Option<&mut Local> {
@@ -358,7 +358,11 @@ impl Stack {
         let Some(local) = self.listeners.local(listener) else {
             return;
         };
-        match ring.push(&mut local.tail, [u64::from(socket)]) {
+        let waiting = Waiting {
+            socket,
+            since: self.now.as_micros() as u32,
+        };
+        match ring.push(&mut local.tail, [waiting.to_word()]) {
             Ok(true) => self.announce_accept(listener),
             _ => {
                 // The application has spoilt its own queue.

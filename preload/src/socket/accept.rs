@@ -9,7 +9,7 @@ use crate::readiness::{poll, stack};
 use crate::sharing::guest;
 use crate::{placeholder, real, thread, wait};
 use context::command::Op;
-use context::socket::{flag, state};
+use context::socket::{AcceptRing, Waiting, flag, state};
 use fdmap::Entry;
 use std::ffi::c_int;
 use std::os::fd::RawFd;
@@ -19,10 +19,6 @@ use std::time::Duration;
 /// Where both serve a listener, the kernel is asked first every so many times, so that a flood on the
 /// stack does not keep the kernel's connections waiting.
 const KERNEL_FIRST: u32 = 16;
-
-/// Of several workers, the thread's own is asked first but every so many times, so that a flood on it
-/// does not keep the others' connections waiting.
-const OTHERS_FIRST: u32 = 16;
 
 /// What accept(2) has taken.
 #[derive(Debug)]
@@ -176,35 +172,35 @@ fn from_stack(listener: SocketRef, flags: c_int) -> Result<Option<Accepted>> {
     }))
 }
 
-/// The worker whose connections are taken first.
-fn first_worker(turn: u32, preferred: usize) -> usize {
-    if turn.is_multiple_of(OTHERS_FIRST) {
-        preferred + (turn / OTHERS_FIRST) as usize
-    } else {
-        preferred
-    }
-}
-
-/// Takes the next connection off the workers' rings. The caller holds the reading lock.
+/// Takes the connection that has waited longest off the workers' rings: a server that serves one after
+/// the other relies on that. Of those that came at once, this thread's own worker's goes first. The
+/// caller holds the reading lock.
 fn take(listener: SocketRef) -> Option<SocketRef> {
-    static TURN: AtomicU32 = AtomicU32::new(0);
     let segment = &listener.process().segment;
     let workers = segment.geometry().workers as usize;
-    let preferred = thread::with_thread(|thread| thread.preferred_worker()).unwrap_or(0);
-    let first = first_worker(TURN.fetch_add(1, Ordering::Relaxed), preferred);
-    (0..workers).find_map(|n| {
-        let chunk = listener.record().accept_rings[(first + n) % workers].load(Ordering::Acquire);
-        let ring = (chunk != 0).then(|| segment.accept_ring(chunk)).flatten()?;
-        let mut head = ring.head();
-        let [index] = ring.first(head).ok()??;
-        let socket = u32::try_from(index).ok().and_then(SocketRef::current);
-        if let Some(socket) = &socket {
-            let taker = &socket.record().app.taker;
-            taker.store(listener.process().number(), Ordering::Relaxed);
+    let own = thread::with_thread(|thread| thread.preferred_worker()).unwrap_or(0);
+    let mut oldest: Option<(Waiting, &AcceptRing)> = None;
+    for worker in (0..workers).map(|n| (own + n) % workers) {
+        let chunk = listener.record().accept_rings[worker].load(Ordering::Acquire);
+        let Some(ring) = (chunk != 0).then(|| segment.accept_ring(chunk)).flatten() else {
+            continue;
+        };
+        let Ok(Some([word])) = ring.first(ring.head()) else {
+            continue;
+        };
+        let waiting = Waiting::from_word(word);
+        if oldest.is_none_or(|(first, _)| waiting.is_before(first)) {
+            oldest = Some((waiting, ring));
         }
-        ring.pop(&mut head).ok()?;
-        socket
-    })
+    }
+    let (waiting, ring) = oldest?;
+    let socket = SocketRef::current(waiting.socket);
+    if let Some(socket) = &socket {
+        let taker = &socket.record().app.taker;
+        taker.store(listener.process().number(), Ordering::Relaxed);
+    }
+    ring.pop(&mut ring.head()).ok()?;
+    socket
 }
 
 #[cfg(test)]
@@ -224,15 +220,18 @@ mod tests {
     }
 
     #[test]
-    fn every_worker_is_asked_first_now_and_then_and_the_own_one_mostly() {
-        let workers = 4;
-        let first = |turn| first_worker(turn, 1) % workers;
-        let asked: Vec<_> = (0..OTHERS_FIRST * 8).map(first).collect();
-        for worker in 0..workers {
-            assert!(asked.contains(&worker));
+    fn connections_are_taken_in_the_order_in_which_they_came_to_any_worker() {
+        let (fd, socket) = listener("10.77.0.2:7109");
+        let engine = engine();
+        let arrivals = [(1, u32::MAX - 5), (0, u32::MAX - 2), (1, 3), (0, 7)];
+        let peer = "10.77.0.1:5000".parse().unwrap();
+        let came = arrivals.map(|at| engine.incoming_at(socket, peer, at).index);
+        let taken = arrivals.map(|_| accept(fd, socket, 0).unwrap());
+        assert_eq!(taken.each_ref().map(|one| one.socket.unwrap().index), came);
+        for one in taken {
+            close_fd(one.fd).unwrap();
         }
-        let own = asked.iter().filter(|worker| **worker == 1).count();
-        assert!(own > asked.len() * 9 / 10);
+        close_fd(fd).unwrap();
     }
 
     fn set_nonblocking(socket: SocketRef) {

@@ -18,7 +18,7 @@ use crate::sys;
 pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// Says how many workers the stacks of all tests have that do not ask for a number themselves.
-pub const WORKERS_VARIABLE: &str = "MTCP_TEST_WORKERS";
+pub const WORKERS_VARIABLE: &str = "TESTBED_WORKERS";
 
 const WORKERS_OPTION: &str = "--workers";
 
@@ -97,8 +97,11 @@ impl Host {
             Some(options) => {
                 let mut command = self.namespace.command(artifacts::mtcp_run());
                 command.args(options);
+                // An interface under AF_XDP has as many workers as queues.
+                let is_fixed =
+                    |option: &String| option == WORKERS_OPTION || option.starts_with("xdp:");
                 if let Some(workers) = std::env::var_os(WORKERS_VARIABLE)
-                    && !options.iter().any(|option| option == WORKERS_OPTION)
+                    && !options.iter().any(is_fixed)
                 {
                     command.arg(WORKERS_OPTION).arg(workers);
                 }
