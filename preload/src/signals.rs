@@ -48,6 +48,8 @@ pub unsafe fn action(
     old: *mut libc::sigaction,
     real: Real,
 ) -> c_int {
+    // Another library's constructor may be the caller.
+    process::start();
     let Some(place) = place(signal).filter(|_| process::process().is_some()) else {
         // SAFETY: the caller's arguments.
         return unsafe { real(signal, new, old) };
@@ -64,8 +66,11 @@ pub unsafe fn action(
         {
             // Before the kernel knows of it: what comes meanwhile goes to the new handler.
             flags.store(action.sa_flags & HIDDEN, Ordering::SeqCst);
-            handler.store(action.sa_sigaction, Ordering::SeqCst);
-            action.sa_sigaction = on_signal as *const () as usize;
+            // A program that asks the kernel itself may put back what it has got from it.
+            if action.sa_sigaction != on_signal as *const () as usize {
+                handler.store(action.sa_sigaction, Ordering::SeqCst);
+                action.sa_sigaction = on_signal as *const () as usize;
+            }
             action.sa_flags = action.sa_flags & !HIDDEN | libc::SA_SIGINFO;
         }
         let result = real(
@@ -84,7 +89,8 @@ pub unsafe fn action(
     }
 }
 
-/// signal(2) and its kin, which install a handler with `flags` and tell the one before.
+/// signal(2) and its kin, which install a handler with `flags` and tell the one before. `masks_itself`:
+/// the action's mask names the signal.
 ///
 /// # Safety
 /// As signal(2); `real` is sigaction(2).
@@ -92,6 +98,7 @@ pub unsafe fn handle(
     signal: c_int,
     handler: sighandler_t,
     flags: c_int,
+    masks_itself: bool,
     real: Real,
 ) -> sighandler_t {
     if handler == libc::SIG_ERR {
@@ -104,13 +111,23 @@ pub unsafe fn handle(
         let mut old: libc::sigaction = std::mem::zeroed();
         new.sa_sigaction = handler;
         new.sa_flags = flags;
-        if flags & libc::SA_NODEFER == 0 && libc::sigaddset(&raw mut new.sa_mask, signal) != 0 {
+        if masks_itself && libc::sigaddset(&raw mut new.sa_mask, signal) != 0 {
             return libc::SIG_ERR;
         }
         match action(signal, &raw const new, &raw mut old, real) {
             0 => old.sa_sigaction,
             _ => libc::SIG_ERR,
         }
+    }
+}
+
+/// The program's handler, where libc tells of this library's.
+pub fn as_installed(signal: c_int, handler: sighandler_t) -> sighandler_t {
+    match place(signal) {
+        Some(place) if handler == on_signal as *const () as usize => {
+            HANDLERS[place].load(Ordering::SeqCst)
+        }
+        _ => handler,
     }
 }
 

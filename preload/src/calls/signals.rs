@@ -1,10 +1,13 @@
 //! Handlers of signals.
 
 use crate::signals;
-use libc::{c_int, sighandler_t};
+use libc::{c_int, sighandler_t, sigset_t};
 
 /// Flags of sysv_signal(3).
 const ONCE: c_int = libc::SA_RESETHAND | libc::SA_NODEFER;
+
+/// What sigset(3) takes and tells of a signal that is blocked.
+const SIG_HOLD: sighandler_t = 2;
 
 crate::interpose! {
     family: "signals";
@@ -33,33 +36,56 @@ crate::interpose! {
     fn signal(signal: c_int, handler: sighandler_t) -> sighandler_t {
         let flags = signals::usual_flags(signal);
         // SAFETY: the caller's arguments.
-        unsafe { signals::handle(signal, handler, flags, sigaction::real()) }
+        unsafe { signals::handle(signal, handler, flags, true, sigaction::real()) }
     }
 
     /// As `signal`.
     fn bsd_signal(signal: c_int, handler: sighandler_t) -> sighandler_t {
         let flags = signals::usual_flags(signal);
         // SAFETY: the caller's arguments.
-        unsafe { signals::handle(signal, handler, flags, sigaction::real()) }
+        unsafe { signals::handle(signal, handler, flags, true, sigaction::real()) }
     }
 
     /// As `signal`.
     fn ssignal(signal: c_int, handler: sighandler_t) -> sighandler_t {
         let flags = signals::usual_flags(signal);
         // SAFETY: the caller's arguments.
-        unsafe { signals::handle(signal, handler, flags, sigaction::real()) }
+        unsafe { signals::handle(signal, handler, flags, true, sigaction::real()) }
     }
 
     /// As `signal`, for one signal.
     fn sysv_signal(signal: c_int, handler: sighandler_t) -> sighandler_t {
         // SAFETY: the caller's arguments.
-        unsafe { signals::handle(signal, handler, ONCE, sigaction::real()) }
+        unsafe { signals::handle(signal, handler, ONCE, false, sigaction::real()) }
     }
 
     /// As `signal`, for one signal.
     fn __sysv_signal(signal: c_int, handler: sighandler_t) -> sighandler_t {
         // SAFETY: the caller's arguments.
-        unsafe { signals::handle(signal, handler, ONCE, sigaction::real()) }
+        unsafe { signals::handle(signal, handler, ONCE, false, sigaction::real()) }
+    }
+
+    /// As `signal`. Holds the signal, or lets it through.
+    fn sigset(signal: c_int, handler: sighandler_t) -> sighandler_t {
+        if handler == SIG_HOLD {
+            // SAFETY: numbers only.
+            let before = unsafe { sigset::real()(signal, handler) };
+            return signals::as_installed(signal, before);
+        }
+        // SAFETY: the caller's arguments; the set is filled before it is used.
+        unsafe {
+            let before = signals::handle(signal, handler, 0, false, sigaction::real());
+            if before == libc::SIG_ERR {
+                return before;
+            }
+            let (mut one, mut blocked): (sigset_t, sigset_t) = std::mem::zeroed();
+            libc::sigaddset(&raw mut one, signal);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const one, &raw mut blocked);
+            match libc::sigismember(&raw const blocked, signal) {
+                1 => SIG_HOLD,
+                _ => before,
+            }
+        }
     }
 
     /// Concerns the handlers that `signal` installs from then on as well.

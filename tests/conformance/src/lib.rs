@@ -25,7 +25,7 @@ pub const FAMILIES: [(&str, usize); 16] = [
     ("executing", 158),
     ("passing", 179),
     ("waking", 39),
-    ("signalling", 45),
+    ("signalling", 110),
 ];
 
 /// What is different on the stack, a line for each check; nothing if all is as on the kernel.
