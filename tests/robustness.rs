@@ -1,10 +1,11 @@
 //! Size, number, loss, and sudden ends: a server on our stack over a TAP device, peers on the kernel.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use testbed::servers;
-use testbed::{LIMIT, Testbed, scenarios};
+use testbed::{LIMIT, Program, Testbed, artifacts, scenarios};
 
 #[test]
 fn a_gigabyte_arrives_whole() {
@@ -204,4 +205,40 @@ fn a_server_that_only_accepts_does_not_spin_when_its_stack_has_failed() {
     let said = "{'ENETDOWN'} slept";
     assert!(finished.stdout.contains(said), "{finished}");
     assert_eq!(finished.code(), 125);
+}
+
+/// A server on the stack, asked by the kernel of the same namespace.
+const SERVE_AND_ASK: &str = r#"
+import os, socket
+listener = socket.create_server(("10.77.0.2", 80))
+if os.fork() == 0:
+    os.environ.pop("LD_PRELOAD")
+    os.execvp("curl", ["curl", "-sS", "--max-time", "30", "http://10.77.0.2/"])
+client = listener.accept()[0]
+client.recv(1000)
+client.send(b"HTTP/1.0 200 OK\r\n\r\nserved")
+client.close()
+os.wait()
+"#;
+
+#[test]
+fn a_server_runs_in_namespaces_of_its_own_without_privileges() {
+    // As the user to whom /dev/net/tun and this build belong, without any capability but the one that
+    // root must have to map itself (user_namespaces(7)).
+    let drop = ["--bounding-set=-all,+setfcap", "--inh-caps=-all"];
+    let program = [
+        "--rootless",
+        "--stats",
+        "1",
+        "--",
+        "python3",
+        "-c",
+        SERVE_AND_ASK,
+    ];
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("setpriv");
+    command.args(drop).arg(artifacts::mtcp_run()).args(program);
+    let finished = Program::start(command, directory.path()).finish(LIMIT);
+    assert_eq!(finished.stdout, "served", "{finished}");
+    assert!(finished.stderr.contains("accepts=1"), "{finished}");
 }
