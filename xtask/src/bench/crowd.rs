@@ -1,15 +1,13 @@
 //! What idle connections cost the active ones beside them, on the stack over TAP.
 
-use std::fs;
-use std::process::{self, Command};
-
 use serde_json::{Value, json};
-use testbed::{Testbed, servers};
+use testbed::servers::Server;
+use testbed::{LIMIT, Testbed, artifacts};
 
 use super::idle::{park, release};
 use super::kind::Kind;
 use super::{CLIENT_CORE, SERVER_CORE, median};
-use crate::shell::{Error, attempt, output};
+use crate::shell::{Error, attempt};
 
 /// The name by which `--only` selects this.
 pub const NAME: &str = "cost of idle connections";
@@ -20,8 +18,14 @@ const CROWDS: [usize; 3] = [1_000, 10_000, 100_000];
 /// The crowd that has a goal, and the share of the active ones' rate that it may take.
 const GOAL: (usize, f64) = (100_000, 0.05);
 
-/// Descriptors that each of the two programs needs.
-const DESCRIPTORS: usize = CROWDS[2] + 1024;
+/// Idle connections of one client and one server, which need a descriptor for each.
+const PART: usize = 10_000;
+
+/// Ports between one server and the next; each listens on sixteen.
+const STEP: u16 = 100;
+
+/// The port of the server that the active ones are at; the others' follow.
+const PORT: u16 = 9000;
 
 /// Microseconds of a round trip of 64 connections that are busy: their rate, put the other way.
 const ACTIVE: Kind = Kind::RoundTrip {
@@ -38,14 +42,8 @@ pub struct Cost {
 }
 
 /// Measures so many pairs, without and with each crowd.
-pub fn measure(pairs: usize, seconds: f64) -> Result<Vec<Cost>, Error> {
-    let before = limits()?;
-    let wanted = DESCRIPTORS.to_string();
-    // A program's own limit may not pass the hard one, which it has of us.
-    set_limits(&format!("{wanted}:{wanted}"))?;
-    let costs = CROWDS.map(|idle| cost(idle, pairs, seconds));
-    set_limits(&before)?;
-    Ok(costs.into())
+pub fn measure(pairs: usize, seconds: f64) -> Vec<Cost> {
+    CROWDS.map(|idle| cost(idle, pairs, seconds)).into()
 }
 
 fn cost(idle: usize, pairs: usize, seconds: f64) -> Cost {
@@ -72,40 +70,43 @@ fn cost(idle: usize, pairs: usize, seconds: f64) -> Cost {
     cost
 }
 
+/// The servers under one stack: the active ones' own, and one for each part of the crowd.
+fn serve(bed: &Testbed, parts: usize) -> Server {
+    let program = artifacts::bench_server();
+    let last = PORT + STEP * parts as u16;
+    let script = format!(
+        "trap 'kill $(jobs -p)' TERM; for port in $(seq {PORT} {STEP} {last}); do \
+         '{}' echo --port $port --ports 16 & done; wait",
+        program.display()
+    );
+    let mut server = Server::start(bed, "sh", &["-c", &script], PORT);
+    for port in (PORT..=last).step_by(STEP.into()) {
+        server.port = port;
+        server.wait_until_it_listens(bed);
+    }
+    server.port = PORT;
+    server
+}
+
 /// The active connections' round trip, without and with a crowd beside them.
 fn run(idle: usize, seconds: f64) -> Result<[f64; 2], Error> {
     let bed = Testbed::server_on_tap().on_cores(SERVER_CORE, CLIENT_CORE);
-    let server = servers::bench_server(&bed, "echo", 64);
+    let parts = idle.div_ceil(PART);
+    let server = serve(&bed, parts);
     let active = || {
-        let output = ACTIVE.load(&bed, &server, seconds).finish(testbed::LIMIT);
+        let output = ACTIVE.load(&bed, &server, seconds).finish(LIMIT);
         let failed = || Error::Other(format!("the active ones have failed: {output}"));
         let figures = ACTIVE.read(&output).filter(|_| output.status.success());
         Ok(figures.ok_or_else(failed)?[0])
     };
     let without = active()?;
-    let crowd = park(&bed, &server, idle);
+    let ports = (PORT..).step_by(STEP.into()).skip(1).take(parts);
+    let crowd: Vec<_> = ports.map(|port| park(&bed, port, idle / parts)).collect();
     let with = active()?;
-    release(crowd)?;
+    for part in crowd {
+        release(part)?;
+    }
     Ok([without, with])
-}
-
-/// Our own limits of descriptors, as `SOFT:HARD`.
-fn limits() -> Result<String, Error> {
-    let path = "/proc/self/limits";
-    let text = fs::read_to_string(path).map_err(crate::shell::at(path))?;
-    parse_limits(&text).ok_or_else(|| Error::Other(format!("{path} has no open files")))
-}
-
-fn parse_limits(text: &str) -> Option<String> {
-    let mut lines = text.lines();
-    let rest = lines.find_map(|line| line.strip_prefix("Max open files"))?;
-    let mut words = rest.split_whitespace();
-    Some(format!("{}:{}", words.next()?, words.next()?))
-}
-
-fn set_limits(limits: &str) -> Result<(), Error> {
-    let (pid, nofile) = (process::id().to_string(), format!("--nofile={limits}"));
-    output(Command::new("prlimit").args(["--pid", &pid, &nofile])).map(|_| ())
 }
 
 impl Cost {
@@ -158,12 +159,6 @@ impl Cost {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_limits_of_open_files_are_read() {
-        let text = "Limit   Soft Limit  Hard Limit  Units\nMax open files   1024   20000   files\n";
-        assert_eq!(parse_limits(text).as_deref(), Some("1024:20000"));
-    }
 
     #[test]
     fn a_round_trip_that_takes_twice_as_long_costs_half_the_rate() {

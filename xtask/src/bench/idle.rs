@@ -4,8 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::servers::{self, Server};
-use testbed::{LIMIT, Program, Testbed, artifacts};
+use testbed::{LIMIT, Program, Testbed, artifacts, servers};
 
 use super::{CLIENT_CORE, SERVER_CORE};
 use crate::shell::{Error, at};
@@ -46,9 +45,9 @@ pub fn memory() -> Result<Memory, Error> {
 fn cost(bed: &Testbed, used: fn(u32) -> Result<u64, Error>) -> Result<f64, Error> {
     let server = servers::bench_server(bed, "echo", 64);
     // What the first connections make anyone set up once is no cost of a connection.
-    let few = park(bed, &server, 100);
+    let few = park(bed, server.port, 100);
     let before = used(server.pid())?;
-    let many = park(bed, &server, CONNECTIONS);
+    let many = park(bed, server.port, CONNECTIONS);
     let after = used(server.pid())?;
     for client in [few, many] {
         release(client)?;
@@ -56,12 +55,9 @@ fn cost(bed: &Testbed, used: fn(u32) -> Result<u64, Error>) -> Result<f64, Error
     Ok(after.saturating_sub(before) as f64 / CONNECTIONS as f64)
 }
 
-/// A client that has so many connections which do nothing.
-pub fn park(bed: &Testbed, server: &Server, connections: usize) -> Program {
-    let (address, connections) = (
-        bed.endpoint(server.port).to_string(),
-        connections.to_string(),
-    );
+/// A client that has so many connections which do nothing, to sixteen ports from this one on.
+pub fn park(bed: &Testbed, port: u16, connections: usize) -> Program {
+    let (address, connections) = (bed.endpoint(port).to_string(), connections.to_string());
     let arguments = [
         "idle",
         &address,

@@ -162,8 +162,7 @@ fn measure_apart(options: &Options, pairs: usize, seconds: f64, report: &mut Rep
     }
     if options.wants(crowd::NAME) && !options.quick {
         eprintln!("{}", crowd::NAME);
-        let costs = attempt(|| crowd::measure(pairs, seconds));
-        report.crowds = Some(costs.map_err(|error| error.to_string()));
+        report.crowds = crowd::measure(pairs, seconds);
     }
     if options.wants(sweeps::NAME) && !options.quick {
         eprintln!("{}", sweeps::NAME);

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::calls::{self, Calls};
-use super::crowd::{self, Cost};
+use super::crowd::Cost;
 use super::idle::{self, Memory};
 use super::instructions::{self, Count};
 use super::machine::{Busy, description};
@@ -209,8 +209,8 @@ pub struct Report {
     lines: Vec<Measurement>,
     /// Memory of an idle connection, or why there is no figure; `None` if not asked for.
     pub idle: Option<Result<Memory, String>>,
-    /// What idle connections cost the active ones, or why it is not known; `None` if not asked for.
-    pub crowds: Option<Result<Vec<Cost>, String>>,
+    /// What idle connections cost the active ones.
+    pub crowds: Vec<Cost>,
     /// Figures along an axis.
     pub sweeps: Vec<Sweep>,
     /// Cost of an intercepted call, or why there is no figure; `None` if not asked for.
@@ -237,7 +237,7 @@ impl Report {
             circumstances,
             lines: Vec::new(),
             idle: None,
-            crowds: None,
+            crowds: Vec::new(),
             sweeps: Vec::new(),
             calls: None,
             instructions: None,
@@ -317,12 +317,8 @@ impl Report {
             Some(Err(error)) => table += &format!("\n{}: failed: {error}\n", idle::NAME),
             None => {}
         }
-        match &self.crowds {
-            Some(Ok(costs)) => costs
-                .iter()
-                .for_each(|cost| table += &format!("\n{}\n", cost.text())),
-            Some(Err(error)) => table += &format!("\n{}: failed: {error}\n", crowd::NAME),
-            None => {}
+        for cost in &self.crowds {
+            table += &format!("\n{}\n", cost.text());
         }
         for sweep in &self.sweeps {
             table += &format!("\n{}", sweep.table());
@@ -387,14 +383,13 @@ impl Report {
 
     fn to_json(&self) -> Value {
         let instructions = self.instructions.as_ref().and_then(|i| i.as_ref().ok());
-        let crowds = self.crowds.as_ref().and_then(|costs| costs.as_ref().ok());
         let idle = self.idle.as_ref().and_then(|idle| idle.as_ref().ok());
         let calls = self.calls.as_ref().and_then(|calls| calls.as_ref().ok());
         json!({
             "circumstances": self.circumstances,
             "lines": self.lines.iter().map(Measurement::to_json).collect::<Vec<_>>(),
             "idle_connection": idle.map(Memory::to_json),
-            "cost_of_idle_connections": crowds.map(|costs| costs.iter().map(Cost::to_json).collect::<Vec<_>>()),
+            "cost_of_idle_connections": self.crowds.iter().map(Cost::to_json).collect::<Vec<_>>(),
             "sweeps": self.sweeps.iter().map(Sweep::to_json).collect::<Vec<_>>(),
             "intercepted_call": calls.map(Calls::to_json),
             "instructions": instructions.map(|counts| instructions::to_json(counts)),
