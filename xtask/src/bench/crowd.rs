@@ -27,6 +27,9 @@ const STEP: u16 = 100;
 /// The port of the server that the active ones are at; the others' follow.
 const PORT: u16 = 9000;
 
+/// Room for the largest crowd, the active ones, and the listeners.
+const MAX_SOCKETS: &str = "131072";
+
 /// Microseconds of a round trip of 64 connections that are busy: their rate, put the other way.
 const ACTIVE: Kind = Kind::RoundTrip {
     connections: 64,
@@ -90,7 +93,8 @@ fn serve(bed: &Testbed, parts: usize) -> Server {
 
 /// The active connections' round trip, without and with a crowd beside them.
 fn run(idle: usize, seconds: f64) -> Result<[f64; 2], Error> {
-    let bed = Testbed::server_on_tap().on_cores(SERVER_CORE, CLIENT_CORE);
+    let bed = Testbed::server_on_tap().with_server_options(&["--max-sockets", MAX_SOCKETS]);
+    let bed = bed.on_cores(SERVER_CORE, CLIENT_CORE);
     let parts = idle.div_ceil(PART);
     let server = serve(&bed, parts);
     let active = || {

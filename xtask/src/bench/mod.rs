@@ -7,6 +7,7 @@ mod instructions;
 mod kind;
 mod machine;
 mod measure;
+mod pictures;
 mod report;
 mod sweeps;
 mod workloads;

@@ -11,9 +11,9 @@ use super::idle::{self, Memory};
 use super::instructions::{self, Count};
 use super::machine::{Busy, description};
 use super::measure::{Conditions, Run, ratio};
-use super::median;
 use super::sweeps::Sweep;
 use super::workloads::{Better, Line, Peer, Wire};
+use super::{median, pictures};
 use crate::shell::{Error, at};
 
 /// One row: a figure of the runs of one workload over one wire.
@@ -396,16 +396,23 @@ impl Report {
         })
     }
 
-    /// Writes results.md, with notes.md of the same directory at its end, and results.json.
+    /// Writes results.json, its pictures, and results.md with notes.md of the same directory at its end.
     pub fn write(&self, directory: &Path) -> Result<(), Error> {
         fs::create_dir_all(directory).map_err(at(directory))?;
+        let results = self.to_json();
+        let json = directory.join("results.json");
+        fs::write(&json, format!("{results:#}\n")).map_err(at(json))?;
+        let pictures = pictures::draw(&results, directory)?;
+        let pictures = pictures.iter().map(|file| format!("![{file}]({file})\n\n"));
         let markdown = directory.join("results.md");
         // What a person has to say of the figures stays with them.
         let notes = fs::read_to_string(directory.join("notes.md")).unwrap_or_default();
-        let text = format!("{}\n{notes}", self.to_markdown());
-        fs::write(&markdown, text).map_err(at(markdown))?;
-        let json = directory.join("results.json");
-        fs::write(&json, format!("{:#}\n", self.to_json())).map_err(at(json))
+        let text = format!(
+            "{}\n{}{notes}",
+            self.to_markdown(),
+            pictures.collect::<String>()
+        );
+        fs::write(&markdown, text).map_err(at(markdown))
     }
 }
 
