@@ -174,6 +174,7 @@ impl Picture {
                 .build_cartesian_2d(x.log_scale(), y.log_scale())?;
             chart
                 .configure_mesh()
+                .label_style(("sans-serif", 16))
                 .light_line_style(TRANSPARENT)
                 .x_desc(&self.along)
                 .y_desc(&self.unit)
@@ -191,6 +192,7 @@ impl Picture {
             }
             chart
                 .configure_series_labels()
+                .label_font(("sans-serif", 16))
                 .position(SeriesLabelPosition::UpperLeft)
                 .background_style(WHITE.mix(0.8))
                 .border_style(BLACK.mix(0.3))
