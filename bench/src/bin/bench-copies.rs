@@ -3,7 +3,7 @@
 //! receive (wire to engine, engine to stream, stream to program). Prints bits a second as JSON.
 
 use std::error::Error;
-use std::hint::{black_box, spin_loop};
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +66,7 @@ fn send(mut queue: Box<dyn Queue>, stop: &AtomicBool) -> Result<(), psio::Error>
                     break;
                 }
                 queue.flush()?;
-                spin_loop();
+                thread::yield_now();
             }
             queue.flush()?;
         }
@@ -81,12 +81,15 @@ fn receive(mut queue: Box<dyn Queue>, duration: Duration) -> Result<u64, psio::E
     let mut bytes = 0;
     let start = Instant::now();
     while start.elapsed() < duration {
-        queue.receive(BURST, &mut |frame, _| {
+        let frames = queue.receive(BURST, &mut |frame, _| {
             stream[..frame.len()].copy_from_slice(frame);
             program[..frame.len()].copy_from_slice(black_box(&stream[..frame.len()]));
             black_box(&program);
             bytes += frame.len() as u64;
         })?;
+        if frames == 0 {
+            thread::yield_now();
+        }
     }
     Ok(bytes)
 }

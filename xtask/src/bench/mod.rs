@@ -70,9 +70,10 @@ impl Options {
     }
 
     /// Whether this line is to be measured.
-    fn wants_line(&self, line: &Line) -> bool {
+    fn wants_line(&self, workload: &Workload, line: &Line) -> bool {
         let wire = self.wire.is_none_or(|only| only == line.wire);
-        let goal = !self.quick || line.goal.is_some();
+        let of_best = workload.goal_best.is_some() && line.wire == Wire::Tap;
+        let goal = !self.quick || line.goal.is_some() || of_best;
         // The kernel's side of a line against it is veth over whatever wire the stack's is.
         let kernel =
             self.against == Against::Stack || line.peer == Peer::Veth && line.wire == Wire::Tap;
@@ -85,7 +86,7 @@ impl Options {
             .filter(|workload| self.wants(workload.name));
         let lines = workloads.flat_map(|workload| {
             let lines = workload.lines.iter().map(move |line| (workload, *line));
-            lines.filter(|(_, line)| self.wants_line(line))
+            lines.filter(|(workload, line)| self.wants_line(workload, line))
         });
         lines.collect()
     }
