@@ -108,14 +108,15 @@ impl Card {
         self.file.set(STATUS, STATUS_MASTER);
     }
 
-    /// Refuses an access during a reset.
+    /// Refuses an access during a reset, but for those by which it is begun and awaited: Linux's driver
+    /// flushes its write by reading STATUS.
     pub(crate) fn check_reset(&mut self, offset: u32) {
         let Some(until) = self.control.reset_until else {
             return;
         };
         if self.now >= until {
             self.control.reset_until = None;
-        } else if offset != CTRL {
+        } else if !matches!(offset, CTRL | STATUS) {
             refuse!("register {offset:#x} is touched within 10 ms of a reset");
         }
     }
@@ -171,6 +172,14 @@ impl Card {
             }
             _ => self.file.set(offset, value),
         }
+    }
+
+    /// Resets the card as PCI's function-level reset does, whatever it is doing.
+    pub fn reset_function(&mut self) {
+        self.control.bus_master = false;
+        self.reset();
+        self.control.reset_reads = 0;
+        self.control.reset_until = None;
     }
 
     /// All that the card does ends at once, and its registers are as they were.

@@ -111,6 +111,7 @@ impl Card {
                 interrupts.others = 0;
                 causes
             }
+            EICS => interrupts.pending as u32 & 0xffff | interrupts.others,
             EIMS => interrupts.enabled as u32 & 0xffff | interrupts.others_enabled,
             0xaa0 => interrupts.enabled as u32,
             _ => (interrupts.enabled >> 32) as u32,

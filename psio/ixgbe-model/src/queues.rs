@@ -14,6 +14,7 @@ const ALIGN: u32 = 128;
 const LONGEST: u32 = 8192 * DESCRIPTOR;
 
 const ENABLE: u32 = 1 << 25;
+const DROP_EN: u32 = 1 << 28;
 
 // Registers of a queue, from where its own begin.
 const BAL: u32 = 0x0;
@@ -117,6 +118,8 @@ impl Ring {
 /// A receive descriptor that was fetched.
 pub struct Buffer {
     pub index: u32,
+    /// The descriptor as the driver has left it.
+    pub fetched: [u64; 2],
     pub address: u64,
     /// What was put at the buffer's beginning, to see whether somebody touches it.
     pub canary: [u8; 8],
@@ -184,7 +187,11 @@ impl Card {
         }
         let what = format_args!("receive queue {queue}").to_string();
         let state = self.rx[queue].state;
-        check_write(register, value, state, &what);
+        // Dropping without descriptors can be switched at any time, as Linux's driver does.
+        let only_drops = register == SRRCTL && (value ^ self.file.get(at)) & !DROP_EN == 0;
+        if !only_drops {
+            check_write(register, value, state, &what);
+        }
         match register {
             CONTROL if value & ENABLE != 0 && state == State::Off => self.start_rx(queue, &what),
             CONTROL if value & ENABLE == 0 && state.runs() => {

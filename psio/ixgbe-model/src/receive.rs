@@ -220,7 +220,7 @@ impl Card {
         let Some([address, rest]) = self.memory.read_descriptor(ring.address(index)) else {
             refuse!("receive queue {queue}: descriptor {index} is outside mapped memory");
         };
-        if rest & DONE != 0 {
+        if rest & DONE != 0 && !self.file.tolerant {
             refuse!(
                 "receive queue {queue}: descriptor {index} is handed over as it was written back"
             );
@@ -232,6 +232,7 @@ impl Card {
         ring.fetched = ring.next(index);
         self.rx[queue].buffers.push_back(Buffer {
             index,
+            fetched: [address, rest],
             address,
             canary,
             written: None,
@@ -265,7 +266,7 @@ impl Card {
                 break;
             };
             let (at, index) = (rx.ring.address(buffer.index), buffer.index);
-            if self.memory.read_descriptor(at) != Some([buffer.address, 0]) {
+            if self.memory.read_descriptor(at) != Some(buffer.fetched) {
                 refuse!(
                     "receive queue {queue}: descriptor {index} was changed while the card owned it"
                 );

@@ -150,7 +150,7 @@ fn a_register_touched_too_soon_after_a_reset_is_refused() {
     let model = Model::new(MAC, 1);
     model.write(0x0, 1 << 2);
     model.write(0x0, 1 << 2 | 1 << 26);
-    model.read(0x8);
+    model.read(0x18);
 }
 
 /// Commits a frame, changes its descriptor's words, and hands it over.
