@@ -173,7 +173,10 @@ impl Kind {
                 let of = |name: &str| latency.get(name)?.as_f64();
                 return ["p50", "p99", "p999"].into_iter().map(of).collect();
             }
-            Kind::Short { .. } => json_number(output, "connections_per_second"),
+            Kind::Short { messages, .. } => {
+                // So that long connections which the run's end cuts off count by what they did.
+                json_number(output, "messages_per_second").map(|rate| rate / *messages as f64)
+            }
             Kind::Memcached => json_number(output, "messages_per_second"),
             Kind::Messages { .. } | Kind::Bulk { .. } => gigabits(output),
             Kind::Nginx { .. } => wrk_rate(&output.stdout),

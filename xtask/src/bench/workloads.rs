@@ -166,6 +166,14 @@ const fn short(size: usize, messages: u64) -> Kind {
     }
 }
 
+const fn several(messages: u64) -> Kind {
+    Kind::Short {
+        size: 64,
+        messages,
+        connections: 64,
+    }
+}
+
 const fn workload(name: &'static str, kind: Kind, lines: &'static [Line]) -> Workload {
     Workload {
         name,
@@ -217,18 +225,18 @@ pub const WORKLOADS: &[Workload] = &[
         &[TAP, MEMORY, SMOLTCP],
     ),
     workload(
-        "connections of 8 messages of 64 B, 256 at once",
-        short(64, 8),
+        "connections of 8 messages of 64 B, 64 at once",
+        several(8),
         &[TAP, MEMORY],
     ),
     workload(
-        "connections of 32 messages of 64 B, 256 at once",
-        short(64, 32),
+        "connections of 32 messages of 64 B, 64 at once",
+        several(32),
         &[TAP, MEMORY],
     ),
     workload(
-        "connections of 128 messages of 64 B, 256 at once",
-        short(64, 128),
+        "connections of 128 messages of 64 B, 64 at once",
+        several(128),
         &[TAP, MEMORY],
     ),
     workload(
