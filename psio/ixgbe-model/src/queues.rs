@@ -146,8 +146,10 @@ pub struct TxQueue {
     /// The first descriptor that the driver cannot know to be done.
     pub known: u32,
     pub contexts: [Option<Context>; 2],
-    /// The pieces of the frame that is being fetched, and the first one's bits.
+    /// The pieces of the frame that is being fetched.
     pub pieces: Vec<Piece>,
+    /// What its first descriptor says, which alone says how it is to be offloaded.
+    pub bits: u64,
     /// Fetched and not written back.
     pub flights: VecDeque<Flight>,
 }
@@ -287,7 +289,9 @@ impl Card {
         if stripped == 0 || header < 2 || self.file.get(0x3028) >> 7 & 1 == 0 {
             refuse!("{what} coalesces without room for headers, CRC stripping, or RSCDBU.ACKDIS");
         }
-        if self.file.get(0x5480) >> 4 & 1 == 0 || self.rx_interval(queue).is_zero() {
+        // Linux's driver sets the interval just after it has started its queues.
+        let no_interval = self.rx_interval(queue).is_zero() && !self.file.tolerant;
+        if self.file.get(0x5480) >> 4 & 1 == 0 || no_interval {
             refuse!("{what} coalesces without PSRTYPE's TCP, or a vector with an interval");
         }
     }

@@ -157,6 +157,9 @@ impl Card {
             refuse!("transmit queue {queue}: descriptor {index} has flags that make no sense");
         }
         let tx = &mut self.tx[queue];
+        if tx.pieces.is_empty() {
+            tx.bits = words[1];
+        }
         tx.pieces.push(piece);
         if tx.pieces.len() > MOST_PIECES {
             refuse!("transmit queue {queue}: a frame in more than {MOST_PIECES} pieces");
@@ -168,7 +171,8 @@ impl Card {
             sent: false,
         });
         if last {
-            self.send(queue, index, words[1]);
+            let bits = tx.bits;
+            self.send(queue, index, bits);
         }
     }
 
@@ -208,11 +212,9 @@ impl Card {
 
     /// The context that a frame refers to.
     fn context(&self, queue: usize, index: u32, bits: u64) -> Option<Context> {
-        let needed = bits & (SEGMENT | IP_CHECKSUM | L4_CHECKSUM) != 0;
-        if bits & CHECK_CONTEXT == 0 {
-            if needed {
-                refuse!("transmit queue {queue}: descriptor {index} has offloads, but no context");
-            }
+        // Offloads take their context whether "check context" is set, as our driver does, or not, as
+        // Linux's does.
+        if bits & (SEGMENT | IP_CHECKSUM | L4_CHECKSUM | CHECK_CONTEXT) == 0 {
             return None;
         }
         let slot = (bits >> 36 & 7) as usize;

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use ixgbe_model::{Allocation, Card, HostMemory};
+use ixgbe_model::{Allocation, Card, HostMemory, Memory};
 
 const CTRL: u32 = 0;
 const STATUS: u32 = 8;
@@ -101,4 +101,40 @@ fn a_functions_reset_needs_no_order_and_no_pause() {
     card.reset_function();
     assert_eq!(card.read(0x1028), 0);
     assert_eq!(card.read(0x1008), 0);
+}
+
+#[test]
+fn a_frames_first_descriptor_alone_says_how_it_is_offloaded_and_needs_no_check_of_its_context() {
+    const DATA: u64 = 3 << 20 | 1 << 29 | 1 << 25;
+    let mut memory = HostMemory::default();
+    let mut card = card(&memory);
+    let (ring, frame) = (
+        memory.allocate(4096).expect("memory"),
+        memory.allocate(4096).expect("memory"),
+    );
+    card.set_bus_master(true);
+    card.write(0x42a0, 1 << 12 | 3 << 13);
+    card.write(0x4a80, 1);
+    card.write(0x6000, ring.address() as u32);
+    card.write(0x6004, (ring.address() >> 32) as u32);
+    card.write(0x6008, 4096);
+    card.write(0x6028, 1 << 25);
+    while card.read(0x6028) >> 25 & 1 == 0 || card.read(0x42a4) >> 30 == 0 {
+        card.work();
+    }
+    // 20 bytes of IPv4 header, and 40 of nothing.
+    let mut bytes = [0; 74];
+    bytes[12..16].copy_from_slice(&[0x08, 0, 0x45, 0]);
+    memory.write(frame.address(), &bytes).expect("mapped");
+    let context = [14 << 9 | 20, 2 << 20 | 1 << 29 | 1 << 10];
+    let first = [frame.address(), DATA | 30 | 1 << 40 | 74 << 46];
+    let last = [frame.address() + 30, DATA | 44 | 1 << 24 | 1 << 27];
+    for (at, words) in [context, first, last].into_iter().enumerate() {
+        let at = ring.address() + 16 * at as u64;
+        memory.write_descriptor(at, words).expect("mapped");
+    }
+    card.write(0x6018, 3);
+    card.settle();
+    let sent = card.sent().front().expect("a frame");
+    assert_eq!(sent[24..26], [0xba, 0xff], "the checksum of the IP header");
 }

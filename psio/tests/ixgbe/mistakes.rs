@@ -178,7 +178,7 @@ fn a_report_on_a_descriptor_that_is_not_the_last_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "has offloads, but no context")]
+#[should_panic(expected = "refers to an empty slot 0")]
 fn an_offload_without_a_context_is_refused() {
     send_changed(|[address, bits]| [address, bits | 1 << 41]);
 }
