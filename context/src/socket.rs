@@ -178,6 +178,10 @@ pub struct AppHalf {
     /// Process that takes this connection from its listener's queue, noted before it does: if it is
     /// killed before it can say so by a command, the engine knows whose the connection was.
     pub taker: AtomicU32,
+    /// Of a listener, guarded by `rx_lock` as the next word: context + 1 that accepted last; 0: none has.
+    pub acceptor: AtomicU32,
+    /// So many accepts are to go to `acceptor` alone before it counts as the only one that accepts.
+    pub rivalry: AtomicU32,
 }
 
 /// Socket options as the application set them; the engine reads them after `Options`, `Connect`
@@ -435,6 +439,8 @@ impl Socket {
             &a.queued,
             &a.starved,
             &a.taker,
+            &a.acceptor,
+            &a.rivalry,
             &o.bits,
             &o.keep_idle,
             &o.keep_interval,

@@ -20,6 +20,13 @@ use std::time::Duration;
 /// stack does not keep the kernel's connections waiting.
 const KERNEL_FIRST: u32 = 16;
 
+/// A connection at the caller's own worker may overtake those that came at most so many microseconds
+/// before it. All workers' queues advance together, so that none starves behind a busy one.
+const LEAD: u32 = 1_000;
+
+/// After so many accepts by one thread it counts as the only one that accepts from the listener.
+const RIVALRY: u32 = 64;
+
 /// What accept(2) has taken.
 #[derive(Debug)]
 pub struct Accepted {
@@ -142,10 +149,11 @@ fn from_stack(listener: SocketRef, flags: c_int) -> Result<Option<Accepted>> {
     if !has_connection(listener) {
         return Ok(None);
     }
+    let caller = Caller::current()?;
     // The number first: without one, the connection stays in the queue.
     let cloexec = flags & libc::SOCK_CLOEXEC != 0;
     let fd = placeholder::with_room(|| placeholder::open(Entry::Pooled, cloexec))?;
-    let Some(socket) = take(listener) else {
+    let Some(socket) = take(listener, caller) else {
         drop(reader);
         placeholder::give_back(fd);
         return Ok(None);
@@ -172,35 +180,74 @@ fn from_stack(listener: SocketRef, flags: c_int) -> Result<Option<Accepted>> {
     }))
 }
 
-/// Takes the connection that has waited longest off the workers' rings: a server that serves one after
-/// the other relies on that. Of those that came at once, this thread's own worker's goes first. The
-/// caller holds the reading lock.
-fn take(listener: SocketRef) -> Option<SocketRef> {
-    let segment = &listener.process().segment;
-    let workers = segment.geometry().workers as usize;
-    let own = thread::with_thread(|thread| thread.preferred_worker()).unwrap_or(0);
-    let mut oldest: Option<(Waiting, &AcceptRing)> = None;
-    for worker in (0..workers).map(|n| (own + n) % workers) {
-        let chunk = listener.record().accept_rings[worker].load(Ordering::Acquire);
-        let Some(ring) = (chunk != 0).then(|| segment.accept_ring(chunk)).flatten() else {
-            continue;
-        };
-        let Ok(Some([word])) = ring.first(ring.head()) else {
-            continue;
-        };
-        let waiting = Waiting::from_word(word);
-        if oldest.is_none_or(|(first, _)| waiting.is_before(first)) {
-            oldest = Some((waiting, ring));
-        }
+/// The thread that accepts.
+#[derive(Clone, Copy)]
+struct Caller {
+    context: u32,
+    /// Where its sockets are made.
+    worker: usize,
+}
+
+impl Caller {
+    fn current() -> Result<Caller> {
+        thread::with_thread(|thread| Caller {
+            context: thread.context(),
+            worker: thread.preferred_worker(),
+        })
     }
-    let (waiting, ring) = oldest?;
+}
+
+/// Takes a connection off the workers' rings. The caller holds the reading lock.
+///
+/// Where one thread takes all of them, they come in the order in which they arrived, as on Linux: a
+/// server that serves one after the other relies on it. Among several threads there is no such order:
+/// each goes to its own worker first, unless another connection has waited [`LEAD`] longer.
+fn take(listener: SocketRef, caller: Caller) -> Option<SocketRef> {
+    let first = |worker| first_at(listener, worker).map(|first| (first, worker));
+    let workers = listener.process().segment.geometry().workers as usize;
+    let waiting = (0..workers).filter_map(first);
+    let (oldest, at) = waiting.reduce(|a, b| if b.0.is_before(a.0) { b } else { a })?;
+    let lead = if has_rivals(listener, caller.context) {
+        LEAD
+    } else {
+        0
+    };
+    let near =
+        first(caller.worker).filter(|(first, _)| first.since.wrapping_sub(oldest.since) <= lead);
+    let (waiting, worker) = near.unwrap_or((oldest, at));
     let socket = SocketRef::current(waiting.socket);
     if let Some(socket) = &socket {
         let taker = &socket.record().app.taker;
         taker.store(listener.process().number(), Ordering::Relaxed);
     }
+    let ring = accept_ring(listener, worker)?;
     ring.pop(&mut ring.head()).ok()?;
     socket
+}
+
+/// The connection that has waited longest at one worker.
+fn first_at(listener: SocketRef, worker: usize) -> Option<Waiting> {
+    let ring = accept_ring(listener, worker)?;
+    let [word] = ring.first(ring.head()).ok()??;
+    Some(Waiting::from_word(word))
+}
+
+fn accept_ring(listener: SocketRef, worker: usize) -> Option<&'static AcceptRing> {
+    let chunk = listener.record().accept_rings[worker].load(Ordering::Acquire);
+    let segment = &listener.process().segment;
+    (chunk != 0).then(|| segment.accept_ring(chunk)).flatten()
+}
+
+/// Whether others have lately accepted from this listener, too; notes that this context does now.
+fn has_rivals(listener: SocketRef, context: u32) -> bool {
+    let app = &listener.record().app;
+    let last = app.acceptor.swap(context + 1, Ordering::Relaxed);
+    let rivalry = match app.rivalry.load(Ordering::Relaxed) {
+        _ if last != 0 && last != context + 1 => RIVALRY,
+        left => left.saturating_sub(1),
+    };
+    app.rivalry.store(rivalry, Ordering::Relaxed);
+    rivalry > 0
 }
 
 #[cfg(test)]
@@ -231,6 +278,60 @@ mod tests {
         for one in taken {
             close_fd(one.fd).unwrap();
         }
+        close_fd(fd).unwrap();
+    }
+
+    /// A listener from which this thread and another have accepted, and the workers that this thread
+    /// prefers and does not prefer.
+    fn rivals(address: &str) -> (RawFd, SocketRef, [usize; 2]) {
+        let (fd, socket) = listener(address);
+        let accept_one = || {
+            engine().incoming(socket, "10.77.0.1:5000".parse().unwrap());
+            close_fd(accept(fd, socket, 0).unwrap().fd).unwrap();
+            Caller::current().unwrap().worker
+        };
+        std::thread::scope(|s| s.spawn(accept_one).join().unwrap());
+        let own = accept_one();
+        (fd, socket, [own, 1 - own])
+    }
+
+    /// Connections that came at these workers and times, in the order in which they are accepted.
+    fn order<const N: usize>(fd: RawFd, socket: SocketRef, came: [(usize, u32); N]) -> [usize; N] {
+        let peer = "10.77.0.1:5000".parse().unwrap();
+        let came = came.map(|at| engine().incoming_at(socket, peer, at).index);
+        came.map(|_| {
+            let accepted = accept(fd, socket, 0).unwrap();
+            close_fd(accepted.fd).unwrap();
+            let index = accepted.socket.unwrap().index;
+            came.iter().position(|one| *one == index).unwrap()
+        })
+    }
+
+    #[test]
+    fn where_several_threads_accept_each_takes_first_what_came_to_its_own_worker() {
+        let (fd, socket, [own, other]) = rivals("10.77.0.2:7110");
+        let came = [(other, 10), (own, 20), (other, 30), (own, 40)];
+        assert_eq!(order(fd, socket, came), [1, 3, 0, 2]);
+        close_fd(fd).unwrap();
+    }
+
+    #[test]
+    fn what_has_waited_much_longer_at_another_worker_goes_first() {
+        let (fd, socket, [own, other]) = rivals("10.77.0.2:7111");
+        let first = u32::MAX - 5;
+        let late = first.wrapping_add(LEAD + 1);
+        let came = [(other, first), (own, late), (other, late)];
+        assert_eq!(order(fd, socket, came), [0, 1, 2]);
+        close_fd(fd).unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_accepts_alone_again_takes_connections_in_order_again() {
+        let (fd, socket, [own, other]) = rivals("10.77.0.2:7112");
+        for _ in 0..RIVALRY {
+            assert_eq!(order(fd, socket, [(own, 0)]), [0]);
+        }
+        assert_eq!(order(fd, socket, [(other, 10), (own, 20)]), [0, 1]);
         close_fd(fd).unwrap();
     }
 
