@@ -2,13 +2,14 @@
 
 use crate::control::Control;
 use crate::net::NetError;
+use crate::placement::near;
 use crate::shared::{EngineConfig, Message, Shared};
 use crate::sys;
 use crate::worker::Worker;
 use context::Segment;
 use context::layout::Plan;
 use psio::Device;
-use psio::numa::{Preference, SYSFS, Topology};
+use psio::numa::{SYSFS, Topology};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -217,19 +218,6 @@ impl Engine {
             unfinished: busy.len(),
         }
     }
-}
-
-/// Has a worker's part of the segment, and what is made until the answer is dropped, come from a node.
-fn near(segment: &Segment, worker: usize, node: usize) -> Option<Preference> {
-    let placed = segment.place(worker, node);
-    placed
-        .and_then(|()| Preference::of(node))
-        .inspect_err(|error| {
-            tracing::warn!(
-                "the memory of worker {worker} may be far from it: node {node}: {error}"
-            );
-        })
-        .ok()
 }
 
 /// Marks the engine as failed unless forgotten: a worker ended with an error or a panic.

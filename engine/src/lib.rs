@@ -8,6 +8,7 @@ pub mod binds;
 mod control;
 mod engine;
 pub mod net;
+mod placement;
 pub mod port_use;
 pub mod shared;
 pub mod stats;

@@ -5,16 +5,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use psio::ixgbe::{CARDS, INTEL};
+use psio::numa;
+
 /// The driver under which a card is the stack's.
 const VFIO: &str = "vfio-pci";
-
-const INTEL: &str = "0x8086";
-
-/// The cards that there is a driver for, by Intel's device number.
-const KNOWN: [(&str, &str); 2] = [
-    ("0x10fb", "82599 10 Gbit/s SFP+"),
-    ("0x10f7", "82599 10 Gbit/s KX4"),
-];
 
 /// A card.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,7 +21,7 @@ struct Card {
     driver: Option<String>,
     group: Option<Group>,
     /// `None` where the machine has one node, or does not say.
-    node: Option<u32>,
+    node: Option<usize>,
     interfaces: Vec<Interface>,
 }
 
@@ -54,7 +49,7 @@ struct Interface {
 pub fn list(sysfs: &Path) -> io::Result<String> {
     let cards = find(sysfs)?;
     if cards.is_empty() {
-        let known: Vec<_> = KNOWN.iter().map(|(id, model)| named(id, model)).collect();
+        let known: Vec<_> = CARDS.iter().map(|(id, model)| named(id, model)).collect();
         return Ok(format!(
             "This machine has no card that the stack can drive itself: {}.\n\
              Interfaces of the kernel can be shared (--device packet:IF), and a TAP needs no card \
@@ -76,7 +71,7 @@ fn find(sysfs: &Path) -> io::Result<Vec<Card>> {
     for address in names(&devices)? {
         let device = devices.join(&address);
         let id = read(&device.join("device")).unwrap_or_default();
-        let known = KNOWN.iter().find(|(known, _)| *known == id);
+        let known = CARDS.iter().find(|(known, _)| *known == id);
         let (Some((_, model)), Some(INTEL)) = (known, read(&device.join("vendor")).as_deref())
         else {
             continue;
@@ -84,7 +79,7 @@ fn find(sysfs: &Path) -> io::Result<Vec<Card>> {
         cards.push(Card {
             driver: link_name(&device.join("driver")),
             group: group(&device, &address),
-            node: read(&device.join("numa_node")).and_then(|node| node.parse().ok()),
+            node: numa::node_of_card(sysfs, &address),
             interfaces: interfaces(&device.join("net"))?,
             address,
             id,

@@ -38,5 +38,6 @@ pub use dma::DmaMemory;
 pub use filters::{FIVE_TUPLES, FiveTuple, Protocol};
 pub use link::Link;
 pub use open::open;
+pub use pci::{CARDS, INTEL};
 pub use rss::{DEFAULT_KEY, KEY_LEN, TABLE_LEN, even_table};
 pub use statistics::PortStatistics;

@@ -71,7 +71,8 @@ pub fn node_of_interface(sysfs: &Path, name: &str) -> Option<usize> {
     node_in(&sysfs.join("class/net").join(name).join("device"))
 }
 
-fn node_in(device: &Path) -> Option<usize> {
+/// The node that a device is near, by its folder.
+pub(crate) fn node_in(device: &Path) -> Option<usize> {
     // -1 where it makes no difference.
     let text = fs::read_to_string(device.join("numa_node")).ok()?;
     text.trim().parse().ok()
@@ -88,7 +89,7 @@ impl Preference {
     /// # Errors
     /// What set_mempolicy(2) says: `EINVAL` for a node that does not exist.
     pub fn of(node: usize) -> io::Result<Preference> {
-        set_policy(libc::MPOL_PREFERRED, &mask(node)).map(|()| Preference(()))
+        set_policy(libc::MPOL_PREFERRED, &mask(node)?).map(|()| Preference(()))
     }
 }
 
@@ -99,18 +100,39 @@ impl Drop for Preference {
     }
 }
 
+/// Has memory, which begins at a page, come from `node` when it is first touched, whoever touches it, as
+/// long as the node has some (mbind(2)).
+///
+/// # Errors
+/// `EINVAL` for a node that does not exist, `EFAULT` for memory that is not mapped.
+pub fn prefer(memory: *const u8, len: usize, node: usize) -> io::Result<()> {
+    let nodes = mask(node)?;
+    let (start, mode, bits) = (memory.addr(), libc::MPOL_PREFERRED, bits(&nodes));
+    // SAFETY: the contents of the memory stay as they are; the mask has that many bits, and is only read.
+    let result =
+        unsafe { libc::syscall(libc::SYS_mbind, start, len, mode, nodes.as_ptr(), bits, 0) };
+    crate::sys::check(result as libc::c_int).map(drop)
+}
+
 /// The set of one node.
-fn mask(node: usize) -> Vec<u64> {
+fn mask(node: usize) -> io::Result<Vec<u64>> {
+    if node >= MAX_NODES {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
     let mut mask = vec![0; node / 64 + 1];
     mask[node / 64] = 1 << (node % 64);
-    mask
+    Ok(mask)
+}
+
+/// The size of a set as the kernel is told: it takes one bit less.
+fn bits(nodes: &[u64]) -> usize {
+    nodes.len() * 64 + 1
 }
 
 fn set_policy(mode: libc::c_int, nodes: &[u64]) -> io::Result<()> {
-    // The kernel takes one bit less than it is told of.
-    let bits = nodes.len() * 64 + 1;
     // SAFETY: the mask has that many bits, and is only read.
-    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits(nodes)) };
     crate::sys::check(result as libc::c_int).map(drop)
 }
 

@@ -56,12 +56,7 @@ impl IxgbeConfig {
     /// [`Error::Description`] for what no card can do.
     pub(super) fn check(&self) -> Result<(), Error> {
         let wrong = |what: String| Err(Error::Description(what));
-        if !(1..=MAX_QUEUES).contains(&self.queues) {
-            return wrong(format!(
-                "an 82599 has 1 to {MAX_QUEUES} queues, not {}",
-                self.queues
-            ));
-        }
+        crate::check_queue_count("an 82599", self.queues, MAX_QUEUES)?;
         if !(68..=MAX_MTU).contains(&self.mtu) {
             return wrong(format!(
                 "the MTU of an 82599 is 68 to {MAX_MTU} bytes, not {}",

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::dma::DmaMemory;
 use super::pci::missing;
 use crate::Error;
+use crate::numa;
 use crate::sys::check;
 
 /// Bytes of a huge page.
@@ -15,9 +16,6 @@ pub const HUGE_PAGE: usize = 2 << 20;
 
 /// Allocations begin at a multiple of this.
 const ALIGN: usize = 4096;
-
-/// `MPOL_PREFERRED` of linux/mempolicy.h: that node if it can be, else another.
-const PREFERRED: libc::c_int = 1;
 
 /// Where pages come from: [`huge_page`], or something else in tests.
 type Source = fn() -> io::Result<NonNull<u8>>;
@@ -47,7 +45,7 @@ unsafe impl Send for Page {}
 unsafe impl Sync for Page {}
 
 impl Page {
-    fn new(mapper: Arc<dyn Mapper>, node: Option<u32>, source: Source) -> Result<Page, Error> {
+    fn new(mapper: Arc<dyn Mapper>, node: Option<usize>, source: Source) -> Result<Page, Error> {
         let base = source().map_err(|error| {
             missing(
                 format!("no huge page of 2 MB is free ({error})"),
@@ -55,8 +53,10 @@ impl Page {
                  /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
             )
         })?;
-        if let Some(node) = node {
-            prefer_node(base, node);
+        if let Some(node) = node
+            && let Err(error) = numa::prefer(base.as_ptr(), HUGE_PAGE, node)
+        {
+            tracing::info!(node, "memory may lie on another NUMA node: {error}");
         }
         // SAFETY: the page is ours and nobody else's; writing to it has the kernel provide it.
         unsafe { base.write_volatile(0) };
@@ -99,29 +99,6 @@ fn huge_page() -> io::Result<NonNull<u8>> {
     NonNull::new(memory.cast()).ok_or_else(|| io::Error::other("no memory"))
 }
 
-/// Has the kernel take the page from a NUMA node, if that has one.
-fn prefer_node(base: NonNull<u8>, node: u32) {
-    let Some(mask) = 1u64.checked_shl(node) else {
-        return;
-    };
-    // SAFETY: the range is a mapping of ours, and the mask is read during the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mbind,
-            base.as_ptr(),
-            HUGE_PAGE,
-            PREFERRED,
-            &raw const mask,
-            u64::BITS,
-            0,
-        )
-    };
-    if result != 0 {
-        let error = io::Error::last_os_error();
-        tracing::info!(node, "memory may lie on another NUMA node: {error}");
-    }
-}
-
 fn release(base: NonNull<u8>) {
     // SAFETY: a mapping that `huge_page` made, and that nobody uses any more.
     let result = check(unsafe { libc::munmap(base.as_ptr().cast(), HUGE_PAGE) });
@@ -131,7 +108,7 @@ fn release(base: NonNull<u8>) {
 /// Allocates from huge pages; a page is given back when all that lies in it is.
 pub struct Pool {
     mapper: Arc<dyn Mapper>,
-    node: Option<u32>,
+    node: Option<usize>,
     source: Source,
     /// A page with room left, and how much of it is used.
     current: Mutex<Option<(Arc<Page>, usize)>>,
@@ -139,7 +116,7 @@ pub struct Pool {
 
 impl Pool {
     /// A pool on a NUMA node, if one is given.
-    pub fn new(mapper: Arc<dyn Mapper>, node: Option<u32>) -> Pool {
+    pub fn new(mapper: Arc<dyn Mapper>, node: Option<usize>) -> Pool {
         Pool {
             mapper,
             node,

@@ -5,10 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::numa::node_in;
 
-/// The cards of the 82599's family that this driver drives: Intel's numbers for SFP+ and KX4.
-const DEVICES: [&str; 2] = ["0x10fb", "0x10f7"];
-const INTEL: &str = "0x8086";
+/// Intel's number, as sysfs writes it.
+pub const INTEL: &str = "0x8086";
+
+/// The cards that this driver drives: Intel's number for each, as sysfs writes it, and a name.
+pub const CARDS: [(&str, &str); 2] = [
+    ("0x10fb", "82599 10 Gbit/s SFP+"),
+    ("0x10f7", "82599 10 Gbit/s KX4"),
+];
 
 /// Where the kernel shows devices; another place in tests.
 #[derive(Clone, Debug)]
@@ -74,7 +80,7 @@ impl Function {
         }
         let function = Function { address, folder };
         let (vendor, device) = (function.text("vendor"), function.text("device"));
-        if vendor != INTEL || !DEVICES.contains(&device.as_str()) {
+        if vendor != INTEL || CARDS.iter().all(|(card, _)| *card != device) {
             let what = format!(
                 "{} is {vendor}:{device}, and not an 82599",
                 function.address
@@ -97,8 +103,8 @@ impl Function {
     }
 
     /// The NUMA node that the card is on, where there are several.
-    pub fn node(&self) -> Option<u32> {
-        self.text("numa_node").parse().ok()
+    pub fn node(&self) -> Option<usize> {
+        node_in(&self.folder)
     }
 
     /// How the card can be reached.
