@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::sys::wait_readable;
-use crate::{BURST, Queue, RxMeta, TxMeta};
+use crate::{BURST, Error, Queue, RxMeta, TxMeta};
 
 /// Long enough for anything that will happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,4 +78,18 @@ pub fn receive(queue: &mut dyn Queue, enough: usize) -> Vec<(Vec<u8>, RxMeta)> {
         }
     }
     frames
+}
+
+/// Removes the interface of a queue, which wakes who waits for frames and then says that it is gone.
+pub fn take_away(interface: &str, queue: &mut dyn Queue) {
+    ip(&format!("link del {interface}"));
+    let error = loop {
+        let [woken] = wait_readable([queue.wait_fd().unwrap()], Some(PATIENCE)).unwrap();
+        assert!(woken, "nobody says that the interface is gone");
+        queue.arm();
+        if let Err(error) = queue.receive(BURST, &mut |_, _| {}) {
+            break error;
+        }
+    };
+    assert!(matches!(error, Error::Gone(_)), "{error:?}");
 }

@@ -40,6 +40,16 @@ use std::os::fd::RawFd;
 pub use describe::{OpenOptions, open};
 pub use rss::Rss;
 
+/// Refuses a number of queues that a device, "a TAP" say, cannot have.
+fn check_queue_count(device: &str, queues: usize, most: usize) -> Result<(), Error> {
+    if (1..=most).contains(&queues) {
+        return Ok(());
+    }
+    Err(Error::Description(format!(
+        "{device} has 1 to {most} queues, not {queues}"
+    )))
+}
+
 /// Frames taken or sent in one burst unless the caller says otherwise.
 pub const BURST: usize = 64;
 

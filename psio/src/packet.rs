@@ -65,12 +65,7 @@ impl Packet {
     /// [`Error::Missing`] without CAP_NET_RAW or without an interface of that name, or if it is no
     /// Ethernet interface or is down; [`Error::Description`] for a number of queues that cannot be.
     pub fn open(config: &PacketConfig) -> Result<Packet, Error> {
-        if !(1..=MAX_QUEUES).contains(&config.queues) {
-            return Err(Error::Description(format!(
-                "a packet device has 1 to {MAX_QUEUES} queues, not {}",
-                config.queues
-            )));
-        }
+        crate::check_queue_count("a packet device", config.queues, MAX_QUEUES)?;
         let interface = interface::look_up(&config.interface)?;
         let fanout = (config.queues > 1)
             // `MAX_QUEUES` fits.

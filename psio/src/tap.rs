@@ -70,12 +70,7 @@ impl Tap {
     /// [`Error::Missing`] without /dev/net/tun or CAP_NET_ADMIN, [`Error::Description`] for a
     /// configuration that no interface can have, else what the system says.
     pub fn open(config: &TapConfig) -> Result<Tap, Error> {
-        if !(1..=MAX_QUEUES).contains(&config.queues) {
-            return Err(Error::Description(format!(
-                "a TAP has 1 to {MAX_QUEUES} queues, not {}",
-                config.queues
-            )));
-        }
+        crate::check_queue_count("a TAP", config.queues, MAX_QUEUES)?;
         if !(68..=65_521).contains(&config.mtu) {
             return Err(Error::Description(format!(
                 "the MTU of a TAP is 68 to 65521 bytes, not {}",

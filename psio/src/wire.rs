@@ -79,12 +79,7 @@ impl Wire {
     /// wire has both ends already or the other does not fit, else what the system says of the socket.
     pub fn open(config: &WireConfig) -> Result<Wire, Error> {
         let name = format!("wire:{}", config.path.display());
-        if !(1..=MAX_QUEUES).contains(&config.queues) {
-            return Err(Error::Description(format!(
-                "{name}: a wire has 1 to {MAX_QUEUES} queues, not {}",
-                config.queues
-            )));
-        }
+        crate::check_queue_count(&format!("{name}: a wire"), config.queues, MAX_QUEUES)?;
         if !(68..=65_535).contains(&config.mtu) {
             return Err(Error::Description(format!(
                 "{name}: the MTU of a wire is 68 to 65535 bytes, not {}",

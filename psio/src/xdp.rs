@@ -115,12 +115,7 @@ impl Xdp {
     /// Ethernet interface, is down, has other queues or longer frames; [`Error::Description`] for a
     /// number of queues or frames that cannot be.
     pub fn open(config: &XdpConfig) -> Result<Xdp, Error> {
-        if !(1..=MAX_QUEUES).contains(&config.queues) {
-            return Err(Error::Description(format!(
-                "an AF_XDP device has 1 to {MAX_QUEUES} queues, not {}",
-                config.queues
-            )));
-        }
+        crate::check_queue_count("an AF_XDP device", config.queues, MAX_QUEUES)?;
         if !config.slots.is_power_of_two() || !(2..=1 << 16).contains(&config.slots) {
             return Err(Error::Description(format!(
                 "an AF_XDP device has a power of two of frames, from 2 to 65536, not {}",

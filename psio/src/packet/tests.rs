@@ -1,10 +1,9 @@
 //! Each test makes a network namespace of its own with a veth pair, and so needs root.
 
 use super::*;
-use crate::cable::{PATIENCE, ip, receive, run, send, with_cable};
+use crate::cable::{ip, receive, run, send, take_away, with_cable};
 use crate::segment::tests::tcp_frame;
 use crate::segment::verify_checksum;
-use crate::sys::wait_readable;
 use crate::{ChecksumOffload, Gso, GsoKind, RxChecksum};
 use std::collections::BTreeSet;
 
@@ -156,16 +155,7 @@ fn each_flow_keeps_to_one_queue() {
 fn an_interface_that_is_removed_is_gone() {
     with_cable(|| {
         let mut east = open("east");
-        ip("link del east");
-        let error = loop {
-            let [woken] = wait_readable([east.wait_fd().unwrap()], Some(PATIENCE)).unwrap();
-            assert!(woken, "nobody says that the interface is gone");
-            east.arm();
-            if let Err(error) = east.receive(BURST, &mut |_, _| {}) {
-                break error;
-            }
-        };
-        assert!(matches!(error, Error::Gone(_)), "{error:?}");
+        take_away("east", east.as_mut());
     });
 }
 

@@ -1,9 +1,8 @@
 #![allow(unsafe_code)]
 
 use super::*;
-use crate::cable::{PATIENCE, ip, receive, run, send, with_cable, with_wide_cable};
+use crate::cable::{PATIENCE, ip, receive, run, send, take_away, with_cable, with_wide_cable};
 use crate::segment::tests::tcp_frame;
-use crate::sys::wait_readable;
 use crate::{BURST, RxMeta, TxMeta};
 use std::process::Command;
 use std::time::Instant;
@@ -288,16 +287,7 @@ fn what_cannot_be_is_refused() {
 fn an_interface_that_is_removed_is_gone() {
     with_cable(|| {
         let mut east = open("east");
-        ip("link del east");
-        let error = loop {
-            let [woken] = wait_readable([east.wait_fd().unwrap()], Some(PATIENCE)).unwrap();
-            assert!(woken, "nobody says that the interface is gone");
-            east.arm();
-            if let Err(error) = east.receive(BURST, &mut |_, _| {}) {
-                break error;
-            }
-        };
-        assert!(matches!(error, Error::Gone(_)), "{error:?}");
+        take_away("east", east.as_mut());
         send(east.as_mut(), &frame(1, 1), TxMeta::default());
         assert!(matches!(east.flush(), Err(Error::Gone(_))));
     });
