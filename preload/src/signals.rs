@@ -67,9 +67,9 @@ pub unsafe fn action(
             // Before the kernel knows of it: what comes meanwhile goes to the new handler.
             flags.store(action.sa_flags & HIDDEN, Ordering::SeqCst);
             // A program that asks the kernel itself may put back what it has got from it.
-            if action.sa_sigaction != on_signal as *const () as usize {
+            if action.sa_sigaction != own_handler() {
                 handler.store(action.sa_sigaction, Ordering::SeqCst);
-                action.sa_sigaction = on_signal as *const () as usize;
+                action.sa_sigaction = own_handler();
             }
             action.sa_flags = action.sa_flags & !HIDDEN | libc::SA_SIGINFO;
         }
@@ -80,7 +80,7 @@ pub unsafe fn action(
         );
         if result == 0
             && let Some(old) = old.as_mut()
-            && old.sa_sigaction == on_signal as *const () as usize
+            && old.sa_sigaction == own_handler()
         {
             old.sa_sigaction = before.0;
             old.sa_flags = old.sa_flags & !HIDDEN | before.1;
@@ -124,9 +124,7 @@ pub unsafe fn handle(
 /// The program's handler, where libc tells of this library's.
 pub fn as_installed(signal: c_int, handler: sighandler_t) -> sighandler_t {
     match place(signal) {
-        Some(place) if handler == on_signal as *const () as usize => {
-            HANDLERS[place].load(Ordering::SeqCst)
-        }
+        Some(place) if handler == own_handler() => HANDLERS[place].load(Ordering::SeqCst),
         _ => handler,
     }
 }
@@ -155,6 +153,11 @@ fn bit(place: usize) -> u64 {
 
 fn is_function(handler: usize) -> bool {
     !matches!(handler, libc::SIG_DFL | libc::SIG_IGN)
+}
+
+/// [`on_signal`], as an action has it.
+fn own_handler() -> usize {
+    on_signal as *const () as usize
 }
 
 /// What the kernel calls.

@@ -118,19 +118,24 @@ static void jump_out_of(const char *name, bool sending)
     works(both);
 }
 
-static void handler_that_sends(void)
+/* Sends and receives until the handler has come that often. */
+static void interrupt(Pair both, void (*handler)(int), int times)
 {
-    group("a handler that sends on the socket that its thread sends on");
-    Pair both = pair();
     handlers_fd = both.client;
     came = 0;
-    timer_t timer = begin(send_too);
-    while (came < 200) {
+    timer_t timer = begin(handler);
+    while (came < times) {
         send(both.client, bytes, 20000, MSG_DONTWAIT);
         recv(both.server, bytes, sizeof bytes, MSG_DONTWAIT);
     }
     end(timer);
     works(both);
+}
+
+static void handler_that_sends(void)
+{
+    group("a handler that sends on the socket that its thread sends on");
+    interrupt(pair(), send_too, 200);
 }
 
 static const char *name_of(void (*handler)(int))
@@ -492,18 +497,9 @@ static void exec_in_it(int signal)
 static void processes_of_handlers(void)
 {
     group("a handler that forks in the midst of calls");
-    Pair both = pair();
-    handlers_fd = both.client;
-    came = 0;
-    timer_t timer = begin(fork_in_it);
-    while (came < 50) {
-        send(both.client, bytes, 20000, MSG_DONTWAIT);
-        recv(both.server, bytes, sizeof bytes, MSG_DONTWAIT);
-    }
-    end(timer);
-    works(both);
+    interrupt(pair(), fork_in_it, 50);
     group("a handler that executes a program in the midst of calls");
-    both = pair();
+    Pair both = pair();
     int failed = 0;
     for (int round = 0; round < 10; round++) {
         fflush(stdout);
