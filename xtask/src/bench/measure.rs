@@ -142,6 +142,11 @@ pub fn on_bed(kind: &Kind, bed: Testbed, placement: Placement, seconds: f64) -> 
         machine::steer(&bed, SERVER_CORE, CLIENT_CORE)?;
     }
     let client = kind.load(&bed, &server, seconds);
+    against(kind, &mut server, client)
+}
+
+/// Waits for the client's end; returns what came of the run.
+fn against(kind: &Kind, server: &mut Program, client: Program) -> Result<Run, Error> {
     let commands = vec![
         server.command_line().to_owned(),
         client.command_line().to_owned(),
@@ -166,13 +171,7 @@ pub fn on_smoltcp(kind: &Kind, seconds: f64) -> Result<Run, Error> {
         server.stdout().contains("listening")
     });
     let client = start(&bed.client, &load);
-    let commands = vec![
-        server.command_line().to_owned(),
-        client.command_line().to_owned(),
-    ];
-    let (output, busy) = watch(client)?;
-    run(kind, &output, busy, commands)
-        .ok_or_else(|| failed(&output, &format!("\nthe server: {}", server.report())))
+    against(kind, &mut server, client)
 }
 
 /// A run of the copies alone.
