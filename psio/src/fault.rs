@@ -250,6 +250,10 @@ impl<Q: Queue> Queue for Faulty<Q> {
         self.inner.disarm();
     }
 
+    fn longest_sleep(&self) -> Option<Duration> {
+        self.inner.longest_sleep()
+    }
+
     fn stats(&self) -> QueueStats {
         let mut stats = self.inner.stats();
         if self.receive.any() {

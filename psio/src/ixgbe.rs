@@ -30,6 +30,7 @@ mod transmit;
 mod tx_ring;
 mod uio;
 mod vfio;
+mod watch;
 
 pub use access::{Bus, Dma, Registers, Vectors};
 pub use config::{IxgbeConfig, MAX_MTU, MAX_QUEUES};

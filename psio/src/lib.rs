@@ -36,6 +36,7 @@ pub mod wire;
 pub mod xdp;
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 pub use describe::{OpenOptions, open};
 pub use rss::Rss;
@@ -289,6 +290,12 @@ pub trait Queue: Send {
     /// Announces that the worker is awake again.
     fn disarm(&mut self) {}
 
+    /// How long a worker may sleep at most, so that a device which cannot say by
+    /// [`wait_fd`](Queue::wait_fd) that it is gone is looked after; `None`: for ever.
+    fn longest_sleep(&self) -> Option<Duration> {
+        None
+    }
+
     /// Counters so far.
     fn stats(&self) -> QueueStats;
 }
@@ -346,6 +353,10 @@ impl<Q: Queue + ?Sized> Queue for Box<Q> {
 
     fn disarm(&mut self) {
         (**self).disarm();
+    }
+
+    fn longest_sleep(&self) -> Option<Duration> {
+        (**self).longest_sleep()
     }
 
     fn stats(&self) -> QueueStats {

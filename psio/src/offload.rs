@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use crate::segment::{Cut, complete_checksum};
 use crate::{
@@ -193,6 +194,10 @@ impl<Q: Queue> Queue for Offload<Q> {
 
     fn disarm(&mut self) {
         self.inner.disarm();
+    }
+
+    fn longest_sleep(&self) -> Option<Duration> {
+        self.inner.longest_sleep()
     }
 
     fn stats(&self) -> QueueStats {

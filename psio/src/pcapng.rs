@@ -302,6 +302,10 @@ impl<Q: Queue> Queue for Capture<Q> {
         self.inner.disarm();
     }
 
+    fn longest_sleep(&self) -> Option<Duration> {
+        self.inner.longest_sleep()
+    }
+
     fn stats(&self) -> QueueStats {
         self.inner.stats()
     }

@@ -366,6 +366,9 @@ impl Worker {
         if quiet && self.queue.arm() {
             let now = stack.now.as_micros();
             let mut until = stack.next_deadline();
+            if let Some(most) = self.queue.longest_sleep() {
+                until = until.min(now + most.as_micros() as u64);
+            }
             if shared.segment.shared_core() && !stack.connections.is_empty() {
                 let active = stack.now.since(worked_at).as_micros() < SHARED_CORE_ACTIVE;
                 let bound = SHARED_CORE_SLEEP * if active { 1 } else { 10 };

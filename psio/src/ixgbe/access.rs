@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::dma::DmaMemory;
+use super::regs::STATUS;
 use crate::Error;
 
 /// The card's registers, BAR 0.
@@ -63,6 +64,11 @@ pub trait Bus: Registers + Dma + Vectors + Clone + Send + Sync + 'static {
     fn start_dma(&self) -> Result<(), Error>;
 }
 
+/// Whether nobody answers any more: reads give ones then, which STATUS never is.
+pub(super) fn is_gone(bus: &impl Bus) -> bool {
+    bus.read(STATUS) == !0
+}
+
 /// Polls a register until the `mask`ed bits are `wanted`, at intervals of `step`, at most `times`.
 ///
 /// # Errors
@@ -74,14 +80,14 @@ pub(super) fn poll<B: Bus>(
     what: &str,
 ) -> Result<(), Error> {
     for _ in 0..times {
-        if bus.read(offset) & mask == wanted {
+        let value = bus.read(offset);
+        if value == !0 && is_gone(bus) {
+            return Err(Error::Gone(bus.name().to_owned()));
+        }
+        if value & mask == wanted {
             return Ok(());
         }
         bus.pause(step);
-    }
-    // Reads that nobody answers give ones.
-    if bus.read(offset) == !0 {
-        return Err(Error::Gone(bus.name().to_owned()));
     }
     Err(Error::Refused {
         name: bus.name().to_owned(),

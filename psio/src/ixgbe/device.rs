@@ -9,6 +9,7 @@ use super::link::{self, Link};
 use super::queue::IxgbeQueue;
 use super::rss::{self, TABLE_LEN, even_table};
 use super::statistics::{self, PortStatistics};
+use super::watch::LinkSeen;
 use super::{interrupts, receive, reset, transmit};
 use crate::{Capabilities, Device, Error, MacAddr, Queue, Rss, no_such_queue};
 
@@ -23,6 +24,7 @@ pub struct Ixgbe<B: Bus> {
 pub(super) struct Card<B: Bus> {
     pub bus: B,
     pub config: IxgbeConfig,
+    pub link: LinkSeen,
     globals: Mutex<Globals>,
 }
 
@@ -59,6 +61,7 @@ impl<B: Bus> Ixgbe<B> {
             card: Arc::new(Card {
                 bus,
                 config,
+                link: LinkSeen::new(),
                 globals: Mutex::default(),
             }),
         })

@@ -23,12 +23,16 @@ pub fn start<B: Bus>(bus: &B) {
 
 /// The state now.
 pub fn state<B: Bus>(bus: &B) -> Link {
-    let links = bus.read(LINKS);
+    state_of(bus.read(LINKS))
+}
+
+/// The state as register LINKS has it.
+pub fn state_of(links: u32) -> Link {
     // All ones: the card is gone.
     if links & LINKS_UP == 0 || links == !0 {
         return Link::Down;
     }
-    match links >> LINKS_SPEED_SHIFT & 3 {
+    match (links & LINKS_SPEED) >> LINKS_SPEED_SHIFT {
         3 => Link::Up { speed: 10_000 },
         2 => Link::Up { speed: 1_000 },
         1 => Link::Up { speed: 100 },

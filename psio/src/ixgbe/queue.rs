@@ -10,6 +10,7 @@ use super::device::Card;
 use super::regs::{RDT, TDT};
 use super::rx_ring::RxRing;
 use super::tx_ring::TxRing;
+use super::watch::{IDLE_ROUNDS, LONGEST_SLEEP};
 use super::{interrupts, receive, statistics, transmit};
 use crate::sys::Bell;
 use crate::{Error, MAX_FRAME, Queue, QueueStats, RxMeta, TxMeta};
@@ -27,6 +28,10 @@ pub struct IxgbeQueue<B: Bus> {
     tx: TxRing,
     /// Rung by the queue's interrupt.
     bell: Option<Bell>,
+    /// Rounds since something was received.
+    idle_rounds: u32,
+    /// Why the worker must not go to sleep again.
+    error: Option<Error>,
     /// Somebody was refused room: the queue is to be polled until there is some.
     starved: bool,
     /// Dropped by the card for want of descriptors; reading its counter clears it.
@@ -45,6 +50,8 @@ impl<B: Bus> IxgbeQueue<B> {
             rx,
             tx,
             bell,
+            idle_rounds: 0,
+            error: None,
             starved: false,
             missed: AtomicU64::new(0),
             card,
@@ -54,6 +61,19 @@ impl<B: Bus> IxgbeQueue<B> {
         transmit::start_queue(bus, index, &queue.tx)?;
         receive::start_queue(bus, index, &queue.rx, config)?;
         Ok(queue)
+    }
+
+    /// Nothing has come.
+    fn idle(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        self.idle_rounds += 1;
+        if self.idle_rounds < IDLE_ROUNDS {
+            return Ok(());
+        }
+        self.idle_rounds = 0;
+        self.card.link.look(&self.card.bus)
     }
 
     /// Gives the last frames time to leave, then stops both rings; if one does not stop, its memory
@@ -93,7 +113,10 @@ impl<B: Bus> Queue for IxgbeQueue<B> {
         sink: &mut dyn FnMut(&[u8], RxMeta),
     ) -> Result<usize, Error> {
         let (shown, used) = self.rx.receive(budget, sink);
-        if used > 0 {
+        if used == 0 {
+            self.idle()?;
+        } else {
+            self.idle_rounds = 0;
             // One write to the card for all of them: it costs as much as dozens of frames.
             let tail = u32::from(self.rx.tail());
             self.card.bus.write(RDT.at(self.index), tail);
@@ -126,6 +149,10 @@ impl<B: Bus> Queue for IxgbeQueue<B> {
     }
 
     fn arm(&mut self) -> bool {
+        if let Err(error) = self.card.link.look(&self.card.bus) {
+            self.error = Some(error);
+            return false;
+        }
         let Some(bell) = &self.bell else {
             return true;
         };
@@ -150,6 +177,10 @@ impl<B: Bus> Queue for IxgbeQueue<B> {
             interrupts::mask(&self.card.bus, self.index);
             bell.silence();
         }
+    }
+
+    fn longest_sleep(&self) -> Option<Duration> {
+        Some(LONGEST_SLEEP)
     }
 
     fn stats(&self) -> QueueStats {

@@ -220,6 +220,7 @@ pub const AUTOC: u32 = 0x42a0;
 pub const AUTOC_RESTART: u32 = 1 << 12;
 pub const LINKS: u32 = 0x42a4;
 pub const LINKS_UP: u32 = 1 << 30;
+pub const LINKS_SPEED: u32 = 3 << LINKS_SPEED_SHIFT;
 pub const LINKS_SPEED_SHIFT: u32 = 28;
 
 // Statistics, §8.2.3.23: cleared by reading

@@ -1,6 +1,6 @@
 //! The card's counters (§8.2.3.23 of the datasheet), which reading clears: they are added up here.
 
-use super::access::Bus;
+use super::access::{Bus, is_gone};
 use super::regs::*;
 
 /// What the port has counted since it was set up.
@@ -42,8 +42,16 @@ pub fn set_up<B: Bus>(bus: &B) {
 }
 
 impl PortStatistics {
-    /// Adds what the card has counted since it was last read.
+    /// Adds what the card has counted since it was last read; nothing if it is gone.
     pub fn collect<B: Bus>(&mut self, bus: &B) {
+        let before = *self;
+        self.add(bus);
+        if is_gone(bus) {
+            *self = before;
+        }
+    }
+
+    fn add<B: Bus>(&mut self, bus: &B) {
         // Of 36 bits: the low half is read first, and keeps the high one for its reading.
         let wide = |low, high| u64::from(bus.read(low)) | u64::from(bus.read(high) & 0xf) << 32;
         self.rx_frames += u64::from(bus.read(GPRC));
@@ -64,5 +72,8 @@ pub fn queue_drops<B: Bus>(bus: &B, queue: usize, queues: usize) -> u64 {
     if queue >= QUEUE_COUNTERS - usize::from(queues > QUEUE_COUNTERS) {
         return 0;
     }
-    bus.read(QPRDC.at(queue)).into()
+    match bus.read(QPRDC.at(queue)) {
+        u32::MAX if is_gone(bus) => 0,
+        drops => drops.into(),
+    }
 }

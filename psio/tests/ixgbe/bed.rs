@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
 
 use ixgbe_model::{Card, Frames};
 use psio::ixgbe::{Ixgbe, IxgbeConfig};
@@ -29,6 +30,11 @@ impl Model {
             }
             card.settle();
         });
+    }
+
+    /// Takes the card out of the machine.
+    pub fn take_out(&self) {
+        self.is_out.store(true, Ordering::Relaxed);
     }
 
     /// From now on the driver's writes are changed: register and value in, value out.

@@ -7,6 +7,7 @@ mod interrupts;
 mod mistakes;
 mod model;
 mod offloads;
+mod removal;
 mod setup;
 mod statistics;
 mod steering;

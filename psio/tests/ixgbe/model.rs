@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Model {
     bells: Arc<Vec<OwnedFd>>,
     /// Changes the driver's writes: register and value in, value out.
     pub tamper: Arc<Mutex<Option<Tamper>>>,
+    /// The card was taken out: nobody answers.
+    pub is_out: Arc<AtomicBool>,
 }
 
 impl Model {
@@ -49,6 +52,7 @@ impl Model {
             memory,
             bells,
             tamper: Arc::default(),
+            is_out: Arc::default(),
         }
     }
 
@@ -61,10 +65,16 @@ impl Model {
 /// After a refusal the driver is being dropped: it reads zeros, which let it stop.
 impl Registers for Model {
     fn read(&self, offset: u32) -> u32 {
+        if self.is_out.load(Ordering::Relaxed) {
+            return !0;
+        }
         self.card.lock().map_or(0, |mut card| card.read(offset))
     }
 
     fn write(&self, offset: u32, value: u32) {
+        if self.is_out.load(Ordering::Relaxed) {
+            return;
+        }
         let value = match &mut *self.tamper.lock().unwrap() {
             Some(tamper) => tamper(offset, value),
             None => value,
@@ -75,6 +85,9 @@ impl Registers for Model {
     }
 
     fn pause(&self, time: Duration) {
+        if self.is_out.load(Ordering::Relaxed) {
+            return;
+        }
         if let Ok(mut card) = self.card.lock() {
             card.pause(time);
         }
