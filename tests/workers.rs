@@ -136,3 +136,36 @@ fn each_worker_talks_with_its_like_over_a_wire() {
     assert_shared(&server, 2, "accepts", 48);
     assert_shared(&client, 2, "connects", 48);
 }
+
+/// Prints the core of each connection that it accepts.
+const CORES: &str = r#"
+import socket, sys
+server = socket.create_server(("0.0.0.0", 7100), backlog=100)
+print("listens", flush=True)
+for _ in range(48):
+    connection = server.accept()[0]
+    print("core", connection.getsockopt(socket.SOL_SOCKET, 49), flush=True)
+"#;
+
+#[test]
+fn a_connection_names_the_core_of_the_worker_that_has_it() {
+    let bed = Testbed::server_on_tap().with_workers(2);
+    let bed = bed.with_server_options(&["--engine-cores", "0,1"]);
+    let mut server = bed.server.start(servers::PYTHON, &["-c", CORES]);
+    server.wait_until("listens", LIMIT, |server| {
+        server.stdout().contains("listens")
+    });
+    bed.wait_for_server(&mut server, 7100);
+    let to = bed.endpoint(7100);
+    let connect = |_| bed.client.namespace().connect(to, LIMIT).expect("accepted");
+    let _clients: Vec<_> = (0..48).map(connect).collect();
+    let said = server.finish(LIMIT).expect_success("the server").stdout;
+    let mut cores: Vec<_> = said
+        .lines()
+        .filter(|line| line.starts_with("core"))
+        .collect();
+    assert_eq!(cores.len(), 48, "{said}");
+    cores.sort_unstable();
+    cores.dedup();
+    assert_eq!(cores, ["core 0", "core 1"]);
+}

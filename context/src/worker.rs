@@ -16,6 +16,8 @@ pub struct WorkerShared {
     sleeps: CacheLine<AtomicU32>,
     /// Whether somebody has rung who did not go to sleep.
     goes_on: AtomicU32,
+    /// The core on which the worker runs, plus 1; 0 before it does.
+    core: AtomicU32,
 }
 
 impl Default for WorkerShared {
@@ -26,6 +28,7 @@ impl Default for WorkerShared {
             pending: std::array::from_fn(|_| AtomicU64::new(0)),
             sleeps: CacheLine::default(),
             goes_on: AtomicU32::new(0),
+            core: AtomicU32::new(0),
         }
     }
 }
@@ -99,6 +102,19 @@ impl WorkerShared {
             return false;
         }
         true
+    }
+
+    /// Worker: runs on this core now.
+    pub fn runs_on(&self, core: u32) {
+        let word = core.saturating_add(1);
+        if self.core.load(Ordering::Relaxed) != word {
+            self.core.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The core on which the worker runs, or ran when it last woke up.
+    pub fn core(&self) -> Option<u32> {
+        self.core.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// Worker: is awake again.

@@ -94,6 +94,12 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// The core on which the caller runs just now, if the system says.
+pub fn current_core() -> Option<u32> {
+    // SAFETY: takes nothing.
+    u32::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
 /// An epoll descriptor: level-triggered, and each descriptor in it has a key.
 pub struct Epoll(OwnedFd);
 

@@ -285,6 +285,7 @@ impl Worker {
                 self.stack.send_arp(&packet, MacAddr::BROADCAST);
             }
         }
+        self.stack.note_core();
         let mut worked_at = self.stack.now;
         loop {
             if self.round(sys::now_micros())? {
@@ -388,6 +389,7 @@ impl Worker {
         }
         self.queue.disarm();
         record.wake_up();
+        stack.note_core();
         sys::clear(&inbox.doorbell);
     }
 }
@@ -399,6 +401,13 @@ impl Stack {
 
     fn count(&self, counter: Counter) {
         self.counters().count(counter);
+    }
+
+    /// For `SO_INCOMING_CPU`.
+    fn note_core(&self) {
+        if let Some(core) = sys::current_core() {
+            self.shared.segment.worker(self.index).runs_on(core);
+        }
     }
 
     /// When there is something to do, in microseconds; `u64::MAX` for never.

@@ -103,9 +103,10 @@ pub fn get(socket: SocketRef, level: c_int, name: c_int) -> Result<Value> {
                 number => number,
             }))
         }
-        Kind::Kept { default, .. } => Ok(Value::int(
-            kept::get(key_of(socket), level, name).unwrap_or(*default),
-        )),
+        Kind::Kept { default, known, .. } => {
+            let kept = || kept::get(key_of(socket), level, name).unwrap_or(*default);
+            Ok(Value::int(known(socket).unwrap_or_else(kept)))
+        }
         Kind::AsKernel => Ok(Value::int(question(socket, level, name).get()?)),
         Kind::Only(value) => Ok(Value::int(*value)),
         Kind::Shown(read) | Kind::Own { read, .. } => read(socket),

@@ -31,6 +31,8 @@ pub enum Kind {
         accept: fn(i32) -> Result<i32>,
         /// What is read if nothing was set.
         default: i32,
+        /// What is read on a socket of which the stack knows better.
+        known: fn(SocketRef) -> Option<i32>,
     },
     /// A number without effect on TCP or on the stack, which is kept in the process as the kernel would
     /// show it; the kernel is asked what it takes.
@@ -151,11 +153,19 @@ rows! {
     SOCKET SO_OOBINLINE: Kind::Bit(option::OOBINLINE),
         "urgent data stays in line";
     SOCKET SO_BROADCAST: Kind::Bit(shown::BROADCAST), "none on TCP, as in Linux";
-    SOCKET SO_BUSY_POLL: Kind::Kept { accept: values::not_negative, default: 0 },
+    SOCKET SO_BUSY_POLL: Kind::Kept {
+        accept: values::not_negative,
+        default: 0,
+        known: values::nothing,
+    },
         "a hint to the kernel's drivers; the stack polls as its own settings say",
         differs: "needs no privilege";
-    SOCKET SO_INCOMING_CPU: Kind::Only(-1), "the core is not told",
-        differs: "a kernel socket can be bound to a core";
+    SOCKET SO_INCOMING_CPU: Kind::Kept {
+        accept: Ok,
+        default: -1,
+        known: values::incoming_cpu,
+    }, "the core on which the connection's worker runs",
+        differs: "does not choose among listeners of SO_REUSEPORT";
     SOCKET SO_INCOMING_NAPI_ID: Kind::Shown(|_| Ok(Value::int(0))), "0: no device of the kernel";
     SOCKET SO_COOKIE: Kind::Shown(values::cookie), "a number of its own for each socket",
         differs: "unique in the stack, not in the machine";
@@ -324,7 +334,11 @@ rows! {
         asked: values::not_asked,
     }, "none are sent", differs: "only an empty list can be set";
     IP IP_MTU: Kind::Shown(values::path_mtu), "the path's MTU; ENOTCONN without a connection";
-    IP IP_MTU_DISCOVER: Kind::Kept { accept: values::mtu_discovery, default: libc::IP_PMTUDISC_WANT },
+    IP IP_MTU_DISCOVER: Kind::Kept {
+        accept: values::mtu_discovery,
+        default: libc::IP_PMTUDISC_WANT,
+        known: values::nothing,
+    },
         "IP_PMTUDISC_WANT and IP_PMTUDISC_DO: packets are not fragmented",
         differs: "no other mode can be set";
     IP IP_RECVERR: Kind::Only(0), "not there";

@@ -4,7 +4,9 @@
 
 use super::table::{Kind, ROWS, Row};
 use super::*;
-use crate::testing::{answer, commands, engine, established, fresh};
+use crate::descriptor::close::close;
+use crate::socket::{accept, create, listen};
+use crate::testing::{WORKERS, answer, commands, engine, established, fresh};
 use context::command::Op;
 use context::context::INFO_WORDS;
 use context::socket::state;
@@ -644,6 +646,29 @@ fn the_info_of_a_connection_is_the_engines() {
 }
 
 #[test]
+fn a_connection_names_its_workers_core_and_a_listener_the_one_that_was_set() {
+    let listener = stack(libc::AF_INET);
+    let fd = create::attach(listener, true).unwrap();
+    listen::bind(fd, listener, "10.77.0.2:7205".parse().unwrap()).unwrap();
+    listen::listen(fd, listener, 16).unwrap();
+    let core_of = |socket| stack_get(socket, libc::SOL_SOCKET, libc::SO_INCOMING_CPU, 4);
+    let shown = |core: i32| Ok(core.to_ne_bytes().to_vec());
+    assert_eq!(core_of(listener), shown(-1));
+    let three = payload(3);
+    set(listener, libc::SOL_SOCKET, libc::SO_INCOMING_CPU, &three).unwrap();
+    let peer = "10.77.0.1:5000".parse().unwrap();
+    for worker in 0..WORKERS {
+        engine().segment.worker(worker).runs_on(10 + worker as u32);
+        let connection = engine().incoming_at(listener, peer, (worker, 0));
+        let accepted = accept::accept(fd, listener, 0).unwrap();
+        assert_eq!(core_of(connection), shown(10 + worker as i32));
+        close(accepted.fd).unwrap();
+    }
+    assert_eq!(core_of(listener), shown(3));
+    close(fd).unwrap();
+}
+
+#[test]
 fn a_kernel_socket_that_takes_over_has_all_that_was_set() {
     let (kernel, stack) = (kernel(libc::AF_INET6), stack(libc::AF_INET6));
     let set_ints = [
@@ -652,6 +677,7 @@ fn a_kernel_socket_that_takes_over_has_all_that_was_set() {
         (libc::SOL_SOCKET, libc::SO_SNDBUF, 20_000),
         (libc::SOL_SOCKET, libc::SO_RCVBUF, 30_000),
         (libc::SOL_SOCKET, libc::SO_PRIORITY, 4),
+        (libc::SOL_SOCKET, libc::SO_INCOMING_CPU, 1),
         (libc::SOL_SOCKET, libc::SO_RCVLOWAT, 100),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 60),

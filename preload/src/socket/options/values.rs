@@ -58,6 +58,20 @@ pub(super) fn empty(_: SocketRef) -> Result<Value> {
     Ok(Value::of(&[]))
 }
 
+pub(super) fn nothing(_: SocketRef) -> Option<i32> {
+    None
+}
+
+/// `SO_INCOMING_CPU` of a socket for which packets have come: a listener's do not count, as in Linux.
+pub(super) fn incoming_cpu(socket: SocketRef) -> Option<i32> {
+    let was_connected = socket.record().engine.state.load(Relaxed) & state::WAS_CONNECTED != 0;
+    let worker = socket.process().segment.worker(socket.worker());
+    was_connected
+        .then(|| worker.core())
+        .flatten()
+        .map(|core| core as i32)
+}
+
 pub(super) fn not_asked(_: &Options) -> Option<Value> {
     None
 }
