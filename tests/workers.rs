@@ -26,6 +26,13 @@ mod two_workers {
         }
     }
 
+    mod serve_over_an_interface {
+        use super::*;
+
+        testbed::test_every_program_on!(Testbed::server_on_interface().with_workers(2);
+            nginx_serves_wrk, redis_serves_redis_benchmark);
+    }
+
     mod talk_over_a_wire {
         use super::*;
 
@@ -116,6 +123,12 @@ fn counting(mut bed: Testbed, workers: usize) -> Testbed {
 fn each_worker_serves_its_share_over_a_tap() {
     let (server, _) = with_connections(&counting(Testbed::server_on_tap(), 2), 48);
     assert_shared(&server, 2, "accepts", 48);
+}
+
+#[test]
+fn each_worker_serves_its_share_over_an_interface() {
+    let (server, _) = with_connections(&counting(Testbed::server_on_interface(), 4), 48);
+    assert_shared(&server, 4, "accepts", 48);
 }
 
 #[test]

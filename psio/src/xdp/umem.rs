@@ -24,7 +24,7 @@ impl Umem {
     /// At least `bytes` bytes, in huge pages if the system has them to give.
     pub fn map(bytes: usize) -> io::Result<Umem> {
         let bytes = bytes.next_multiple_of(HUGE_PAGE);
-        let (memory, ordinary) = match anonymous(bytes, libc::MAP_HUGETLB) {
+        let (memory, ordinary) = match anonymous(bytes, libc::MAP_HUGETLB | libc::MAP_HUGE_2MB) {
             Ok(memory) => (memory, None),
             Err(error) => (anonymous(bytes, 0)?, Some(error)),
         };
