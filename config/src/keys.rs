@@ -223,7 +223,8 @@ pub static KEYS: &[Key] = &[
         name: "spin_us",
         section: Section::Cores,
         expected: "a number of microseconds from 0 to 1000000",
-        doc: "How long an idle worker looks for work before it sleeps, in microseconds: on a core \
+        doc: "How long an idle worker looks for work before it sleeps, in microseconds: all of it \
+              if work has come within that time lately, down to an eighth if not; on a core \
               that the program may use as well, only while no thread runs that it has woken. Threads \
               of the program look for work, too, if no core of a worker is among app_cores.",
         read: |s, v| number(v, 0..=1_000_000).map(|n| s.spin = Duration::from_micros(n)),

@@ -191,7 +191,7 @@ impl Default for Settings {
             engine_cores: Vec::new(),
             workers: None,
             app_cores: Vec::new(),
-            spin: Duration::from_micros(50),
+            spin: Duration::from_micros(200),
             memory: 1 << 30,
             max_sockets: 65_536,
             drain: Duration::from_secs(10),

@@ -33,6 +33,7 @@ mod remains;
 mod slab;
 pub mod slots;
 mod source_port;
+mod spin;
 pub mod streams;
 mod time_wait;
 pub mod timers;
@@ -58,6 +59,7 @@ use manners::Manners;
 use psio::{BURST, Capabilities, MacAddr, Queue};
 use remains::Remains;
 use slots::{Role, Slots};
+use spin::Spin;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -149,7 +151,7 @@ pub struct Stack {
 pub struct Worker {
     stack: Stack,
     queue: Box<dyn Queue>,
-    spin: u64,
+    spin: Spin,
     stopping: bool,
 }
 
@@ -267,7 +269,7 @@ impl Worker {
         };
         stack.publish_addresses();
         Ok(Worker {
-            spin: shared.config.spin_us,
+            spin: Spin::at_most(shared.config.spin_us),
             stack,
             queue,
             stopping: false,
@@ -287,20 +289,34 @@ impl Worker {
         }
         self.stack.note_core();
         let mut worked_at = self.stack.now;
+        // When it last worked or was rung for.
+        let mut called_at = worked_at;
         loop {
             if self.round(sys::now_micros())? {
                 worked_at = self.stack.now;
+                called_at = worked_at;
                 continue;
             }
             if self.stopping {
                 self.queue.flush()?;
                 return Ok(());
             }
-            if self.stack.now.since(worked_at).as_micros() < self.spin && self.may_spin() {
+            let looked_for = self.stack.now.since(called_at).as_micros();
+            let may_spin = self.may_spin();
+            if may_spin && looked_for < self.spin.budget() {
                 std::hint::spin_loop();
                 continue;
             }
-            self.sleep(worked_at);
+            let slept_from = Instant::from_micros(sys::now_micros());
+            let called = self.sleep(worked_at);
+            let awake_at = Instant::from_micros(sys::now_micros());
+            if may_spin {
+                let slept = awake_at.since(slept_from).as_micros();
+                self.spin.slept(looked_for, slept);
+            }
+            if called {
+                called_at = awake_at;
+            }
         }
     }
 
@@ -353,7 +369,8 @@ impl Worker {
         stack.shared.config.own_cores || stack.manners.may_spin(record)
     }
 
-    fn sleep(&mut self, worked_at: Instant) {
+    /// Sleeps until it is called or something is due. Returns whether it was called.
+    fn sleep(&mut self, worked_at: Instant) -> bool {
         let stack = &mut self.stack;
         stack.wake_sets();
         stack.report();
@@ -361,9 +378,10 @@ impl Worker {
         let inbox = &shared.inboxes[stack.index];
         let record = shared.segment.worker(stack.index);
         if !record.fall_asleep() {
-            return;
+            return true;
         }
         let quiet = stack.looped.is_empty() && !inbox.is_waiting();
+        let mut called = true;
         if quiet && self.queue.arm() {
             let now = stack.now.as_micros();
             let mut until = stack.next_deadline();
@@ -383,7 +401,8 @@ impl Worker {
             let mut fds = vec![inbox.doorbell.as_raw_fd()];
             fds.extend(self.queue.wait_fd());
             stack.count(Counter::sleeps);
-            if !sys::wait_readable(&fds, timeout) {
+            called = sys::wait_readable(&fds, timeout);
+            if !called {
                 stack.manners.forget();
             }
         }
@@ -391,6 +410,7 @@ impl Worker {
         record.wake_up();
         stack.note_core();
         sys::clear(&inbox.doorbell);
+        called
     }
 }
 
