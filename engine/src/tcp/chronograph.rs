@@ -73,32 +73,38 @@ fn millis(now: Instant) -> u32 {
 
 impl Tcb {
     /// Nothing more can be sent now: notes why.
+    #[inline]
     pub(super) fn note_limit(&mut self, now: Instant) {
-        let unsent = self.unsent();
-        let syn = matches!(self.state, State::SynSent | State::SynReceived).into();
-        let limit = if unsent > 0 && self.snd.usable() < unsent.min(self.send_mss().into()) {
-            Limit::Window
-        } else if self.is_held_by_buffer(unsent) {
-            Limit::Buffer
-        } else if unsent > 0 || self.snd.flight() > syn {
-            Limit::Network
-        } else {
-            Limit::Idle
-        };
+        let limit = self.current_limit();
         if limit != self.limit {
             self.chronograph.end(now, self.limit);
             self.limit = limit;
         }
     }
 
-    /// As Linux sees it: the congestion window is not what limits, though all is sent.
-    fn is_held_by_buffer(&self, unsent: u64) -> bool {
-        let usage = || self.usage.is_limited(self.cc.cwnd(), self.cc.ssthresh());
-        self.writer_waits
-            && unsent == 0
-            && self.snd.flight() > 0
-            && matches!(self.state, State::Established | State::CloseWait)
-            && !usage()
+    #[inline]
+    fn current_limit(&self) -> Limit {
+        let unsent = self.unsent();
+        let syn = matches!(self.state, State::SynSent | State::SynReceived).into();
+        if unsent > 0 {
+            let window = self.snd.usable() < unsent.min(self.send_mss().into());
+            return if window {
+                Limit::Window
+            } else {
+                Limit::Network
+            };
+        }
+        match self.snd.flight() > syn {
+            true if self.writer_waits && self.is_held_by_buffer() => Limit::Buffer,
+            true => Limit::Network,
+            false => Limit::Idle,
+        }
+    }
+
+    /// All is sent, and a writer waits. As Linux sees it: the congestion window is not what limits.
+    fn is_held_by_buffer(&self) -> bool {
+        matches!(self.state, State::Established | State::CloseWait)
+            && !self.usage.is_limited(self.cc.cwnd(), self.cc.ssthresh())
     }
 
     /// Whether a writer waits for room in the send buffer. To be said after each

@@ -4,6 +4,7 @@
 use alloc::collections::VecDeque;
 
 use super::congestion::{Algorithm, Cause};
+use super::header::Next;
 use super::segment::{Flags, Outgoing, Segment};
 use super::tcb::{State, Tcb};
 use super::time::Instant;
@@ -147,32 +148,26 @@ impl Tcb {
         self.ecn.asked = false;
     }
 
-    /// Puts flags and codepoint into a segment that goes out; SND.NXT was `nxt` before it.
-    pub(super) fn put_ecn(&mut self, out: &mut Outgoing, nxt: u64) {
-        if out.flags.contains(Flags::RST) {
-            return;
-        }
-        if out.flags.contains(Flags::SYN) {
-            self.put_ecn_into_syn(out);
-            return;
-        }
-        if !self.ecn.on {
+    /// Puts flags and codepoint into a segment that goes out, no SYN; SND.NXT was `nxt` before it.
+    pub(super) fn put_ecn(&mut self, next: &mut Next, nxt: u64) {
+        if !self.ecn.on || next.flags.contains(Flags::RST) {
             return;
         }
         if self.ecn.echo {
-            out.flags |= Flags::ECE;
+            next.flags |= Flags::ECE;
         }
         // Retransmissions, ACKs and probes stay unmarked (sections 6.1.4 to 6.1.6).
-        let new_data = out.payload_len() > 0 && out.payload.start + 1 >= nxt;
+        let new_data = next.payload_len() > 0 && next.payload.start + 1 >= nxt;
         if new_data && core::mem::take(&mut self.ecn.cwr_due) {
-            out.flags |= Flags::CWR;
+            next.flags |= Flags::CWR;
         }
         if new_data || self.needs_marks() {
-            out.ecn = Codepoint::Ect0;
+            next.ecn = Codepoint::Ect0;
         }
     }
 
-    fn put_ecn_into_syn(&mut self, out: &mut Outgoing) {
+    /// Puts flags and codepoint into a SYN that goes out.
+    pub(super) fn put_ecn_into_syn(&mut self, out: &mut Outgoing) {
         if out.flags.contains(Flags::ACK) {
             if self.ecn.on {
                 out.flags |= Flags::ECE;

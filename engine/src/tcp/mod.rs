@@ -19,6 +19,7 @@ mod event;
 mod fast_open;
 mod frto;
 mod handshake;
+mod header;
 mod icmp;
 mod info;
 mod input;

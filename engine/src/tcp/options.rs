@@ -80,15 +80,22 @@ impl Options {
     ///
     /// # Errors
     /// A length that is 0 or 1 or reaches past the header.
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Options, ParseError> {
-        let mut options = Options::default();
         // What most segments carry, as RFC 7323 appendix A has it.
-        if let [NOP, NOP, TIMESTAMPS, 10, stamps @ ..] = bytes
-            && stamps.len() == 8
-        {
-            options.read(TIMESTAMPS, stamps);
-            return Ok(options);
+        if let [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] = *bytes {
+            let value = u32::from_be_bytes([a, b, c, d]);
+            let echo = u32::from_be_bytes([e, f, g, h]);
+            return Ok(Options {
+                timestamps: Some((value, echo)),
+                ..Options::default()
+            });
         }
+        Self::parse_each(bytes)
+    }
+
+    fn parse_each(bytes: &[u8]) -> Result<Options, ParseError> {
+        let mut options = Options::default();
         let mut rest = bytes;
         while let [kind, after_kind @ ..] = rest {
             match *kind {
@@ -138,11 +145,24 @@ impl Options {
     /// Bytes that [`emit`](Self::emit) writes, a multiple of four and at most 40.
     #[inline]
     pub fn len(&self) -> usize {
+        if self.only_timestamps().is_some() {
+            return TIMESTAMPS_LEN;
+        }
         let len = self.len_beside_sack();
         len + self.sack_len(len)
     }
 
+    /// The timestamps, if there is no other option.
     #[inline]
+    fn only_timestamps(&self) -> Option<(u32, u32)> {
+        let others = self.mss.is_some()
+            || self.window_scale.is_some()
+            || self.sack_permitted
+            || !self.sack.is_empty()
+            || self.fast_open.is_some();
+        self.timestamps.filter(|_| !others)
+    }
+
     fn len_beside_sack(&self) -> usize {
         let mut len = 0;
         if self.mss.is_some() {
@@ -174,7 +194,6 @@ impl Options {
         &blocks[..blocks.len().min(room)]
     }
 
-    #[inline]
     fn sack_len(&self, before: usize) -> usize {
         if self.sack.is_empty() {
             return 0;
@@ -190,7 +209,18 @@ impl Options {
     ///
     /// # Panics
     /// If `out` is shorter than [`len`](Self::len).
+    #[inline]
     pub fn emit(&self, out: &mut [u8]) -> usize {
+        if let Some(stamps) = self.only_timestamps()
+            && let Some(out) = out.first_chunk_mut()
+        {
+            *out = timestamps_option([NOP, NOP], stamps);
+            return TIMESTAMPS_LEN;
+        }
+        self.emit_each(out)
+    }
+
+    fn emit_each(&self, out: &mut [u8]) -> usize {
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
             out[at..at + bytes.len()].copy_from_slice(bytes);
@@ -201,11 +231,11 @@ impl Options {
             put(&[MSS, 4, hi, lo]);
         }
         let sack_permitted = self.sack_permitted.then_some([SACK_PERMITTED, 2]);
-        if let Some((value, echo)) = self.timestamps {
-            let [first, second] = sack_permitted.unwrap_or([NOP, NOP]);
-            let [a, b, c, d] = value.to_be_bytes();
-            let [e, f, g, h] = echo.to_be_bytes();
-            put(&[first, second, TIMESTAMPS, 10, a, b, c, d, e, f, g, h]);
+        if let Some(stamps) = self.timestamps {
+            put(&timestamps_option(
+                sack_permitted.unwrap_or([NOP, NOP]),
+                stamps,
+            ));
         } else if let Some(option) = sack_permitted {
             put(&[NOP, NOP]);
             put(&option);
@@ -232,6 +262,13 @@ impl Options {
         }
         at
     }
+}
+
+/// The timestamps option behind two bytes of others.
+fn timestamps_option([first, second]: [u8; 2], (value, echo): (u32, u32)) -> [u8; TIMESTAMPS_LEN] {
+    let [a, b, c, d] = value.to_be_bytes();
+    let [e, f, g, h] = echo.to_be_bytes();
+    [first, second, TIMESTAMPS, 10, a, b, c, d, e, f, g, h]
 }
 
 fn be_seq(bytes: &[u8]) -> SeqNum {

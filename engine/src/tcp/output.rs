@@ -4,17 +4,12 @@
 use core::ops::Range;
 
 use super::acknowledge::clamp_u32;
-use super::ecn::Codepoint;
 use super::event::Events;
-use super::options::{MAX_SACK_BLOCKS, Options, SackBlocks, TIMESTAMPS_LEN};
+use super::header::Next;
 use super::recovery::Watch;
 use super::segment::{Flags, Outgoing};
-use super::seq::SeqNum;
 use super::tcb::{State, Tcb};
 use super::time::Instant;
-
-/// SACK blocks that fit beside timestamps.
-const BLOCKS_BESIDE_TIMESTAMPS: usize = 3;
 
 /// What leaves next: positions, the last of which may be that of the FIN, in segments of `cut` bytes.
 #[derive(Debug)]
@@ -28,11 +23,16 @@ impl Tcb {
     /// take in one piece, at least [`mss`](Self::mss); above it, it asks for super-segments. A probe
     /// of the path may be as large as [`largest_segment`](Self::largest_segment) in any case. What is
     /// handed out counts as sent.
+    #[inline]
     pub fn poll_transmit(&mut self, now: Instant, max_payload: usize) -> Option<Outgoing> {
         if self.is_at_rest() {
             self.rest(now);
             return None;
         }
+        self.next_outgoing(now, max_payload as u64)
+    }
+
+    fn next_outgoing(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {
         if let Some(seq) = self.reset_seq.take() {
             return Some(self.bare_reset(seq));
         }
@@ -40,30 +40,19 @@ impl Tcb {
             return Some(ack);
         }
         let nxt = self.snd.nxt;
-        let mut segment = match self.state {
-            State::Closed => self.next_reset(now),
-            State::SynReceived if self.is_open_early() && !self.syn_due => {
-                self.next_segment(now, max_payload as u64)
+        let next = match self.state {
+            State::SynSent | State::SynReceived if self.syn_due || !self.is_open_early() => {
+                return self.next_syn(now);
             }
-            State::SynSent | State::SynReceived => self.next_syn(now),
-            _ if self.ecn.cwr_due() => self.next_segment(now, self.mss.into()),
-            _ => self.next_segment(now, max_payload as u64),
+            State::Closed => self.next_reset(),
+            _ => self.next_segment(now, max_payload),
         };
-        if segment.is_none() && core::mem::take(&mut self.rst_wanted) {
-            self.abort();
-            segment = self.next_reset(now);
-        }
-        match &mut segment {
-            None => {
-                self.arm_probe(now);
-                self.note_limit(now);
-            }
-            Some(out) => {
-                self.put_ecn(out, nxt);
-                self.counters.on_sent(out.payload_len(), out.mss.into());
-            }
-        }
-        segment
+        let Some(next) = next.or_else(|| self.reset_behind_data()) else {
+            self.arm_probe(now);
+            self.note_limit(now);
+            return None;
+        };
+        Some(self.segment(now, next, nxt))
     }
 
     /// An open connection that owes the peer nothing, neither data nor an answer.
@@ -95,83 +84,34 @@ impl Tcb {
         }
     }
 
-    /// A RST that answers an ACK which no SYN of ours explains.
-    fn bare_reset(&self, seq: SeqNum) -> Outgoing {
-        Outgoing {
-            seq,
-            ack: SeqNum(0),
-            flags: Flags::RST,
-            window: 0,
-            urgent: 0,
-            ecn: Codepoint::NotEct,
-            options: Options::default(),
-            payload: 0..0,
-            mss: self.mss,
-        }
-    }
-
-    fn next_reset(&mut self, now: Instant) -> Option<Outgoing> {
+    fn next_reset(&mut self) -> Option<Next> {
         if !core::mem::take(&mut self.rst_due) {
             return None;
         }
         self.marks = None;
-        let mut reset = self.segment(now, self.snd.nxt, Flags::RST | Flags::ACK);
-        reset.options.sack = SackBlocks::default();
-        Some(reset)
+        Some(self.without_data(self.snd.nxt, Flags::RST | Flags::ACK))
     }
 
-    fn next_syn(&mut self, now: Instant) -> Option<Outgoing> {
-        let answer = self.state == State::SynReceived;
-        let due = core::mem::take(&mut self.syn_due) || (answer && self.ack.due);
-        if !due {
+    /// The RST that had to wait for what was written.
+    fn reset_behind_data(&mut self) -> Option<Next> {
+        if !core::mem::take(&mut self.rst_wanted) {
             return None;
         }
-        let flags = if answer {
-            Flags::SYN | Flags::ACK
-        } else {
-            Flags::SYN
-        };
-        let options = self.syn_options(now);
-        let window = self.rcv.advertise_in_syn(self.first_segment());
-        let data = self.data_in_syn();
-        if self.timers.retransmit == Instant::NEVER {
-            self.sent_at = now;
-            self.arm_retransmit(now);
-        }
-        if answer {
-            self.ack.on_sent(self.rcv.nxt);
-        }
-        Some(Outgoing {
-            seq: self.iss,
-            ack: if answer {
-                self.irs.at(self.rcv.nxt)
-            } else {
-                SeqNum(0)
-            },
-            flags,
-            window,
-            urgent: 0,
-            ecn: Codepoint::NotEct,
-            options,
-            payload: 0..u64::from(data),
-            // A SYN is never cut.
-            mss: self.mss.max(data),
-        })
+        self.abort();
+        self.next_reset()
     }
 
-    /// Payload of the peer's full segments, as far as a SYN can know.
-    pub(super) fn first_segment(&self) -> u32 {
-        let stamped = self.ts.on && self.state == State::SynReceived;
-        let stamps = if stamped { TIMESTAMPS_LEN as u32 } else { 0 };
-        u32::from(self.set.own_mss).saturating_sub(stamps).max(1)
-    }
-
-    fn next_segment(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {
+    fn next_segment(&mut self, now: Instant, max_payload: u64) -> Option<Next> {
         self.forget_path(now);
+        let max_payload = if self.ecn.cwr_due() {
+            self.mss.into()
+        } else {
+            max_payload
+        };
         if !self.has_data() {
             self.recovery.paced = false;
         } else if let Some(piece) = self.next_piece(now, max_payload) {
-            return Some(self.data_segment(now, &piece));
+            return Some(self.with_data(now, &piece));
         }
         self.note_application_limit();
         let probe = core::mem::take(&mut self.probe_due);
@@ -183,7 +123,7 @@ impl Tcb {
         } else {
             self.snd.nxt
         };
-        Some(self.segment(now, at, Flags::ACK))
+        Some(self.without_data(at, Flags::ACK))
     }
 
     /// Whether there is anything to look for: new, lost, or for a tail loss probe.
@@ -196,7 +136,7 @@ impl Tcb {
 
     fn next_piece(&mut self, now: Instant, max_payload: u64) -> Option<Piece> {
         // Blocks beside data take their room from it.
-        let room = u64::from(self.mss) - self.blocks_len(now) as u64;
+        let room = u64::from(self.mss) - self.blocks_len() as u64;
         let cut = u64::from(self.send_mss()).min(room);
         let cut = cut.min(max_payload).max(1);
         // The urgent pointer is right for one segment only, and who takes no super-segments takes no
@@ -236,99 +176,6 @@ impl Tcb {
         let new = self.snd.end > self.snd.nxt && self.snd.usable() > 0;
         let room = self.congestion_room() > 0;
         (room && (new || self.sent.next_lost().is_some())) || (self.fin_due() && !new)
-    }
-
-    /// Whether segments carry SACK blocks now.
-    fn reports(&self) -> bool {
-        self.recovery.sack && (self.duplicate.is_some() || !self.assembler.is_empty())
-    }
-
-    /// Bytes that SACK blocks take in a segment.
-    pub(super) fn blocks_len(&self, now: Instant) -> usize {
-        if !self.reports() {
-            return 0;
-        }
-        let stamps = if self.ts.on { TIMESTAMPS_LEN } else { 0 };
-        self.segment_options(now).len() - stamps
-    }
-
-    fn segment_options(&self, now: Instant) -> Options {
-        let mut options = Options {
-            timestamps: self.ts.option(now),
-            ..Options::default()
-        };
-        if self.reports() {
-            let most = if self.ts.on {
-                BLOCKS_BESIDE_TIMESTAMPS
-            } else {
-                MAX_SACK_BLOCKS
-            };
-            let duplicate = self.duplicate.as_deref().cloned();
-            // A FIN that came behind data is part of its block.
-            let fin = self.rcv.fin;
-            let held = self.assembler.most_recent(most);
-            let held = held.map(|range| range.start..range.end + u64::from(range.end == fin));
-            for range in duplicate.into_iter().chain(held).take(most) {
-                options
-                    .sack
-                    .push(self.irs.at(range.start), self.irs.at(range.end));
-            }
-        }
-        options
-    }
-
-    /// Builds a segment without payload and notes that it carries the current ACK and window.
-    fn segment(&mut self, now: Instant, at: u64, flags: Flags) -> Outgoing {
-        let segment = self.bare_segment(now, at, flags);
-        self.ack.on_sent(self.rcv.nxt);
-        self.duplicate = None;
-        self.timers.delayed_ack = Instant::NEVER;
-        segment
-    }
-
-    /// An ACK that leaves those that are due for later.
-    pub(super) fn plain_ack(&mut self, now: Instant) -> Outgoing {
-        self.bare_segment(now, self.snd.nxt, Flags::ACK)
-    }
-
-    fn bare_segment(&mut self, now: Instant, at: u64, flags: Flags) -> Outgoing {
-        let window = self.rcv.advertise(self.set.own_mss.into());
-        let mut segment = Outgoing {
-            seq: self.iss.at(at),
-            ack: self.irs.at(self.rcv.nxt),
-            flags,
-            window,
-            urgent: 0,
-            ecn: Codepoint::NotEct,
-            options: self.segment_options(now),
-            payload: 0..0,
-            mss: self.mss,
-        };
-        self.mark_urgent(at, &mut segment);
-        segment
-    }
-
-    /// Builds the segment that a piece leaves in.
-    fn data_segment(&mut self, now: Instant, Piece { range, cut }: &Piece) -> Outgoing {
-        let data_end = range.end.min(self.snd.end);
-        let mut flags = Flags::ACK;
-        if range.end > self.snd.end {
-            flags |= Flags::FIN;
-        }
-        // As Linux does, a super-segment is pushed.
-        let last = data_end == self.snd.end || self.ends_record(data_end);
-        let ends = last && data_end > range.start;
-        if ends || data_end.saturating_sub(range.start) > *cut {
-            flags |= Flags::PSH;
-        }
-        if data_end > range.start {
-            self.ack.on_data_sent(now, self.set.delayed_ack.get());
-            self.sent_at = now;
-        }
-        let mut segment = self.segment(now, range.start, flags);
-        segment.payload = range.start - 1..data_end.max(range.start) - 1;
-        segment.mss = *cut as u16;
-        segment
     }
 
     /// Room that the congestion window leaves. A window of one segment may be from when segments

@@ -272,7 +272,7 @@ impl Tcb {
     pub(super) fn next_probe(&mut self, now: Instant) -> Option<Piece> {
         self.path.largest_probe()?;
         let stamps = if self.ts.on { TIMESTAMPS_LEN } else { 0 };
-        let quiet = self.is_quiet() && self.blocks_len(now) == 0;
+        let quiet = self.is_quiet() && self.blocks_len() == 0;
         let mss = u64::from(self.mss);
         if !quiet || self.cc.cwnd() < LEAST_WINDOW * u32::from(self.mss) {
             return None;

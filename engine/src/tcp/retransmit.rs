@@ -85,7 +85,10 @@ impl Tcb {
     /// Segments of `cut` bytes that `range` takes; a FIN at its end rides on the last one.
     pub(super) fn segments_in(&self, range: &Range<u64>, cut: u64) -> u32 {
         let data = range.end.min(self.snd.end).saturating_sub(range.start);
-        u32::try_from(data.div_ceil(cut).max(1)).unwrap_or(u32::MAX)
+        if data <= cut {
+            return 1;
+        }
+        u32::try_from(data.div_ceil(cut)).unwrap_or(u32::MAX)
     }
 
     /// The connection as a segment of `bytes` leaves; congestion control is told.

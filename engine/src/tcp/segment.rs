@@ -128,6 +128,7 @@ impl Segment<'_> {
     ///
     /// # Errors
     /// See [`ParseError`].
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Segment<'_>, ParseError> {
         let Some((header, _)) = bytes.split_first_chunk::<MIN_HEADER_LEN>() else {
             return Err(ParseError::Truncated);
@@ -198,6 +199,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Header length in bytes, options included: 20 to 60.
+    #[inline]
     pub fn header_len(&self) -> usize {
         MIN_HEADER_LEN + self.options.len()
     }
@@ -211,6 +213,7 @@ impl Outgoing {
     ///
     /// # Panics
     /// If `out` is shorter than [`header_len`](Self::header_len).
+    #[inline]
     pub fn emit(&self, src_port: u16, dst_port: u16, out: &mut [u8]) {
         let (header, options) = out.split_at_mut(MIN_HEADER_LEN);
         let header_len = MIN_HEADER_LEN + self.options.emit(options);

@@ -3,7 +3,8 @@
 //! learns where it is.
 
 use super::event::Events;
-use super::segment::{Flags, Outgoing, Segment};
+use super::header::Next;
+use super::segment::{Flags, Segment};
 use super::tcb::Tcb;
 
 /// Ends of urgent data.
@@ -43,20 +44,20 @@ impl Tcb {
         marks.is_some_and(|marks| marks.urgent.send > self.snd.una)
     }
 
-    /// Sets the urgent pointer of a segment at position `at`, as far as the field reaches.
-    pub(super) fn mark_urgent(&self, at: u64, segment: &mut Outgoing) {
+    /// Sets the urgent pointer of a segment, as far as the field reaches.
+    pub(super) fn mark_urgent(&self, next: &mut Next) {
         let Some(marks) = self.marks.as_ref().filter(|_| self.is_urgent()) else {
             return;
         };
         let urgent = &marks.urgent;
-        let Some(ahead) = urgent.send.checked_sub(at).filter(|ahead| *ahead > 0) else {
+        let Some(ahead) = urgent.send.checked_sub(next.at).filter(|ahead| *ahead > 0) else {
             return;
         };
         let reach = u64::from(u16::MAX);
         // One further ahead than the field reaches is told once all that is sent lies within reach.
-        if ahead <= reach || at + reach > self.snd.nxt {
-            segment.flags |= Flags::URG;
-            segment.urgent = ahead.min(reach) as u16;
+        if ahead <= reach || next.at + reach > self.snd.nxt {
+            next.flags |= Flags::URG;
+            next.urgent = ahead.min(reach) as u16;
         }
     }
 
