@@ -9,6 +9,7 @@ mod suite;
 mod suites;
 mod vm;
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -27,8 +28,12 @@ enum Task {
     Setup,
     /// Serves a page with nginx on our stack and fetches it with the kernel's curl.
     Demo,
-    /// Runs every check: format, lints, tests, documentation tests.
+    /// Runs every check: format, lints, tests, those of programs again with two and with four workers in
+    /// each stack, documentation tests.
     Test {
+        /// Gives every stack so many workers, and runs none of them again.
+        #[arg(long, value_name = "N")]
+        workers: Option<NonZero<usize>>,
         /// Passed on to the test runner, for example a filter.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -48,7 +53,7 @@ fn main() -> ExitCode {
     let result = match Options::parse().task {
         Task::Setup => setup::provide(),
         Task::Demo => demo::run(),
-        Task::Test { arguments } => suite::run_all(&arguments),
+        Task::Test { workers, arguments } => suite::run_all(workers, &arguments),
         Task::Soak(options) => soak::run(&options),
         Task::Suites(options) => suites::run(&options),
         Task::VmTest => vm::test(),

@@ -15,7 +15,7 @@ pub mod scenarios;
 pub mod servers;
 mod sys;
 
-pub use bed::{Host, LIMIT, Testbed};
+pub use bed::{Host, LIMIT, Testbed, WORKERS_VARIABLE};
 pub use namespace::Namespace;
 pub use program::{Finished, Program, describe, until};
 pub use sys::{raise_file_limit, signal};
