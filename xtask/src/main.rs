@@ -42,9 +42,9 @@ enum Task {
     Soak(soak::Options),
     /// Runs test suites of others on the kernel and on the stack, and compares them.
     Suites(suites::Options),
-    /// Has Linux's own driver of the 82599 run on our model of the card, in a virtual machine (as root;
-    /// downloads about 140 MB once).
-    VmTest,
+    /// Has Linux's driver of the 82599 and ours run on our model of the card, in virtual machines (as
+    /// root; downloads about 145 MB once).
+    VmTest(vm::Options),
     /// Measures the stack and the kernel side by side.
     Bench(bench::Options),
 }
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         Task::Test { workers, arguments } => suite::run_all(workers, &arguments),
         Task::Soak(options) => soak::run(&options),
         Task::Suites(options) => suites::run(&options),
-        Task::VmTest => vm::test(),
+        Task::VmTest(options) => vm::test(&options),
         Task::Bench(options) => bench::run(&options),
     };
     match result {

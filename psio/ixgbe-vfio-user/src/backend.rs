@@ -101,10 +101,11 @@ fn failed(error: i32) -> io::Error {
     io::Error::from_raw_os_error(error)
 }
 
-/// The register that an access to BAR 0 means: 32 bits, as the card has no other.
+/// The first register that an access to BAR 0 means: one of 32 bits, or two that follow each other, as
+/// Linux's driver writes a filter of the flow director.
 fn register(offset: u64, len: usize) -> io::Result<u32> {
-    let inside = offset < configuration::BAR0 && len == 4 && offset.is_multiple_of(4);
-    if inside {
+    let inside = offset < configuration::BAR0 && offset.is_multiple_of(len as u64);
+    if inside && matches!(len, 4 | 8) {
         Ok(offset as u32)
     } else {
         Err(failed(libc::EINVAL))
@@ -115,9 +116,12 @@ impl ServerBackend for Backend {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         match region {
             VFIO_PCI_BAR0_REGION_INDEX => {
-                let register = register(offset, data.len())?;
-                let value = self.card(|card| card.read(register))?;
-                data.copy_from_slice(&value.to_le_bytes());
+                let mut register = register(offset, data.len())?;
+                let (words, _) = data.as_chunks_mut();
+                for word in words {
+                    *word = self.card(|card| card.read(register))?.to_le_bytes();
+                    register += 4;
+                }
                 Ok(())
             }
             VFIO_PCI_BAR4_REGION_INDEX => {
@@ -135,9 +139,12 @@ impl ServerBackend for Backend {
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
         match region {
             VFIO_PCI_BAR0_REGION_INDEX => {
-                let register = register(offset, data.len())?;
-                let bytes = data.try_into().map_err(|_| failed(libc::EINVAL))?;
-                self.card(|card| card.write(register, u32::from_le_bytes(bytes)))?;
+                let mut register = register(offset, data.len())?;
+                let (words, _) = data.as_chunks();
+                for &word in words {
+                    self.card(|card| card.write(register, u32::from_le_bytes(word)))?;
+                    register += 4;
+                }
                 self.port.wake();
                 Ok(())
             }
@@ -146,8 +153,13 @@ impl ServerBackend for Backend {
                 Ok(())
             }
             VFIO_PCI_CONFIG_REGION_INDEX => {
+                let slept = self.configuration.is_asleep();
                 let written = self.configuration.write(offset, data);
                 written.ok_or_else(|| failed(libc::EINVAL))?;
+                if slept && !self.configuration.is_asleep() {
+                    // It keeps nothing while it sleeps (No_Soft_Reset is clear).
+                    return self.reset();
+                }
                 let master = self.configuration.is_bus_master();
                 self.card(|card| card.set_bus_master(master))
             }
@@ -227,7 +239,9 @@ mod tests {
         let wrong = [
             (VFIO_PCI_BAR0_REGION_INDEX, 0x80000, 4),
             (VFIO_PCI_BAR0_REGION_INDEX, 2, 4),
-            (VFIO_PCI_BAR0_REGION_INDEX, 0, 8),
+            (VFIO_PCI_BAR0_REGION_INDEX, 4, 8),
+            (VFIO_PCI_BAR0_REGION_INDEX, 0, 16),
+            (VFIO_PCI_BAR0_REGION_INDEX, 0, 0),
             (VFIO_PCI_BAR0_REGION_INDEX, u64::MAX - 3, 4),
             (VFIO_PCI_BAR4_REGION_INDEX, 16 << 10, 1),
             (VFIO_PCI_BAR4_REGION_INDEX, u64::MAX, 2),
@@ -243,7 +257,47 @@ mod tests {
     }
 
     #[test]
-    fn only_the_command_register_of_configuration_space_keeps_what_is_written() {
+    fn an_access_of_64_bits_reaches_two_registers() {
+        let mut backend = backend();
+        let (region, rssrk) = (VFIO_PCI_BAR0_REGION_INDEX, 0x5c80);
+        let written = [1, 2, 3, 4, 5, 6, 7, 8];
+        let write = backend.region_write(region, rssrk, &written);
+        write.expect("two registers");
+        let mut both = [0; 8];
+        backend.region_read(region, rssrk, &mut both).expect("two");
+        assert_eq!(both, written);
+        let mut second = [0; 4];
+        let read = backend.region_read(region, rssrk + 4, &mut second);
+        read.expect("one");
+        assert_eq!(second, written[4..]);
+    }
+
+    #[test]
+    fn a_card_that_sleeps_uses_no_memory_and_wakes_up_as_after_a_reset() {
+        let mut backend = backend();
+        let region = VFIO_PCI_CONFIG_REGION_INDEX;
+        let (command, power) = (0x04, 0x44);
+        backend.region_write(region, command, &[6, 0]).expect("on");
+        assert!(backend.configuration.is_bus_master());
+        backend
+            .region_write(region, power, &[3, 0])
+            .expect("asleep");
+        let mut state = [0; 2];
+        backend
+            .region_read(region, power, &mut state)
+            .expect("told");
+        assert_eq!(state, [3, 0]);
+        assert!(!backend.configuration.is_bus_master());
+        backend.region_write(region, power, &[0, 0]).expect("awake");
+        backend
+            .region_read(region, power, &mut state)
+            .expect("told");
+        assert_eq!(state, [0, 0]);
+        assert!(!backend.configuration.is_bus_master());
+    }
+
+    #[test]
+    fn only_the_command_register_and_the_power_state_keep_what_is_written() {
         let mut backend = backend();
         let region = VFIO_PCI_CONFIG_REGION_INDEX;
         let mut before = vec![0; configuration::LEN];
@@ -253,6 +307,7 @@ mod tests {
         let mut after = vec![0; configuration::LEN];
         backend.region_read(region, 0, &mut after).expect("inside");
         before[4..6].copy_from_slice(&[0x06, 0x04]);
+        before[0x44] = 3;
         assert_eq!(after, before);
     }
 

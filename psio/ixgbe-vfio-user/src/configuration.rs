@@ -16,6 +16,9 @@ const COMMAND: usize = 0x04;
 const COMMAND_BITS: u16 = 1 << 1 | 1 << 2 | 1 << 10;
 const BUS_MASTER: u16 = 1 << 2;
 const PM: usize = 0x40;
+/// Power management's control: the state, D0 or D3hot.
+const PMCSR: usize = PM + 4;
+const D3HOT: u8 = 3;
 const MSIX: usize = 0x70;
 const EXPRESS: usize = 0xa0;
 
@@ -79,13 +82,17 @@ impl Configuration {
         Some(())
     }
 
-    /// Writes bytes, of which only the command register keeps some; `None` outside.
+    /// Writes bytes, of which only the command register and the power state keep some; `None` outside.
     pub fn write(&mut self, offset: u64, from: &[u8]) -> Option<()> {
         let range = Configuration::range(offset, from.len())?;
         let masks = COMMAND_BITS.to_le_bytes();
         for (at, byte) in range.zip(from) {
             if let Some(mask) = at.checked_sub(COMMAND).and_then(|at| masks.get(at)) {
                 self.bytes[at] = byte & mask;
+            }
+            // A state that there is not leaves the card in the one that it is in.
+            if at == PMCSR && matches!(byte & 3, 0 | D3HOT) {
+                self.bytes[at] = byte & 3;
             }
         }
         Some(())
@@ -94,6 +101,11 @@ impl Configuration {
     /// Whether the card may use memory.
     pub fn is_bus_master(&self) -> bool {
         let command = [self.bytes[COMMAND], self.bytes[COMMAND + 1]];
-        u16::from_le_bytes(command) & BUS_MASTER != 0
+        u16::from_le_bytes(command) & BUS_MASTER != 0 && !self.is_asleep()
+    }
+
+    /// Whether the card has been put to sleep (D3hot).
+    pub fn is_asleep(&self) -> bool {
+        self.bytes[PMCSR] & 3 == D3HOT
     }
 }

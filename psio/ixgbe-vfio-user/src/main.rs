@@ -58,8 +58,21 @@ fn main() -> ExitCode {
     for (port, name) in ports.iter().zip(["first", "second"]) {
         port.card(|card| {
             println!("{name} card: {:?}", card.offloaded());
-            println!("  not modelled, but held: {:x?}", card.unknown_registers());
+            println!(
+                "  not modelled, but held: {}",
+                rows(&card.unknown_registers())
+            );
         });
     }
     code
+}
+
+/// Offsets of registers, those that follow each other as one: `3f00-3f3c 4004`.
+fn rows(offsets: &[u32]) -> String {
+    let rows = offsets.chunk_by(|first, second| first + 4 == *second);
+    let text = rows.map(|row| match row {
+        [first, .., last] => format!("{first:x}-{last:x}"),
+        _ => format!("{:x}", row[0]),
+    });
+    text.collect::<Vec<_>>().join(" ")
 }

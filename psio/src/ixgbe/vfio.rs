@@ -117,10 +117,11 @@ unsafe fn ask<T>(file: &File, request: libc::Ioctl, argument: &mut T) -> io::Res
     check(unsafe { libc::ioctl(file.as_raw_fd(), request, &raw mut *argument) }).map(drop)
 }
 
-/// The address space that the IOMMU gives the card.
+/// The address space that the IOMMU gives the card. It lasts as long as a group is in it.
 struct Container {
     file: File,
     next: AtomicU64,
+    _group: File,
 }
 
 impl Mapper for Container {
@@ -170,7 +171,6 @@ struct Inner {
     bells: Vec<Bell>,
     device: File,
     config: u64,
-    _group: File,
 }
 
 impl VfioCard {
@@ -208,6 +208,7 @@ impl VfioCard {
         let mapper = Container {
             file: container,
             next: AtomicU64::new(FIRST_ADDRESS),
+            _group: group_file,
         };
         Ok(VfioCard(Arc::new(Inner {
             name: function.address.clone(),
@@ -216,7 +217,6 @@ impl VfioCard {
             bells,
             device,
             config,
-            _group: group_file,
         })))
     }
 }

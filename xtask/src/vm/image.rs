@@ -5,16 +5,8 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use super::guest::{COMMON, Guest};
 use crate::shell::{Error, at, output};
-
-/// What runs first.
-const INIT: &str = include_str!("init.sh");
-
-/// Modules in the order in which they are loaded.
-const MODULES: [&str; 6] = ["dca", "xfrm_algo", "libphy", "mdio_devres", "mdio", "ixgbe"];
-
-/// Programs, with the libraries that each asks for.
-const PROGRAMS: [&str; 3] = ["/usr/bin/ip", "/usr/sbin/ethtool", "/usr/bin/iperf3"];
 
 /// The only file of a folder whose name begins so.
 fn only(folder: &Path, prefix: &str) -> Result<PathBuf, Error> {
@@ -36,20 +28,25 @@ pub fn kernel(root: &Path) -> Result<PathBuf, Error> {
     only(&root.join("boot"), "vmlinuz-")
 }
 
-/// Gathers all files into the archive.
-pub fn build(root: &Path) -> Result<Vec<u8>, Error> {
+/// Gathers all files of a guest into the archive; what is built here stands in `built`.
+pub fn build(root: &Path, guest: Guest, built: &Path) -> Result<Vec<u8>, Error> {
     let mut files = BTreeMap::new();
-    files.insert("init".to_owned(), INIT.as_bytes().to_vec());
+    let script = [COMMON, guest.script()].concat();
+    files.insert("init".to_owned(), script.into_bytes());
     files.insert("bin/busybox".to_owned(), read(root, "/usr/bin/busybox")?);
-    for program in PROGRAMS {
-        files.insert(program[1..].to_owned(), read(root, program)?);
-        for library in libraries(root, program)? {
-            files.insert(library[1..].to_owned(), read(root, &library)?);
-        }
+    for name in guest.built() {
+        let (from, to) = (built.join(name), format!("/opt/mtcp/{name}"));
+        let place = root.join(&to[1..]);
+        fs::create_dir_all(root.join("opt/mtcp")).map_err(at(&place))?;
+        fs::copy(&from, &place).map_err(at(&from))?;
+        add(&mut files, root, &to)?;
+    }
+    for program in guest.programs() {
+        add(&mut files, root, program)?;
     }
     let modules = only(&root.join("usr/lib/modules"), "")?;
     let mut order = String::new();
-    for name in MODULES {
+    for name in guest.modules() {
         let found = find(&modules, &format!("{name}.ko"))?;
         // What is not there is part of the kernel.
         if let Some(path) = found {
@@ -60,6 +57,15 @@ pub fn build(root: &Path) -> Result<Vec<u8>, Error> {
     }
     files.insert("modules/order".to_owned(), order.into_bytes());
     Ok(archive(&files))
+}
+
+/// Adds a program and the libraries that it asks for.
+fn add(files: &mut BTreeMap<String, Vec<u8>>, root: &Path, program: &str) -> Result<(), Error> {
+    files.insert(program[1..].to_owned(), read(root, program)?);
+    for library in libraries(root, program)? {
+        files.insert(library[1..].to_owned(), read(root, &library)?);
+    }
+    Ok(())
 }
 
 /// What the loader finds for a program.

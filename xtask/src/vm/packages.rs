@@ -30,7 +30,7 @@ pub const HOST: Set = Set {
 /// What the guest runs, a kernel of Debian 12 first.
 pub const GUEST: Set = Set {
     name: "guest",
-    megabytes: 100,
+    megabytes: 110,
     suites: &["bookworm"],
     suite: "bookworm",
     packages: &[
@@ -39,6 +39,9 @@ pub const GUEST: Set = Set {
         "iproute2",
         "ethtool",
         "iperf3",
+        "nginx",
+        "apache2-utils",
+        "curl",
     ],
 };
 
@@ -49,13 +52,14 @@ const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 pub fn provide(place: &Path, set: &Set) -> Result<PathBuf, Error> {
     let root = place.join(set.name);
     let done = place.join(format!("{}.done", set.name));
-    if done.exists() {
+    let packages = set.packages.join(", ");
+    if fs::read_to_string(&done).is_ok_and(|provided| provided == packages) {
         return Ok(root);
     }
     let state = place.join(format!("{}.apt", set.name));
     eprintln!(
         "{}: about {} MB of packages are downloaded into {} (nothing is installed)",
-        set.packages.join(", "),
+        packages,
         set.megabytes,
         state.display()
     );
@@ -71,7 +75,7 @@ pub fn provide(place: &Path, set: &Set) -> Result<PathBuf, Error> {
         .args(["--target-release", set.suite])
         .args(set.packages))?;
     unpack(&state.join("var/cache/apt/archives"), &root)?;
-    fs::write(&done, "").map_err(at(&done))?;
+    fs::write(&done, packages).map_err(at(&done))?;
     Ok(root)
 }
 
