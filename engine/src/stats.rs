@@ -28,6 +28,10 @@ counters! {
     frames_in,
     /// Frames given to the device or the loopback.
     frames_out,
+    /// Frames that the device dropped before the stack saw them.
+    rx_dropped,
+    /// Frames given to the device that it refused.
+    tx_dropped,
     /// TCP segments received with data.
     segments_in,
     /// TCP segments received marked as having met congestion (CE of RFC 3168).

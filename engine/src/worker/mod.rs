@@ -73,6 +73,9 @@ const SHARED_CORE_SLEEP: u64 = 1_000;
 const SHARED_CORE_ACTIVE: u64 = 10_000;
 /// Sleep while the device takes no more frames: nothing tells when it does again.
 const FULL_RING_SLEEP: u64 = 100;
+
+/// How often the device is asked what it has dropped, in microseconds: it may take a system call.
+const ASK_DEVICE_EVERY: u64 = 1_000_000;
 /// RSTs to segments that match no connection, for each worker.
 const RESETS_PER_SECOND: u32 = 10_000;
 /// The same at once.
@@ -152,6 +155,8 @@ pub struct Worker {
     stack: Stack,
     queue: Box<dyn Queue>,
     spin: Spin,
+    /// When the device is asked again what it has dropped.
+    ask_device_at: u64,
     stopping: bool,
 }
 
@@ -272,6 +277,7 @@ impl Worker {
             spin: Spin::at_most(shared.config.spin_us),
             stack,
             queue,
+            ask_device_at: 0,
             stopping: false,
         })
     }
@@ -292,6 +298,9 @@ impl Worker {
         // When it last worked or was rung for.
         let mut called_at = worked_at;
         loop {
+            if self.stack.now.as_micros() >= self.ask_device_at {
+                self.count_device_drops();
+            }
             if self.round(sys::now_micros())? {
                 worked_at = self.stack.now;
                 called_at = worked_at;
@@ -299,6 +308,7 @@ impl Worker {
             }
             if self.stopping {
                 self.queue.flush()?;
+                self.count_device_drops();
                 return Ok(());
             }
             let looked_for = self.stack.now.since(called_at).as_micros();
@@ -360,6 +370,15 @@ impl Worker {
     /// Brings those counters up to date that say how much there is now.
     pub fn report(&mut self) {
         self.stack.report();
+        self.count_device_drops();
+    }
+
+    fn count_device_drops(&mut self) {
+        self.ask_device_at = self.stack.now.as_micros() + ASK_DEVICE_EVERY;
+        let device = self.queue.stats();
+        let counters = self.stack.counters();
+        counters.set(Counter::rx_dropped, device.rx_dropped);
+        counters.set(Counter::tx_dropped, device.tx_dropped);
     }
 
     /// Whether nobody else wants the core, as far as can be known.

@@ -6,6 +6,7 @@ mod model;
 use crate::bed::{Bed, Family, Setup, exchange, mac, pass_together};
 use crate::conversation::Conversation;
 use crate::dice::Dice;
+use engine::stats::Counter;
 use ixgbe_model::Card;
 use model::Model;
 use psio::ixgbe::{Ixgbe, IxgbeConfig};
@@ -118,4 +119,18 @@ fn a_cable_that_was_pulled_out_delays_streams_and_loses_nothing(family: Family) 
         }
     }
     talk.finish(&mut a, &mut b);
+}
+
+#[test]
+fn frames_that_the_card_has_no_room_for_are_counted() {
+    let (mut bed, card) = on_card(Setup::over(Family::V4, 1), 1);
+    assert_eq!(bed.count(Counter::rx_dropped), 0);
+    card.card(|card| {
+        for _ in 0..2000 {
+            card.arrive(&[0xff; 64]);
+        }
+        card.settle();
+    });
+    let dropped = bed.count(Counter::rx_dropped);
+    assert!((1_400..2_000).contains(&dropped), "{dropped}");
 }

@@ -180,5 +180,8 @@ impl<B: Bus> Card<B> {
 impl<B: Bus> Drop for Card<B> {
     fn drop(&mut self) {
         reset::stop(&self.bus);
+        let mut globals = self.globals();
+        globals.statistics.collect(&self.bus);
+        tracing::info!(device = self.bus.name(), port = ?globals.statistics, "card stopped");
     }
 }
