@@ -102,19 +102,27 @@ impl Engine {
             let _near = node.and_then(|node| near(&shared.segment, index, node));
             let queue = device.open_queue(index)?;
             let (mac, capabilities) = (device.mac(), device.capabilities());
-            let mut worker = Worker::new(shared.clone(), index, queue, mac, capabilities)?;
             let (core, shared) = (*core, shared.clone());
             let (started, result) = mpsc::channel();
             let stop_control = stop.try_clone().map_err(io("dup"))?;
             let thread = std::thread::Builder::new()
                 .name(format!("mtcp-worker-{index}"))
                 .spawn(move || {
-                    let pinned = core.map_or(Ok(()), sys::pin_to_core);
-                    let go_on = pinned.is_ok();
-                    let _ = started.send(pinned);
-                    if !go_on {
-                        return;
-                    }
+                    let pinned = core.map_or(Ok(()), |core| {
+                        sys::pin_to_core(core).map_err(|source| Error::Core { core, source })
+                    });
+                    let made = pinned.and_then(|()| {
+                        let shared = shared.clone();
+                        Ok(Worker::new(shared, index, queue, mac, capabilities)?)
+                    });
+                    let mut worker = match made {
+                        Ok(worker) => worker,
+                        Err(error) => {
+                            let _ = started.send(error);
+                            return;
+                        }
+                    };
+                    drop(started);
                     let guard = FailureGuard(&shared.failed, &stop_control);
                     match worker.run() {
                         Ok(()) => std::mem::forget(guard),
@@ -126,8 +134,8 @@ impl Engine {
                 })
                 .map_err(io("thread"))?;
             workers.push(thread);
-            if let (Ok(Err(source)), Some(core)) = (result.recv(), core) {
-                return Err(Error::Core { core, source });
+            if let Ok(error) = result.recv() {
+                return Err(error);
             }
         }
 

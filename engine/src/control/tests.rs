@@ -67,8 +67,11 @@ impl Bed {
         let (mut near, _) = pair(PairConfig::plain()).unwrap();
         let (queue, capabilities) = (near.open_queue(0).unwrap(), near.capabilities());
         let mac = MacAddr([2, 0, 0, 0, 0, 1]);
-        let mut worker = Worker::new(shared.clone(), 0, queue, mac, capabilities).unwrap();
-        let worker = std::thread::spawn(move || worker.run().unwrap());
+        let of_worker = shared.clone();
+        let worker = std::thread::spawn(move || {
+            let mut worker = Worker::new(of_worker, 0, queue, mac, capabilities).unwrap();
+            worker.run().unwrap();
+        });
         let name = format!("mtcp-test-{:016x}", u64::from_ne_bytes(sys::random()));
         let listener = sys::listen_abstract(&name).unwrap();
         let stop = sys::eventfd().unwrap();

@@ -1,6 +1,7 @@
 //! Connections of one worker: control blocks with what belongs to them, found by number and by
 //! flow.
 
+use super::flows::FlowTable;
 use super::half_open::HalfOpen;
 use super::port_conflict::Sharing;
 use super::slab::Slab;
@@ -12,9 +13,6 @@ use crate::port_use::PortUse;
 use crate::shared::Listener;
 use crate::tcp::{Events, Instant, Tcb};
 use psio::MacAddr;
-use siphasher::sip::SipHasher13;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -40,24 +38,6 @@ impl Flow {
     /// The peer's address and port.
     pub fn remote_name(&self) -> SocketAddr {
         (self.remote.ip(), self.remote_port).into()
-    }
-}
-
-impl Hash for Flow {
-    /// Two words for IPv4, five for IPv6: the keyed hash takes a round for each.
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let ports = u64::from(self.local_port) << 16 | u64::from(self.remote_port);
-        match (self.local.v4(), self.remote.v4()) {
-            (Some(local), Some(remote)) => {
-                state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
-            }
-            _ => {
-                self.local.hash(state);
-                self.remote.hash(state);
-            }
-        }
-        state.write_u64(ports);
     }
 }
 
@@ -157,7 +137,7 @@ impl Place {
 
 /// All connections of a worker, from the first SYN to the end of TIME-WAIT.
 pub struct Connections {
-    flows: HashMap<Flow, Place, FlowHasher>,
+    flows: FlowTable,
     /// The flow found last: in a burst, many frames are of one.
     latest: Option<(Flow, Place)>,
     full: Slab<Box<Connection>>,
@@ -174,28 +154,11 @@ pub struct Connections {
 /// Most ended connections whose memory is kept.
 const MOST_SPARE: usize = 64;
 
-/// A keyed hash, so that nobody outside can make flows collide.
-pub struct FlowHasher(SipHasher13);
-
-impl FlowHasher {
-    /// Under a secret key.
-    pub fn new(key: [u64; 2]) -> Self {
-        FlowHasher(SipHasher13::new_with_keys(key[0], key[1]))
-    }
-}
-
-impl BuildHasher for FlowHasher {
-    type Hasher = SipHasher13;
-    fn build_hasher(&self) -> SipHasher13 {
-        self.0
-    }
-}
-
 impl Connections {
     /// No connections; `key` is secret, and their ports are counted in `ports`.
     pub fn new(key: [u64; 2], ports: Arc<PortUse>) -> Self {
         Connections {
-            flows: HashMap::with_hasher(FlowHasher::new(key)),
+            flows: FlowTable::new(key),
             latest: None,
             full: Slab::default(),
             half_open: Slab::default(),
@@ -221,7 +184,15 @@ impl Connections {
     pub fn place(&self, flow: &Flow) -> Option<Place> {
         match self.latest {
             Some((latest, place)) if latest == *flow => Some(place),
-            _ => self.flows.get(flow).copied(),
+            _ => self.flows.find(flow, |place| self.flow_of(place)),
+        }
+    }
+
+    fn flow_of(&self, place: Place) -> Option<&Flow> {
+        match place {
+            Place::Connection(id) => self.full.peek(id).map(|connection| &connection.flow),
+            Place::HalfOpen(id) => self.half_open.peek(id).map(|half_open| &half_open.flow),
+            Place::TimeWait(id) => self.time_wait.peek(id).map(|waiting| &waiting.flow),
         }
     }
 
@@ -234,26 +205,23 @@ impl Connections {
     }
 
     fn put(&mut self, flow: Flow, place: Place) {
+        debug_assert!(self.is_free(&flow), "{flow:?} is there twice");
         self.latest = Some((flow, place));
-        self.flows.insert(flow, place);
+        self.flows.insert(&flow, place);
     }
 
-    fn forget(&mut self, flow: &Flow) {
+    fn forget(&mut self, flow: &Flow, place: Place) {
         self.latest = None;
-        self.flows.remove(flow);
+        self.flows.remove(flow, place);
     }
 
     /// The connections that have a local port, handshakes under way left out: as on Linux, these are no
     /// sockets yet.
     pub fn at_port(&self, port: u16) -> impl Iterator<Item = (&Flow, Place)> {
-        let flows = self
-            .flows
-            .iter()
-            .filter(move |(flow, _)| flow.local_port == port);
-        flows.filter_map(|(flow, place)| match place {
-            Place::HalfOpen(_) => None,
-            place => Some((flow, *place)),
-        })
+        let no_handshake = |place: &Place| !matches!(place, Place::HalfOpen(_));
+        let places = self.flows.places().filter(no_handshake);
+        let flows = places.filter_map(|place| Some((self.flow_of(place)?, place)));
+        flows.filter(move |(flow, _)| flow.local_port == port)
     }
 
     /// A connection by number, to look at.
@@ -263,7 +231,7 @@ impl Connections {
 
     /// Whether nothing is known of a flow.
     pub fn is_free(&self, flow: &Flow) -> bool {
-        !self.flows.contains_key(flow)
+        self.place(flow).is_none()
     }
 
     /// Adds a connection (its stamp is set) and returns its number.
@@ -290,7 +258,7 @@ impl Connections {
         let connection = self.full.remove(id)?;
         self.orphans -= usize::from(connection.orphan);
         self.ports.remove(connection.flow.local_port);
-        self.forget(&connection.flow);
+        self.forget(&connection.flow, Place::Connection(id));
         Some(connection)
     }
 
@@ -350,7 +318,7 @@ impl Connections {
     /// Removes a half-open connection.
     pub fn remove_half_open(&mut self, id: u32) -> Option<HalfOpen> {
         let half_open = self.half_open.remove(id)?;
-        self.forget(&half_open.flow);
+        self.forget(&half_open.flow, Place::HalfOpen(id));
         Some(half_open)
     }
 
@@ -367,7 +335,7 @@ impl Connections {
     pub fn remove_time_wait(&mut self, id: u32) -> Option<Waiting> {
         let waiting = self.time_wait.remove(id)?;
         self.ports.remove(waiting.flow.local_port);
-        self.forget(&waiting.flow);
+        self.forget(&waiting.flow, Place::TimeWait(id));
         Some(waiting)
     }
 

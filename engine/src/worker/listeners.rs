@@ -2,7 +2,8 @@
 
 use super::Stack;
 use super::chunks::ChunkPool;
-use super::connection::{Connection, Flow, FlowHasher, Hop};
+use super::connection::{Connection, Flow, Hop};
+use super::flows::FlowHasher;
 use super::port_conflict::Sharing;
 use super::slots::Role;
 use super::streams::{RecvChain, SendChain};
@@ -14,7 +15,6 @@ use context::Segment;
 use context::chunk::Class;
 use context::socket::{Waiting, state};
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -142,7 +142,7 @@ impl Listeners {
             1 => return matching().next().map(|local| &local.listener),
             n => n as u64,
         };
-        let hash = self.hasher.hash_one(flow) >> 32;
+        let hash = u64::from(self.hasher.hash(flow));
         let choice = ((hash * n) >> 32) as usize;
         matching().nth(choice).map(|local| &local.listener)
     }

@@ -5,7 +5,7 @@
 use super::{SocketRef, would_block};
 use crate::errno::{Errno, Result};
 use crate::readiness::deadline::Deadline;
-use crate::readiness::{poll, stack};
+use crate::readiness::{kernel, poll, stack};
 use crate::sharing::guest;
 use crate::{placeholder, real, thread, wait};
 use context::command::Op;
@@ -124,6 +124,15 @@ fn is_kernel_first(turn: u32, thread: u32) -> bool {
 }
 
 fn from_kernel(fd: RawFd, flags: c_int) -> Result<Option<Accepted>> {
+    // To find no connection costs the kernel's accept4 as much as to make a socket.
+    let mut listener = [libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    }];
+    if kernel::poll(&mut listener, Some(Duration::ZERO), None)? == 0 {
+        return Ok(None);
+    }
     let args = [fd as usize, 0, 0, flags as usize, 0, 0];
     // SAFETY: no address is asked for.
     let call = || unsafe { real::syscall(libc::SYS_accept4, args) };
