@@ -14,7 +14,6 @@ use super::options::Options;
 use super::request::Request;
 use super::segment::{Flags, Outgoing, Segment};
 use super::seq::SeqNum;
-use super::tcb::Tcb;
 use super::time::{Duration, Instant};
 
 /// How long a cookie is good for at least, a minute; twice that at most.
@@ -59,7 +58,7 @@ impl SynCookies {
         (local, remote): (SocketAddr, SocketAddr),
         ts_offset: u32,
         syn: &Segment<'_>,
-    ) -> Option<Outgoing> {
+    ) -> Outgoing {
         let mut syn = Segment {
             payload: &[],
             ..*syn
@@ -74,14 +73,13 @@ impl SynCookies {
         }
         let size = syn.options.mss.unwrap_or(SIZES[0]);
         let iss = self.number(now, local, remote, syn.seq, size);
-        let mut tcb = Tcb::accept(now, cfg, opts, iss, ts_offset, &syn);
-        let mut answer = tcb.poll_transmit(now, usize::MAX)?;
+        let mut answer = Request::new(now, iss, ts_offset, &syn).syn_ack(now, cfg, opts);
         if let Some((value, _)) = &mut answer.options.timestamps {
             let options = &syn.options;
             let ecn = answer.flags.contains(Flags::ECE);
             *value = mark(value.wrapping_sub(ts_offset), options, ecn).wrapping_add(ts_offset);
         }
-        Some(answer)
+        answer
     }
 
     /// The handshake that `ack` completes, if it answers one of our cookies.
@@ -257,16 +255,14 @@ mod tests {
 
     fn answer(cookies: &SynCookies, options: Options) -> Outgoing {
         let cfg = TcpConfig::default();
-        cookies
-            .answer(
-                NOW,
-                &cfg,
-                &SocketOptions::default(),
-                ends(),
-                1234,
-                &syn(options),
-            )
-            .unwrap()
+        cookies.answer(
+            NOW,
+            &cfg,
+            &SocketOptions::default(),
+            ends(),
+            1234,
+            &syn(options),
+        )
     }
 
     fn remembered(cookies: &SynCookies, at: Instant, ack: &Segment<'_>) -> Option<Options> {

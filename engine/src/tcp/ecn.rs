@@ -114,9 +114,21 @@ impl Ecn {
     }
 }
 
+/// Whether a SYN with these flags and this codepoint asks for notification and gets it.
+pub(super) fn is_granted(
+    mode: EcnMode,
+    algorithm: Algorithm,
+    flags: Flags,
+    codepoint: Codepoint,
+) -> bool {
+    // A SYN that may be marked comes from no sender of RFC 3168.
+    let plain = mode != EcnMode::Off && codepoint == Codepoint::NotEct;
+    flags.contains(Flags::ECE | Flags::CWR) && (algorithm.needs_marks() || plain)
+}
+
 impl Algorithm {
     /// The algorithm lives by marks: both directions carry them on every segment.
-    fn needs_marks(self) -> bool {
+    pub(super) fn needs_marks(self) -> bool {
         self == Algorithm::Dctcp
     }
 }
@@ -134,12 +146,7 @@ impl Tcb {
                 self.ecn.asked && Flags(syn.flags.0 & both.0) == Flags::ECE
             }
             State::SynSent => self.ecn.asked && syn.flags.contains(both),
-            // A SYN that may be marked comes from no sender of RFC 3168.
-            _ => {
-                syn.flags.contains(both)
-                    && (self.needs_marks()
-                        || (self.set.ecn != EcnMode::Off && syn.ecn == Codepoint::NotEct))
-            }
+            _ => is_granted(self.set.ecn, self.set.congestion, syn.flags, syn.ecn),
         };
     }
 

@@ -58,7 +58,9 @@ impl Tcb {
         self.rcv.nxt = 1;
         self.peer_mss = options.mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS);
         self.ts.on = self.set.timestamps && options.timestamps.is_some();
-        if let Some((value, _)) = options.timestamps {
+        if let Some((value, _)) = options.timestamps
+            && self.ts.on
+        {
             self.ts.start(now, value);
         }
         self.recovery.sack = self.set.sack && options.sack_permitted;
@@ -70,8 +72,7 @@ impl Tcb {
             }
             _ => self.rcv.disable_scaling(),
         }
-        self.update_mss();
-        self.cc = Controller::new(self.set.congestion, self.initial_window());
+        self.settle_mss();
         // The window of a SYN is never scaled.
         self.snd.update_window(0, self.snd.una, syn.window.into());
     }

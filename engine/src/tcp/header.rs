@@ -125,34 +125,17 @@ impl Tcb {
 
     pub(super) fn next_syn(&mut self, now: Instant) -> Option<Outgoing> {
         let answer = self.state == State::SynReceived;
-        let due = core::mem::take(&mut self.syn_due) || (answer && self.ack.due);
+        let due = self.syn_due || (answer && self.ack.due);
         if !due {
             self.note_limit(now);
             return None;
         }
-        let flags = if answer {
-            Flags::SYN | Flags::ACK
-        } else {
-            Flags::SYN
-        };
         let options = self.syn_options(now);
-        let window = self.rcv.advertise_in_syn(self.first_segment());
-        let data = self.data_in_syn();
-        if self.timers.retransmit == Instant::NEVER {
-            self.sent_at = now;
-            self.arm_retransmit(now);
-        }
-        if answer {
-            self.ack.on_sent(self.rcv.nxt);
-        }
+        let (window, data) = self.on_syn_sent(now);
         let mut syn = Outgoing {
             seq: self.iss,
-            ack: if answer {
-                self.irs.at(self.rcv.nxt)
-            } else {
-                SeqNum(0)
-            },
-            flags,
+            ack: SeqNum(0),
+            flags: Flags::SYN,
             window,
             urgent: 0,
             ecn: Codepoint::NotEct,
@@ -161,9 +144,28 @@ impl Tcb {
             // A SYN is never cut.
             mss: self.mss.max(data),
         };
+        if answer {
+            syn.flags |= Flags::ACK;
+            syn.ack = self.irs.at(self.rcv.nxt);
+        }
         self.put_ecn_into_syn(&mut syn);
-        self.counters.on_sent(data.into(), syn.mss.into());
         Some(syn)
+    }
+
+    /// A SYN or SYN-ACK goes out: says what window it offers, and how much data rides in it.
+    pub(super) fn on_syn_sent(&mut self, now: Instant) -> (u16, u16) {
+        self.syn_due = false;
+        let window = self.rcv.advertise_in_syn(self.first_segment());
+        let data = self.data_in_syn();
+        if self.timers.retransmit == Instant::NEVER {
+            self.sent_at = now;
+            self.arm_retransmit(now);
+        }
+        if self.state == State::SynReceived {
+            self.ack.on_sent(self.rcv.nxt);
+        }
+        self.counters.on_sent(data.into(), data.into());
+        (window, data)
     }
 
     /// Payload of the peer's full segments, as far as a SYN can know.

@@ -48,6 +48,7 @@ mod segment;
 mod sent;
 mod seq;
 mod settings;
+mod syn_ack;
 mod tcb;
 mod time;
 mod time_wait;

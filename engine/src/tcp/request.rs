@@ -21,20 +21,20 @@ pub struct Request {
     deadline: Instant,
     /// When the next answer to a segment that should not have come may be sent.
     answer_at: Instant,
-    irs: SeqNum,
-    iss: SeqNum,
-    ts_recent: Option<u32>,
-    ts_offset: u32,
+    pub(super) irs: SeqNum,
+    pub(super) iss: SeqNum,
+    pub(super) ts_recent: Option<u32>,
+    pub(super) ts_offset: u32,
     mss: Option<u16>,
     window: u16,
-    flags: Flags,
-    ecn: Codepoint,
-    scale: Option<u8>,
-    sack: bool,
+    pub(super) flags: Flags,
+    pub(super) ecn: Codepoint,
+    pub(super) scale: Option<u8>,
+    pub(super) sack: bool,
     /// Window and shift count that we offered.
     offered: (u16, u8),
     /// Whether memory for received bytes was scarce when the SYN came.
-    scarce: bool,
+    pub(super) scarce: bool,
     /// Timers that expired.
     timeouts: u8,
     /// SYN-ACKs sent again.
@@ -149,15 +149,8 @@ impl Request {
     }
 
     /// Our SYN-ACK, to be sent now; the first call arms the timer.
-    pub fn syn_ack(
-        &mut self,
-        now: Instant,
-        cfg: &TcpConfig,
-        opts: &SocketOptions,
-    ) -> Option<Outgoing> {
-        let mut tcb = Tcb::accept(now, cfg, opts, self.iss, self.ts_offset, &self.syn());
-        tcb.set_scarce(self.scarce);
-        let answer = tcb.poll_transmit(now, usize::MAX)?;
+    pub fn syn_ack(&mut self, now: Instant, cfg: &TcpConfig, opts: &SocketOptions) -> Outgoing {
+        let answer = self.build_syn_ack(now, cfg, opts);
         if answer.options.timestamps.is_none() {
             self.ts_recent = None;
         }
@@ -167,7 +160,7 @@ impl Request {
         } else {
             self.retransmits = self.retransmits.saturating_add(1);
         }
-        Some(answer)
+        answer
     }
 
     /// Time from one timer to the next.
@@ -311,7 +304,7 @@ impl Request {
         let mut tcb = Tcb::accept(at, cfg, opts, self.iss, self.ts_offset, &self.syn());
         tcb.set_scarce(self.scarce);
         // The SYN-ACK went out long ago.
-        let _ = tcb.poll_transmit(at, usize::MAX);
+        tcb.on_syn_sent(at);
         if !cookie {
             let (window, shift) = self.offered;
             tcb.rcv.edge = tcb.rcv.edge.max(1 + u64::from(window));
@@ -370,7 +363,7 @@ mod tests {
         let syn = segment(Flags::SYN, 99, 0);
         let mut request = Request::new(T0, SeqNum(499), 0, &syn);
         let answer = request.syn_ack(T0, &TcpConfig::default(), &SocketOptions::default());
-        (request, answer.unwrap())
+        (request, answer)
     }
 
     #[test]
@@ -403,7 +396,7 @@ mod tests {
             Verdict::Repeat(Drop::OldDuplicate)
         );
         let again = request.syn_ack(at, &TcpConfig::default(), &SocketOptions::default());
-        assert_eq!(again.unwrap().seq, answer.seq);
+        assert_eq!(again.seq, answer.seq);
         assert_eq!(
             request.on_segment(at, &syn, &TcpConfig::default(), 0),
             Verdict::Drop(Drop::OldDuplicate)

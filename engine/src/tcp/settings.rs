@@ -14,8 +14,8 @@ pub(super) struct Millis(u32);
 
 impl Millis {
     fn new(span: Duration) -> Self {
-        let millis = span.as_micros().div_ceil(1000);
-        Millis(u32::try_from(millis).unwrap_or(u32::MAX).max(1))
+        let micros = span.as_micros().clamp(1, u64::from(u32::MAX) * 1000);
+        Millis(((micros - 1) / 1000 + 1) as u32)
     }
 
     pub(super) fn get(self) -> Duration {
@@ -89,6 +89,11 @@ impl Settings {
         Duration::from_millis(self.answer_interval.into())
     }
 
+    /// The MSS that a connection announces.
+    pub(super) fn mss(cfg: &TcpConfig, opts: &SocketOptions) -> u16 {
+        cfg.mss.min(opts.maxseg.unwrap_or(u16::MAX)).max(MIN_MSS)
+    }
+
     pub(super) fn new(cfg: &TcpConfig, opts: &SocketOptions) -> Self {
         let defaults = Defaults {
             congestion: cfg.congestion,
@@ -138,6 +143,7 @@ impl Settings {
     }
 
     /// The same configuration with other options.
+    #[inline]
     pub(super) fn with(&self, opts: &SocketOptions) -> Self {
         let defaults = self.defaults;
         let or = |span: Option<Duration>, default| span.map_or(default, Millis::new);

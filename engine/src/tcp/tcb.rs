@@ -27,7 +27,7 @@ use super::timers::Timers;
 use super::timestamps::Timestamps;
 use super::undo::Undo;
 use super::usage::WindowUsage;
-use super::window::{RecvSpace, SendSpace, WindowScale};
+use super::window::{RecvSpace, SendSpace};
 
 /// Connection states (RFC 9293 section 3.3.2); LISTEN has no control block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,6 +122,13 @@ fn pieces(payload: usize, piece: usize) -> usize {
     } else {
         payload.div_ceil(piece.max(1))
     }
+}
+
+/// Payload of a full segment that both ends and the path allow.
+fn payload(set: &Settings, path: &PathMtu, peer_mss: u16, stamped: bool) -> u16 {
+    let bound = set.own_mss.min(path.segment()).min(peer_mss).max(MIN_MSS);
+    let stamps = if stamped { TIMESTAMPS_LEN as u16 } else { 0 };
+    bound - stamps
 }
 
 /// Transmission control block: one connection.
@@ -219,16 +226,10 @@ impl Tcb {
         ts_offset: u32,
     ) -> Tcb {
         let set = Settings::new(cfg, opts);
-        let buffer = opts.recv_buffer.unwrap_or(cfg.recv_buffer);
-        let first = u32::from(set.own_mss) * u32::from(set.initial_window);
-        let mut rcv = RecvSpace::new(now, buffer, cfg.recv_buffer_max, first);
-        if cfg.window_scaling {
-            let most = opts.recv_buffer.unwrap_or(cfg.recv_buffer_max).max(buffer);
-            let clamp = opts.window_clamp.unwrap_or(u32::MAX);
-            rcv.scale = WindowScale::for_buffer(most.min(clamp));
-        }
-        rcv.set_buffer(opts.recv_buffer, cfg.recv_buffer_max, opts.window_clamp);
-        let mut tcb = Tcb {
+        let path = PathMtu::new(now, cfg.mss.max(MIN_MSS), cfg.mtu_probing);
+        let mss = payload(&set, &path, DEFAULT_MSS, cfg.timestamps);
+        let window = u32::from(mss) * u32::from(set.initial_window);
+        Tcb {
             state: State::Closed,
             fin_wanted: false,
             fin_sent: false,
@@ -249,15 +250,15 @@ impl Tcb {
             iss,
             irs: SeqNum(0),
             snd: SendSpace::new(),
-            rcv,
+            rcv: RecvSpace::opening(now, cfg, opts, set.own_mss),
             ack: AckPolicy::new(now, cfg.quick_acks),
             ts: Timestamps::new(cfg.timestamps, ts_offset),
             peer_mss: DEFAULT_MSS,
-            path: PathMtu::new(now, cfg.mss.max(MIN_MSS), cfg.mtu_probing),
-            mss: DEFAULT_MSS,
+            path,
+            mss,
             timers: Timers::new(),
             rtt: RttEstimator::new(cfg.rto_initial, cfg.rto_min, cfg.rto_max),
-            cc: Controller::new(set.congestion, 0),
+            cc: Controller::new(set.congestion, window),
             ecn: Ecn::default(),
             usage: WindowUsage::default(),
             push_to: 0,
@@ -285,23 +286,19 @@ impl Tcb {
             chronograph: Chronograph::new(now),
             limit: Limit::Idle,
             set,
-        };
-        tcb.update_mss();
-        tcb.cc = Controller::new(tcb.set.congestion, tcb.initial_window());
-        tcb
+        }
     }
 
-    /// Recomputes the payload of a full segment from what both ends and the path allow.
+    /// The handshake tells what peer and timestamps leave of a segment: congestion control begins.
+    pub(super) fn settle_mss(&mut self) {
+        self.mss = payload(&self.set, &self.path, self.peer_mss, self.ts.on);
+        self.cc = Controller::new(self.set.congestion, self.initial_window());
+    }
+
+    /// Recomputes the payload of a full segment.
     pub(super) fn update_mss(&mut self) {
-        let bound = self
-            .set
-            .own_mss
-            .min(self.path.segment())
-            .min(self.peer_mss)
-            .max(MIN_MSS);
-        let stamps = if self.ts.on { TIMESTAMPS_LEN as u16 } else { 0 };
-        let (old, new) = (self.mss, bound - stamps);
-        self.mss = new;
+        let new = payload(&self.set, &self.path, self.peer_mss, self.ts.on);
+        let old = core::mem::replace(&mut self.mss, new);
         if old != new {
             self.cc.get_mut().on_mss_change(old.into(), new.into());
         }

@@ -4,6 +4,7 @@
 
 use core::num::NonZeroU32;
 
+use super::config::{SocketOptions, TcpConfig};
 use super::time::{Duration, Instant};
 use super::tuning::ReadRate;
 
@@ -27,8 +28,8 @@ impl WindowScale {
 
     /// The smallest scale with which the field can name `bytes`.
     pub(super) fn for_buffer(bytes: u32) -> Self {
-        let shift = (0..MAX_SHIFT).find(|shift| bytes >> shift <= u32::from(u16::MAX));
-        WindowScale(shift.unwrap_or(MAX_SHIFT))
+        let bits = u32::BITS - bytes.leading_zeros();
+        WindowScale(bits.saturating_sub(u16::BITS).min(MAX_SHIFT.into()) as u8)
     }
 
     pub(super) fn shift(self) -> u8 {
@@ -129,6 +130,21 @@ pub(super) struct RecvSpace {
 }
 
 impl RecvSpace {
+    /// The space of a connection that announces an MSS of `mss` bytes.
+    #[inline]
+    pub(super) fn opening(now: Instant, cfg: &TcpConfig, opts: &SocketOptions, mss: u16) -> Self {
+        let buffer = opts.recv_buffer.unwrap_or(cfg.recv_buffer);
+        let first = u32::from(mss) * u32::from(cfg.initial_window.max(1));
+        let mut rcv = RecvSpace::new(now, buffer, cfg.recv_buffer_max, first);
+        if cfg.window_scaling {
+            let most = opts.recv_buffer.unwrap_or(cfg.recv_buffer_max).max(buffer);
+            let clamp = opts.window_clamp.unwrap_or(u32::MAX);
+            rcv.scale = WindowScale::for_buffer(most.min(clamp));
+        }
+        rcv.set_buffer(opts.recv_buffer, cfg.recv_buffer_max, opts.window_clamp);
+        rcv
+    }
+
     /// `first` bytes are what a sender may begin with, and no reason to grow.
     pub(super) fn new(now: Instant, buffer: u32, buffer_max: u32, first: u32) -> Self {
         RecvSpace {

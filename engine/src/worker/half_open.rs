@@ -137,9 +137,7 @@ impl Stack {
         let mut request = Request::new(self.now, iss, ts_offset, syn);
         request.set_scarce(self.pressed);
         let cfg = self.tcp_for(flow.remote);
-        let Some(mut answer) = request.syn_ack(self.now, &cfg, &terms.options) else {
-            return;
-        };
+        let mut answer = request.syn_ack(self.now, &cfg, &terms.options);
         answer.options.fast_open = cookie;
         self.listeners.begin(listener);
         let deadline = request.deadline();
@@ -169,11 +167,9 @@ impl Stack {
         let answer = self
             .cookies
             .answer(self.now, &cfg, opts, ends, ts_offset, syn);
-        if let Some(answer) = answer {
-            self.count(Counter::cookies_sent);
-            self.listeners.cookie_sent(listener, self.now);
-            self.send_bare(flow, &answer, terms.header.of(flow), hop, None);
-        }
+        self.count(Counter::cookies_sent);
+        self.listeners.cookie_sent(listener, self.now);
+        self.send_bare(flow, &answer, terms.header.of(flow), hop, None);
     }
 
     /// LISTEN received something else: the answer to a cookie, or what it must refuse.
@@ -371,9 +367,8 @@ impl Stack {
         let Some(half_open) = self.connections.half_open().get(id) else {
             return;
         };
-        if let Some(answer) = half_open.request.syn_ack(now, &cfg, &terms.options) {
-            self.send_bare(&flow, &answer, terms.header.of(&flow), hop, None);
-        }
+        let answer = half_open.request.syn_ack(now, &cfg, &terms.options);
+        self.send_bare(&flow, &answer, terms.header.of(&flow), hop, None);
     }
 
     /// An ICMP error came about a SYN-ACK: nobody could be told of it but by silence.
