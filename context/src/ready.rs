@@ -18,9 +18,9 @@ pub const COALESCED: u32 = 32;
 
 /// Nobody sleeps on the set.
 pub const AWAKE: u32 = 0;
-/// Somebody sleeps on the futex word.
+/// A bit: somebody sleeps on the futex word.
 pub const ASLEEP_FUTEX: u32 = 1;
-/// Somebody sleeps in the kernel, with the set's eventfd among its descriptors.
+/// A bit: somebody sleeps in the kernel, with the set's eventfd among its descriptors.
 pub const ASLEEP_EVENTFD: u32 = 2;
 
 /// One event.
@@ -88,8 +88,7 @@ impl ReadySet {
     /// caller then looks at the rings once more before it sleeps.
     pub fn fall_asleep(&self, kind: u32) -> u32 {
         let seen = self.word.0.load(Ordering::SeqCst);
-        // With several sleepers of both kinds the eventfd must win: it wakes futex sleepers, too.
-        self.sleeping.0.fetch_max(kind, Ordering::SeqCst);
+        self.sleeping.0.fetch_or(kind, Ordering::SeqCst);
         // The other half of the fence in `wake`: one of the two sees what the other has written.
         fence(Ordering::SeqCst);
         seen
@@ -122,8 +121,10 @@ impl ReadySet {
             return false;
         }
         self.word.0.fetch_add(1, Ordering::SeqCst);
-        futex::wake(&self.word.0, i32::MAX);
-        if kind == ASLEEP_EVENTFD {
+        if kind & ASLEEP_FUTEX != 0 {
+            futex::wake(&self.word.0, i32::MAX);
+        }
+        if kind & ASLEEP_EVENTFD != 0 {
             ring_eventfd();
         }
         true

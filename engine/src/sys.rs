@@ -35,24 +35,25 @@ pub fn clear(fd: &OwnedFd) {
     unsafe { libc::read(fd.as_raw_fd(), (&raw mut value).cast(), 8) };
 }
 
-/// Waits until one of the descriptors is readable, or the time is up; tells which.
-pub fn wait_readable(fds: &[RawFd], timeout: Option<Duration>) -> bool {
-    let mut polled = [libc::pollfd {
-        fd: -1,
+/// Waits until one of the descriptors is readable, or the time is up; says of each whether it is.
+pub fn wait_readable<const N: usize>(
+    fds: [Option<RawFd>; N],
+    timeout: Option<Duration>,
+) -> [bool; N] {
+    // The system passes over negative descriptors.
+    let mut polled = fds.map(|fd| libc::pollfd {
+        fd: fd.unwrap_or(-1),
         events: libc::POLLIN,
         revents: 0,
-    }; 4];
-    let n = fds.len().min(polled.len());
-    for (p, fd) in polled.iter_mut().zip(fds) {
-        p.fd = *fd;
-    }
+    });
     let ts = timeout.map(|t| libc::timespec {
         tv_sec: t.as_secs().min(i64::MAX as u64) as i64,
         tv_nsec: i64::from(t.subsec_nanos()),
     });
     let ts_ptr = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `polled` and `ts` live through the call; an interrupted wait is a short one.
-    unsafe { libc::ppoll(polled.as_mut_ptr(), n as u64, ts_ptr, std::ptr::null()) > 0 }
+    let n = unsafe { libc::ppoll(polled.as_mut_ptr(), N as u64, ts_ptr, std::ptr::null()) };
+    polled.map(|p| n > 0 && p.revents != 0)
 }
 
 /// Microseconds of the monotonic clock.

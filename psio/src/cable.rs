@@ -73,7 +73,7 @@ pub fn receive(queue: &mut dyn Queue, enough: usize) -> Vec<(Vec<u8>, RxMeta)> {
         };
         if queue.receive(BURST, &mut sink).unwrap() == 0 && queue.arm() {
             let [woken] = wait_readable([queue.wait_fd().unwrap()], Some(PATIENCE)).unwrap();
-            queue.disarm();
+            queue.disarm(woken);
             assert!(woken, "{} of {enough} frames came", frames.len());
         }
     }

@@ -244,10 +244,10 @@ impl<Q: Queue> Queue for Faulty<Q> {
         self.timer.set(after).is_ok() && self.inner.arm()
     }
 
-    fn disarm(&mut self) {
+    fn disarm(&mut self, rung: bool) {
         // Fails only for a time that is out of range, which none is not.
         let _ = self.timer.set(None);
-        self.inner.disarm();
+        self.inner.disarm(rung);
     }
 
     fn longest_sleep(&self) -> Option<Duration> {

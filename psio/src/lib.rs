@@ -287,8 +287,10 @@ pub trait Queue: Send {
         true
     }
 
-    /// Announces that the worker is awake again.
-    fn disarm(&mut self) {}
+    /// Announces that the worker is awake again. `rung`: [`wait_fd`](Queue::wait_fd) is readable.
+    fn disarm(&mut self, rung: bool) {
+        let _ = rung;
+    }
 
     /// How long a worker may sleep at most, so that a device which cannot say by
     /// [`wait_fd`](Queue::wait_fd) that it is gone is looked after; `None`: for ever.
@@ -351,8 +353,8 @@ impl<Q: Queue + ?Sized> Queue for Box<Q> {
         (**self).arm()
     }
 
-    fn disarm(&mut self) {
-        (**self).disarm();
+    fn disarm(&mut self, rung: bool) {
+        (**self).disarm(rung);
     }
 
     fn longest_sleep(&self) -> Option<Duration> {

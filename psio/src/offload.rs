@@ -192,8 +192,8 @@ impl<Q: Queue> Queue for Offload<Q> {
         self.inner.arm()
     }
 
-    fn disarm(&mut self) {
-        self.inner.disarm();
+    fn disarm(&mut self, rung: bool) {
+        self.inner.disarm(rung);
     }
 
     fn longest_sleep(&self) -> Option<Duration> {

@@ -298,8 +298,8 @@ impl<Q: Queue> Queue for Capture<Q> {
         sleeps
     }
 
-    fn disarm(&mut self) {
-        self.inner.disarm();
+    fn disarm(&mut self, rung: bool) {
+        self.inner.disarm(rung);
     }
 
     fn longest_sleep(&self) -> Option<Duration> {

@@ -347,12 +347,14 @@ impl Queue for WireQueue {
         })
     }
 
-    fn disarm(&mut self) {
+    fn disarm(&mut self, rung: bool) {
         if std::mem::take(&mut self.armed) {
             if let Some(ends) = &mut self.ends {
                 ends.rx.awake();
             }
-            self.link.bell(self.index).silence();
+            if rung {
+                self.link.bell(self.index).silence();
+            }
         }
     }
 

@@ -406,7 +406,7 @@ impl Worker {
             return true;
         }
         let quiet = stack.looped.is_empty() && !inbox.is_waiting();
-        let mut called = true;
+        let (mut called, mut device, mut doorbell) = (true, false, false);
         if quiet && self.queue.arm() {
             let now = stack.now.as_micros();
             let mut until = stack.next_deadline();
@@ -423,18 +423,20 @@ impl Worker {
             }
             let timeout =
                 (until != u64::MAX).then(|| Duration::from_micros(until.saturating_sub(now)));
-            let mut fds = vec![inbox.doorbell.as_raw_fd()];
-            fds.extend(self.queue.wait_fd());
+            let fds = [Some(inbox.doorbell.as_raw_fd()), self.queue.wait_fd()];
             stack.count(Counter::sleeps);
-            called = sys::wait_readable(&fds, timeout);
+            [doorbell, device] = sys::wait_readable(fds, timeout);
+            called = doorbell || device;
             if !called {
                 stack.manners.forget();
             }
         }
-        self.queue.disarm();
+        self.queue.disarm(device);
         record.wake_up();
         stack.note_core();
-        sys::clear(&inbox.doorbell);
+        if doorbell {
+            sys::clear(&inbox.doorbell);
+        }
         called
     }
 }

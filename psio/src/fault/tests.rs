@@ -145,7 +145,7 @@ fn a_frame_held_back_comes_even_if_no_other_does() {
     send_numbers(&mut near, 0..1);
     assert_eq!(received_numbers(&mut far), []);
     assert!(near.arm(), "nothing to do yet");
-    near.disarm();
+    near.disarm(true);
     hands.advance(Duration::from_millis(100));
     assert!(!near.arm(), "there is something to do");
     assert_eq!(received_numbers(&mut near), []);
@@ -324,7 +324,7 @@ fn a_sleeper_is_woken_when_a_delayed_frame_is_due() {
                 [true]
             );
         }
-        near.disarm();
+        near.disarm(true);
     }
     assert_eq!(arrived, [0]);
 }

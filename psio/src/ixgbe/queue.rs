@@ -172,10 +172,12 @@ impl<B: Bus> Queue for IxgbeQueue<B> {
         true
     }
 
-    fn disarm(&mut self) {
+    fn disarm(&mut self, rung: bool) {
         if let Some(bell) = &self.bell {
             interrupts::mask(&self.card.bus, self.index);
-            bell.silence();
+            if rung {
+                bell.silence();
+            }
         }
     }
 

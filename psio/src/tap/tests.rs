@@ -59,7 +59,7 @@ fn receive<T>(queue: &mut dyn Queue, mut pick: impl FnMut(&[u8], RxMeta) -> Opti
         if taken == 0 {
             assert!(queue.arm());
             let [woken] = wait_readable([queue.wait_fd().unwrap()], Some(PATIENCE)).unwrap();
-            queue.disarm();
+            queue.disarm(woken);
             assert!(woken, "the frame never came");
         }
     }

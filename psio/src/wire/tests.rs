@@ -35,7 +35,7 @@ fn sleep(queue: &mut dyn Queue) -> bool {
         let fd = queue.wait_fd().unwrap();
         wait_readable([fd], Some(PATIENCE)).unwrap()[0]
     };
-    queue.disarm();
+    queue.disarm(woken);
     woken
 }
 

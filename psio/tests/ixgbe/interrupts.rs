@@ -34,7 +34,7 @@ fn a_worker_that_sleeps_is_woken_by_each_frame() {
             let arrival = numbered(expected, 64);
             model.card(|card| card.arrive(&arrival));
             wait_readable(fd(&*queue));
-            queue.disarm();
+            queue.disarm(true);
             let frames = received(&mut *queue);
             assert_eq!(frames.len(), 1);
             assert_eq!(number(&frames[0].0), expected);
@@ -62,7 +62,7 @@ fn a_worker_does_not_go_to_sleep_on_frames_that_have_come() {
     assert!(!queue.arm());
     assert_eq!(received(&mut *queue).len(), 1);
     assert!(queue.arm());
-    queue.disarm();
+    queue.disarm(true);
     // Awake again: what comes now interrupts nobody.
     let before = model.card(|card| card.interrupts_signalled());
     model.arrive([&numbered(2, 64)]);
@@ -89,7 +89,7 @@ fn steps_to_interrupt(model: &Model, queue: &mut dyn Queue) -> usize {
         model.work();
         steps += 1;
     }
-    queue.disarm();
+    queue.disarm(true);
     assert_eq!(received(queue).len(), 1);
     steps
 }
@@ -138,7 +138,7 @@ fn each_of_64_queues_has_an_interrupt_of_its_own() {
                 .all(|(index, rung)| rung == (index == wanted))
         );
         for queue in &mut queues {
-            queue.disarm();
+            queue.disarm(true);
         }
         assert_eq!(received(&mut *queues[wanted]).len(), 1);
         assert!(device.release(filter));

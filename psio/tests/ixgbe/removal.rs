@@ -31,7 +31,7 @@ fn a_worker_that_polls_hears_of_it_after_what_came_before() {
 fn a_worker_that_is_about_to_sleep_hears_of_it_and_stays_awake() {
     let (model, _device, mut queue) = one_queue(2, IxgbeConfig::default());
     assert!(queue.arm());
-    queue.disarm();
+    queue.disarm(true);
     model.take_out();
     assert!(!queue.arm());
     assert!(is_gone(&receive(&mut *queue)));

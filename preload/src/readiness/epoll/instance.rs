@@ -330,7 +330,7 @@ impl Instance {
             return Ok(n);
         }
         let mut may_spin = channel::spins(stack);
-        let mut looked = false;
+        let (mut looked, mut just_looked) = (false, false);
         loop {
             let mut inner = self.lock(stack, libc::EINTR)?;
             if inner.set.channel().is_none() {
@@ -338,6 +338,9 @@ impl Instance {
                 return Err(Errno(libc::EBADF));
             }
             self.attach(stack, epfd, &mut inner)?;
+            if std::mem::take(&mut just_looked) {
+                inner.looked = Some(Instant::now());
+            }
             inner.set.take_edges(stack);
             let n = self.collect(stack, epfd, &mut inner, out)?;
             if n > 0 {
@@ -369,6 +372,7 @@ impl Instance {
                 continue;
             };
             looked |= in_kernel;
+            just_looked = in_kernel;
             let mut n = match slept {
                 Ok(n) => n,
                 Err(error) => {

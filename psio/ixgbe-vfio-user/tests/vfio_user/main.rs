@@ -172,7 +172,7 @@ fn a_worker_that_sleeps_is_woken_by_the_eventfd_of_its_vector() {
         assert!(to.arm(), "nothing waits");
         send(&mut *from, &frame(number, 100));
         wait_readable(to.wait_fd().expect("a descriptor to wait on"));
-        to.disarm();
+        to.disarm(true);
         assert_eq!(received(&mut *to), [frame(number, 100)]);
     }
 }
