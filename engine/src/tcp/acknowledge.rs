@@ -146,7 +146,8 @@ impl Tcb {
         let mut events = Events::NONE;
         let advanced = acknowledged > self.snd.una;
         if advanced {
-            events |= self.advance(now, acknowledged, &mut news);
+            self.sent.acknowledge(acknowledged, &mut news);
+            events |= self.advance(now, acknowledged);
         }
         // RFC 5681 section 2: neither data nor a window update makes a duplicate.
         let bare = segment.payload.is_empty() && !segment.flags.contains(Flags::FIN);
@@ -201,6 +202,8 @@ impl Tcb {
         let lost = self.rate.lost - before.lost;
         let phase = self.recovery.phase();
         let arrived = self.newly_arrived(before, ack, news);
+        let newest = news.newest.as_ref();
+        let rate = newest.and_then(|newest| self.rate.measure(now, newest, self.rtt.min_rtt()));
         let sample = AckSample {
             now,
             una: self.snd.una,
@@ -212,7 +215,7 @@ impl Tcb {
             flight_before: clamp_u32(before.flight),
             in_flight: clamp_u32(self.pipe()),
             rtt,
-            rate: self.rate.measure(now, news, self.rtt.min_rtt()),
+            rate,
             window_limited: filled || phase == Phase::Loss,
             phase,
         };
@@ -263,11 +266,10 @@ impl Tcb {
         }
     }
 
-    /// SND.UNA advances.
-    pub(super) fn advance(&mut self, now: Instant, ack: u64, news: &mut News) -> Events {
+    /// SND.UNA advances; the records know it.
+    pub(super) fn advance(&mut self, now: Instant, ack: u64) -> Events {
         let data_before = self.acked();
         self.snd.una = ack;
-        self.sent.acknowledge(ack, news);
         self.forget_records();
         if self.path.on_ack(ack) {
             self.take_larger_segments();

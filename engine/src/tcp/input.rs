@@ -265,6 +265,9 @@ impl Tcb {
         seq: u64,
         rx: &mut R,
     ) -> Events {
+        if segment.payload.is_empty() && !segment.flags.contains(Flags::FIN) {
+            return Events::NONE;
+        }
         if !segment.payload.is_empty() {
             self.take_mark(segment);
         }

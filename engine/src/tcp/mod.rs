@@ -8,6 +8,7 @@
 
 mod ack;
 mod acknowledge;
+mod arrival;
 mod assembler;
 mod chronograph;
 mod config;

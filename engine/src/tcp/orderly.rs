@@ -5,7 +5,6 @@ use super::acknowledge::clamp_u32;
 use super::congestion::AckSample;
 use super::event::Events;
 use super::input::predicts;
-use super::news::News;
 use super::recovery::Phase;
 use super::segment::Segment;
 use super::tcb::Tcb;
@@ -35,36 +34,41 @@ impl Tcb {
     ) -> Events {
         let limited = self.usage.is_limited(self.cc.cwnd(), self.cc.ssthresh());
         let flight = self.snd.flight();
-        let mut news = News::new(now, self.recovery.point, self.rtt.min_rtt(), 0);
-        let events = self.advance(now, ack, &mut news);
-        let rtt = self.measure_round_trip(now, segment, true, &news);
-        self.rate.on_delivered(now, news.delivered, news.segments);
-        if let (Some(latest), Some(newest)) = (news.latest, news.newest) {
-            self.rack.advance(now, latest, news.last);
-            self.rack.adapt(newest.delivered, self.rate.delivered);
-        }
-        self.rack.advanced &= !self.recovery.sack;
+        let arrival = self.sent.take(ack);
+        let events = self.advance(now, ack);
         self.recovery.new_data_first = false;
         self.recovery.waits = false;
         self.undo.end_episode();
-        if news.delivered > 0 {
+        if let Some(arrival) = arrival {
+            let last = &arrival.last;
+            let rtt = now.since(last.sent_at);
+            self.rtt.sample(now.since(arrival.first_left));
+            self.rtt.note_min(rtt);
+            self.rate.on_delivered(now, arrival.bytes, arrival.segments);
+            self.rack
+                .advance(now, (last.sent_at, arrival.end), last.sent_at);
+            self.rack.adapt(last.delivered, self.rate.delivered);
+            let acked = clamp_u32(arrival.bytes);
             let sample = AckSample {
                 now,
                 una: self.snd.una,
                 nxt: self.snd.nxt,
-                acked: clamp_u32(news.delivered),
-                delivered: clamp_u32(news.delivered),
+                acked,
+                delivered: acked,
                 lost: 0,
                 marked: 0,
                 flight_before: clamp_u32(flight),
                 in_flight: clamp_u32(self.snd.flight()),
-                rtt,
-                rate: self.rate.measure(now, &news, self.rtt.min_rtt()),
+                rtt: Some(rtt),
+                rate: self.rate.measure(now, last, self.rtt.min_rtt()),
                 window_limited: limited && !self.ecn.is_reduced(self.snd.una),
                 phase: Phase::Open,
             };
             self.cc.on_ack(&sample, self.send_mss());
+        } else {
+            self.sample_echo(now, segment);
         }
+        self.rack.advanced &= !self.recovery.sack;
         self.rearm_after_ack(now, true);
         events | Events::SEND
     }

@@ -1,7 +1,6 @@
 //! The delivery rate: how fast the network delivers what is sent (draft-ietf-ccwg-bbr section 4.1).
 
 use super::congestion::RateSample;
-use super::news::News;
 use super::time::{Duration, Instant};
 
 /// The connection as it was when a segment left.
@@ -100,14 +99,14 @@ impl DeliveryRate {
         }
     }
 
-    /// Measures with an ACK whose news are counted already.
+    /// Measures with an ACK whose news are counted already. `newest` is of the segment delivered that
+    /// was sent most recently.
     pub(super) fn measure(
         &mut self,
         now: Instant,
-        news: &News,
+        newest: &Stamp,
         min_rtt: Option<Duration>,
     ) -> Option<RateSample> {
-        let newest = news.newest?;
         self.first_sent_at = newest.sent_at;
         let sending = newest.sent_at.since(newest.first_sent_at);
         let acknowledging = now.since(newest.delivered_at);
@@ -160,6 +159,7 @@ impl DeliveryRate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::news::News;
     use crate::tcp::sent::Sent;
 
     fn at(millis: u64) -> Instant {
@@ -195,8 +195,9 @@ mod tests {
             self.sent.acknowledge(position, &mut news);
             self.rate
                 .on_delivered(at(millis), news.delivered, news.segments);
+            let newest = news.newest.as_ref()?;
             self.rate
-                .measure(at(millis), &news, Some(Duration::from_millis(20)))
+                .measure(at(millis), newest, Some(Duration::from_millis(20)))
         }
     }
 

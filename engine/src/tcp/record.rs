@@ -32,6 +32,17 @@ impl Record {
         self.end - self.start
     }
 
+    /// Cuts off what lies before `ack`, inside the record: says how many segments that are. As in Linux,
+    /// a segment counts with its last byte.
+    pub(super) fn shorten(&mut self, ack: u64) -> u32 {
+        self.start = ack;
+        let left = self.bytes().div_ceil(self.cut.max(1).into());
+        let left = self.segments.min(u32::try_from(left).unwrap_or(u32::MAX));
+        let gone = self.segments - left;
+        self.segments = left;
+        gone
+    }
+
     /// Neither reported nor lost nor sent again.
     pub(super) fn is_plain(&self) -> bool {
         !(self.sacked || self.lost || self.resent)

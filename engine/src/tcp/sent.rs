@@ -12,9 +12,10 @@ use super::record::{Record, Tally};
 /// that it covers as a whole, and what is sent joins the record before it.
 pub(super) const MAX_RECORDS: usize = 4096;
 
-/// What is known while something is reported or lost.
+/// What is known while something is reported or lost; there is one as well while something was sent
+/// twice, or joined with what left at another time.
 #[derive(Clone, Copy, Debug, Default)]
-struct Board {
+pub(super) struct Board {
     sacked: Tally,
     lost: Tally,
     resent: Tally,
@@ -27,10 +28,10 @@ struct Board {
 /// The records of one connection, in the order of their positions, without a gap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
-    records: VecDeque<Record>,
+    pub(super) records: VecDeque<Record>,
     /// All that is outstanding.
     pub(super) out: Tally,
-    board: Option<Box<Board>>,
+    pub(super) board: Option<Box<Board>>,
 }
 
 /// Counts records looked at or moved, for tests that bound the work.
@@ -45,7 +46,7 @@ impl Sent {
         self.records.is_empty()
     }
 
-    /// Nothing that is outstanding was reported, lost or sent again.
+    /// All that is outstanding was sent once, and nothing of it was reported or lost.
     pub(super) fn is_plain(&self) -> bool {
         self.board.is_none()
     }
@@ -98,7 +99,7 @@ impl Sent {
         }
     }
 
-    fn uncount(&mut self, record: &Record) {
+    pub(super) fn uncount(&mut self, record: &Record) {
         self.out.remove(record);
         let Some(board) = &mut self.board else {
             return;
@@ -161,6 +162,9 @@ impl Sent {
             return;
         }
         note_work(self.records.len().min(self.records.len() - index));
+        if !same_time {
+            self.board.get_or_insert_default();
+        }
         if let Some(record) = self.records.remove(index) {
             let before = &mut self.records[index - 1];
             before.end = record.end;
@@ -270,53 +274,6 @@ impl Sent {
         joined.mixed = true;
         self.records[first] = joined;
         note_work(last - first + self.records.len() - first);
-    }
-
-    /// Memory for a few records is kept from flight to flight; see [`give_back`](Self::give_back).
-    const KEPT: usize = 4;
-
-    /// Forgets what lies before `ack`. Once nothing is outstanding, most memory goes back.
-    pub(super) fn acknowledge(&mut self, ack: u64, news: &mut News) {
-        while self.first().is_some_and(|first| first.end <= ack)
-            && let Some(record) = self.records.pop_front()
-        {
-            self.uncount(&record);
-            if !record.sacked {
-                news.deliver_by_ack(&record);
-            }
-        }
-        match self.records.front() {
-            None => {
-                if self.records.capacity() > Self::KEPT {
-                    self.records = VecDeque::new();
-                }
-                self.board = None;
-            }
-            Some(record) if record.start < ack => self.trim(ack, news),
-            Some(_) => {}
-        }
-    }
-
-    /// The connection is idle: all memory goes back if nothing is outstanding.
-    pub(super) fn give_back(&mut self) {
-        if self.records.is_empty() {
-            self.records = VecDeque::new();
-        }
-    }
-
-    /// The first record is acknowledged in part. As in Linux, a segment counts with its last byte.
-    fn trim(&mut self, ack: u64, news: &mut News) {
-        let record = &mut self.records[0];
-        let mut gone = record.clone();
-        record.start = ack;
-        let left = record.bytes().div_ceil(record.cut.max(1).into());
-        record.segments = record.segments.min(u32::try_from(left).unwrap_or(u32::MAX));
-        gone.end = ack;
-        gone.segments -= record.segments;
-        self.uncount(&gone);
-        if !gone.sacked {
-            news.deliver_by_ack(&gone);
-        }
     }
 
     /// Looks at each record that is in flight, in order; `judge` says whether it is lost, or that
@@ -447,6 +404,7 @@ impl Sent {
         if range.end < self.records[index].end {
             self.split(index, range.end);
         }
+        self.board.get_or_insert_default();
         self.edit(index, |record| {
             record.segments = segments;
             record.cut = cut;

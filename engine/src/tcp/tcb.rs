@@ -407,6 +407,11 @@ impl Tcb {
         self.sent.give_back();
     }
 
+    /// Takes over what memory a connection that has ended had kept.
+    pub fn inherit_memory(&mut self, ended: &mut Tcb) {
+        self.sent.inherit(&mut ended.sent);
+    }
+
     /// When data last came in order.
     pub fn last_in_order(&self) -> Instant {
         self.ack.data_at()

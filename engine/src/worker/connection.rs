@@ -235,10 +235,11 @@ impl Connections {
     }
 
     /// Adds a connection (its stamp is set) and returns its number.
-    pub fn insert(&mut self, connection: Connection) -> u32 {
+    pub fn insert(&mut self, mut connection: Connection) -> u32 {
         let flow = connection.flow;
         let mut connection = match self.spare.pop() {
             Some(mut spare) => {
+                connection.tcb.inherit_memory(&mut spare.tcb);
                 *spare = connection;
                 spare
             }

@@ -115,6 +115,44 @@ fn acknowledgements_take_whole_records_and_parts_of_them() {
 }
 
 #[test]
+fn memory_that_an_ended_connection_has_kept_serves_the_next_one() {
+    let mut ended = sent(&[3]);
+    let mut next = Sent::default();
+    next.inherit(&mut ended);
+    assert_eq!(next.records.capacity(), 0, "something is outstanding still");
+    ended.acknowledge(301, &mut news());
+    let kept = ended.records.capacity();
+    next.inherit(&mut ended);
+    assert!(kept > 0 && next.is_empty());
+    assert_eq!(
+        (next.records.capacity(), ended.records.capacity()),
+        (kept, 0)
+    );
+}
+
+#[test]
+fn what_was_sent_in_order_and_once_is_taken_as_any_other() {
+    for step in [1, 99, 100, 250, 1000] {
+        let mut short = sent(&[3, 4, 3]);
+        let mut long = short.clone();
+        for ack in (1..1001).step_by(step).chain([1001]) {
+            let mut news = news();
+            long.acknowledge(ack, &mut news);
+            let arrival = short.take(ack);
+            let told = arrival
+                .as_ref()
+                .map(|a| (a.bytes, a.segments, a.end, a.last.sent_at));
+            let expected = news
+                .latest
+                .map(|(at, end)| (news.delivered, news.segments, end, at));
+            assert_eq!(told, expected, "up to {ack}");
+            assert_eq!(format!("{short:?}"), format!("{long:?}"));
+        }
+        assert!(short.is_empty());
+    }
+}
+
+#[test]
 fn a_super_segment_acknowledged_in_pieces_counts_its_segments_once() {
     for step in [1, 30, 100, 130, 250] {
         let mut sent = sent(&[20, 20]);
