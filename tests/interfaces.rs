@@ -50,7 +50,7 @@ fn ethtool(namespace: &Namespace, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("ethtool writes text")
 }
 
-/// The interface of one host hands its frames to two workers, the other end sends by two queues.
+/// The stack of one host receives on two queues of its interface, the other end sends by two.
 fn over_two_queues(bed: &Testbed, interface: &Namespace) {
     for host in [&bed.client, &bed.server] {
         ethtool(host.namespace(), &["-L", "veth0", "rx", "2", "tx", "2"]);
@@ -78,6 +78,12 @@ fn a_client_of_two_workers_is_answered_on_the_two_queues_of_an_interface() {
     let mut bed = Testbed::client_on_xdp();
     bed.client = bed.client.with_options(&["--workers", "2"]);
     over_two_queues(&bed, bed.client.namespace());
+}
+
+#[test]
+fn a_server_of_one_worker_serves_the_two_queues_of_an_interface() {
+    let bed = Testbed::server_on_xdp().with_server_options(&["--workers", "1", "--queues", "2"]);
+    over_two_queues(&bed, bed.server.namespace());
 }
 
 fn runs_a_program(namespace: &Namespace) -> bool {

@@ -126,6 +126,21 @@ fn each_worker_serves_its_share_over_a_tap() {
 }
 
 #[test]
+fn each_worker_serves_its_share_of_more_queues_than_there_are_workers() {
+    let bed = counting(Testbed::server_on_tap(), 2).with_server_options(&["--queues", "5"]);
+    let (server, _) = with_connections(&bed, 48);
+    assert_shared(&server, 2, "accepts", 48);
+}
+
+#[test]
+fn each_worker_gets_the_answers_to_its_own_connections_on_any_of_its_queues() {
+    let mut bed = counting(Testbed::client_on_interface(), 2);
+    bed.client = bed.client.with_options(&["--queues", "4"]);
+    let (_, client) = with_connections(&bed, 48);
+    assert_shared(&client, 2, "connects", 48);
+}
+
+#[test]
 fn each_worker_serves_its_share_over_an_interface() {
     let (server, _) = with_connections(&counting(Testbed::server_on_interface(), 4), 48);
     assert_shared(&server, 4, "accepts", 48);

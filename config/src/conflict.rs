@@ -102,9 +102,9 @@ impl Settings {
             );
             return Some(("engine_cores", message));
         }
-        if self.queue_count() != self.workers() {
+        if self.queue_count() < self.workers() {
             let message = format!(
-                "{} for {}: each worker has one queue",
+                "{} for {}: each worker needs one of its own",
                 count(self.queue_count(), "queue"),
                 count(self.workers(), "worker")
             );

@@ -114,7 +114,7 @@ pub static KEYS: &[Key] = &[
         name: "queues",
         section: Section::Device,
         expected: "a number from 1 to 256, or auto",
-        doc: "Queue pairs of the device; auto is one for each worker.",
+        doc: "Queue pairs of the device; auto is one for each worker. Of more, workers have several each.",
         read: |s, v| {
             if v == "auto" {
                 s.queues = None;

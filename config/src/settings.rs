@@ -392,15 +392,18 @@ mod tests {
     }
 
     #[test]
-    fn as_many_queues_as_workers_go_together() {
+    fn each_worker_has_a_queue_or_more() {
         let mut settings = Settings {
             queues: Some(2),
+            workers: Some(3),
             ..Settings::default()
         };
-        let said = "2 queues for 1 worker: each worker has one queue";
+        let said = "2 queues for 3 workers: each worker needs one of its own";
         assert_eq!(settings.conflict(), Some(("queues", said.to_owned())));
-        settings.workers = Some(2);
-        assert_eq!(settings.conflict(), None);
+        for workers in [1, 2] {
+            settings.workers = Some(workers);
+            assert_eq!(settings.conflict(), None);
+        }
         settings.workers = None;
         settings.queues = None;
         settings.engine_cores = (0..17).collect();

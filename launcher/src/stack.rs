@@ -15,6 +15,7 @@ use engine::net::{InterfaceAddress, Prefix, Route};
 use engine::shared::Shared;
 use engine::tcp::{self, Algorithm, EcnMode, TcpConfig};
 use engine::{Engine, EngineConfig, TimeWaitReuse};
+use psio::bundle::BundleDevice;
 use psio::fault::{FaultConfig, FaultyDevice};
 use psio::offload::OffloadDevice;
 use psio::pcapng::{CaptureDevice, CaptureFile};
@@ -141,6 +142,9 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
         ..OpenOptions::default()
     };
     let mut device = psio::open(&settings.device.to_string(), &options)?;
+    if settings.queue_count() > settings.workers() {
+        device = Box::new(BundleDevice::new(device, settings.workers()));
+    }
     if let Some(faults) = &settings.faults {
         let faults: FaultConfig = faults.parse()?;
         device = Box::new(FaultyDevice::new(device, faults));

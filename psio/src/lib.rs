@@ -7,8 +7,8 @@
 //!
 //! Devices: [`tap`], [`packet`], [`xdp`], [`ixgbe`], [`wire`], [`none`], and [`pair`] for tests; [`open`]
 //! makes one from its description.
-//! Around any device, outermost last: [`offload`] gives it what it lacks, [`fault`] makes things
-//! go wrong on it, [`pcapng`] records what the stack sees.
+//! Around any device, outermost last: [`bundle`] makes one queue of several, [`offload`] gives it what
+//! it lacks, [`fault`] makes things go wrong on it, [`pcapng`] records what the stack sees.
 
 mod arena;
 mod bpf;
@@ -19,6 +19,7 @@ mod interface;
 mod sys;
 mod vnet;
 
+pub mod bundle;
 pub mod describe;
 pub mod fault;
 pub mod ixgbe;

@@ -186,7 +186,7 @@ fn check_queues(interface: &str, wanted: usize) -> Result<(), Error> {
             queues.receive, queues.transmit
         ),
         remedy: format!(
-            "choose as many `workers`, or `ethtool -L {interface} combined {wanted}` (for a driver \
+            "choose as many `queues` (`workers` if that is auto), or `ethtool -L {interface} combined {wanted}` (for a driver \
              without combined ones, `rx {wanted} tx {wanted}`)"
         ),
     })
