@@ -133,7 +133,10 @@ fn over_loopback() -> Testbed {
 
 /// A run of the kind's own programs.
 pub fn on_bed(kind: &Kind, bed: Testbed, placement: Placement, seconds: f64) -> Result<Run, Error> {
-    let bed = bed.on_cores(SERVER_CORE, CLIENT_CORE);
+    let bed = match placement {
+        Placement::TwoWorkers => bed.with_workers(2),
+        Placement::AsItFalls | Placement::Steered => bed.on_cores(SERVER_CORE, CLIENT_CORE),
+    };
     for host in [&bed.server, &bed.client] {
         machine::use_cubic(host.namespace());
     }

@@ -12,7 +12,7 @@ use super::instructions::{self, Count};
 use super::machine::{Busy, description};
 use super::measure::{Conditions, Run, ratio};
 use super::sweeps::Sweep;
-use super::workloads::{Better, Line, Peer, Wire};
+use super::workloads::{Better, Line, Peer, Placement, Wire};
 use super::{median, pictures};
 use crate::shell::{Error, at};
 
@@ -77,8 +77,12 @@ impl Measurement {
         self.failure = Some(error.to_string());
     }
 
+    /// Whether it is one of those whose placements are compared: each end on a core of its own.
     fn is_of_veth_alone(&self) -> bool {
-        self.line.peer == Peer::Veth && !self.ratios.is_empty()
+        let Line {
+            peer, placement, ..
+        } = self.line;
+        peer == Peer::Veth && placement != Placement::TwoWorkers && !self.ratios.is_empty()
     }
 
     /// What was to be reached, and whether it was. Against the kernel with both ends on the stack, the
@@ -269,7 +273,8 @@ impl Report {
 
     /// For each workload over TAP, the best placement of the kernel against the stack's best.
     fn best_against_best(&self) -> Vec<String> {
-        let over_tap = self.lines.iter().filter(|row| row.line.wire == Wire::Tap);
+        let placed = self.lines.iter().filter(|row| row.is_of_veth_alone());
+        let over_tap = placed.filter(|row| row.line.wire == Wire::Tap);
         let mut rows: Vec<&Measurement> = over_tap.collect();
         rows.dedup_by(|one, other| one.name == other.name);
         let text = |row: &&Measurement| {

@@ -44,6 +44,8 @@ pub enum Placement {
     AsItFalls,
     /// Each end's on its owner's core (RPS).
     Steered,
+    /// Nothing is bound to a core, and each stack has two workers.
+    TwoWorkers,
 }
 
 impl Placement {
@@ -52,6 +54,7 @@ impl Placement {
         match self {
             Placement::AsItFalls => "as it falls",
             Placement::Steered => "steered",
+            Placement::TwoWorkers => "two workers, both cores",
         }
     }
 }
@@ -111,6 +114,13 @@ impl Line {
         Line { peer, ..self }
     }
 
+    const fn by_two(self) -> Line {
+        Line {
+            placement: Placement::TwoWorkers,
+            ..self
+        }
+    }
+
     const fn goal(self, ratio: f64) -> Line {
         Line {
             goal: Some(ratio),
@@ -131,9 +141,11 @@ const STEERED: Line = Line {
     placement: Placement::Steered,
     ..TAP
 };
+const TAP_BY_TWO: Line = TAP.by_two();
 const PACKET: Line = Line::over(Wire::Packet);
 const XDP: Line = Line::over(Wire::Xdp);
 const MEMORY: Line = Line::over(Wire::Memory);
+const MEMORY_BY_TWO: Line = MEMORY.by_two();
 const SMOLTCP: Line = MEMORY.against(Peer::Smoltcp);
 
 /// A load, and the lines that measure it.
@@ -214,7 +226,9 @@ pub const WORKLOADS: &[Workload] = &[
                 STEERED,
                 PACKET,
                 XDP,
+                TAP_BY_TWO,
                 MEMORY.goal(12.0),
+                MEMORY_BY_TWO,
                 SMOLTCP.goal(5.0),
             ],
         ),
@@ -291,7 +305,7 @@ pub const WORKLOADS: &[Workload] = &[
     workload(
         "memcached set, 64 B, 50 clients",
         Kind::Memcached,
-        &[TAP, MEMORY],
+        &[TAP, TAP_BY_TWO, MEMORY, MEMORY_BY_TWO],
     ),
     best(
         1.0,
