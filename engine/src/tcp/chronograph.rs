@@ -73,31 +73,36 @@ fn millis(now: Instant) -> u32 {
 
 impl Tcb {
     /// Nothing more can be sent now: notes why.
-    #[inline]
     pub(super) fn note_limit(&mut self, now: Instant) {
-        let limit = self.current_limit();
-        if limit != self.limit {
-            self.chronograph.end(now, self.limit);
-            self.limit = limit;
+        let unsent = self.unsent();
+        let limit = if unsent == 0 {
+            self.limit_when_all_is_sent()
+        } else if self.snd.usable() < unsent.min(self.send_mss().into()) {
+            Limit::Window
+        } else {
+            Limit::Network
+        };
+        self.set_limit(now, limit);
+    }
+
+    /// What holds back more than there is.
+    #[inline]
+    pub(super) fn limit_when_all_is_sent(&self) -> Limit {
+        let syn = matches!(self.state, State::SynSent | State::SynReceived).into();
+        if self.snd.flight() <= syn {
+            Limit::Idle
+        } else if self.writer_waits && self.is_held_by_buffer() {
+            Limit::Buffer
+        } else {
+            Limit::Network
         }
     }
 
     #[inline]
-    fn current_limit(&self) -> Limit {
-        let unsent = self.unsent();
-        let syn = matches!(self.state, State::SynSent | State::SynReceived).into();
-        if unsent > 0 {
-            let window = self.snd.usable() < unsent.min(self.send_mss().into());
-            return if window {
-                Limit::Window
-            } else {
-                Limit::Network
-            };
-        }
-        match self.snd.flight() > syn {
-            true if self.writer_waits && self.is_held_by_buffer() => Limit::Buffer,
-            true => Limit::Network,
-            false => Limit::Idle,
+    pub(super) fn set_limit(&mut self, now: Instant, limit: Limit) {
+        if limit != self.limit {
+            self.chronograph.end(now, self.limit);
+            self.limit = limit;
         }
     }
 

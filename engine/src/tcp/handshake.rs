@@ -39,10 +39,15 @@ impl Tcb {
         syn: &Segment<'_>,
     ) -> Tcb {
         let mut tcb = Tcb::new(now, cfg, opts, iss, ts_offset);
-        tcb.state = State::SynReceived;
-        tcb.take_syn(now, syn);
-        tcb.start_syn();
+        tcb.answer_syn(now, syn);
         tcb
+    }
+
+    /// From CLOSED to SYN-RECEIVED.
+    pub(super) fn answer_syn(&mut self, now: Instant, syn: &Segment<'_>) {
+        self.state = State::SynReceived;
+        self.take_syn(now, syn);
+        self.start_syn();
     }
 
     fn start_syn(&mut self) {

@@ -69,12 +69,13 @@ impl Tcb {
             && self.reset_seq.is_none()
     }
 
-    /// There is nothing to send: notes what that means.
+    /// All is sent: notes what that means.
     fn rest(&mut self, now: Instant) {
         self.forget_path(now);
         self.recovery.paced = false;
-        self.note_application_limit();
-        self.note_limit(now);
+        self.note_starvation();
+        let limit = self.limit_when_all_is_sent();
+        self.set_limit(now, limit);
     }
 
     /// A path limit that has been told long ago is tried anew.
@@ -156,7 +157,9 @@ impl Tcb {
         let max_payload = self.paced_burst(now, max_payload, cut);
         self.recovery.paced = max_payload.is_none() && self.has_data_to_send();
         let max_payload = max_payload?;
-        if let Some(lost) = self.next_retransmission(now, cut, max_payload) {
+        if self.sent.is_repairing()
+            && let Some(lost) = self.next_retransmission(now, cut, max_payload)
+        {
             return Some(lost);
         }
         if let Some(new) = self.next_new_data(now, cut, max_payload) {
@@ -187,9 +190,14 @@ impl Tcb {
     /// Nothing is left to send although the window has room: what is under way measures the
     /// application rather than the network.
     fn note_application_limit(&mut self) {
+        if self.snd.end.saturating_sub(self.snd.nxt) < u64::from(self.mss) {
+            self.note_starvation();
+        }
+    }
+
+    fn note_starvation(&mut self) {
         let pipe = self.pipe();
-        let starved = self.snd.end.saturating_sub(self.snd.nxt) < u64::from(self.mss);
-        if starved && pipe < u64::from(self.cc.cwnd()) {
+        if pipe < u64::from(self.cc.cwnd()) {
             self.rate.limit_by_application(pipe);
         }
     }

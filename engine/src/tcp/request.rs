@@ -301,7 +301,8 @@ impl Request {
     pub fn establish(&self, now: Instant, cfg: &TcpConfig, opts: &SocketOptions) -> Tcb {
         let cookie = self.sent_at == Instant::NEVER;
         let at = if cookie { now } else { self.sent_at };
-        let mut tcb = Tcb::accept(at, cfg, opts, self.iss, self.ts_offset, &self.syn());
+        let mut tcb = Tcb::new(at, cfg, opts, self.iss, self.ts_offset);
+        tcb.answer_syn(at, &self.syn());
         tcb.set_scarce(self.scarce);
         // The SYN-ACK went out long ago.
         tcb.on_syn_sent(at);

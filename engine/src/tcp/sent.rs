@@ -145,7 +145,7 @@ impl Sent {
             mixed: false,
             stamp,
         };
-        self.count(&record);
+        self.out.add(&record);
         self.records.push_back(record);
         self.join(self.records.len() - 1);
     }

@@ -200,8 +200,11 @@ impl Stack {
             self.count(Counter::accept_queue_full);
             return;
         }
+        let Some(terms) = self.terms(listener) else {
+            return;
+        };
         self.count(Counter::cookies_received);
-        self.establish(&request, flow, listener, hop, segment);
+        self.establish(&request, flow, listener, &terms, hop, segment);
     }
 
     /// A segment for a half-open connection.
@@ -220,7 +223,6 @@ impl Stack {
         let verdict = half_open
             .request
             .on_segment(now, segment, &self.tcp, terms.defer);
-        let challenge = half_open.request.challenge(now);
         let reason = match verdict {
             Verdict::Drop(reason) => reason,
             Verdict::Repeat(reason) => {
@@ -228,6 +230,7 @@ impl Stack {
                 reason
             }
             Verdict::Challenge(reason) => {
+                let challenge = half_open.request.challenge(now);
                 self.send_bare(&flow, &challenge, terms.header.of(&flow), hop, None);
                 reason
             }
@@ -240,7 +243,7 @@ impl Stack {
                 return;
             }
             Verdict::Complete => {
-                self.complete(id, segment);
+                self.complete(id, &listener, &terms, segment);
                 return;
             }
         };
@@ -253,11 +256,14 @@ impl Stack {
     }
 
     /// The handshake is complete: the connection goes to whoever accepts, if there is room.
-    fn complete(&mut self, id: u32, segment: &TcpSegment<'_>) {
-        let Some(listener) = self.half_open_listener(id) else {
-            return;
-        };
-        let room = self.listeners.room(&self.shared.segment, &listener);
+    fn complete(
+        &mut self,
+        id: u32,
+        listener: &Arc<Listener>,
+        terms: &Terms,
+        segment: &TcpSegment<'_>,
+    ) {
+        let room = self.listeners.room(&self.shared.segment, listener);
         if !room.is_some_and(|room| room.to_accept) {
             // As Linux without tcp_abort_on_overflow: the peer repeats its data, we the SYN-ACK.
             self.count(Counter::accept_queue_full);
@@ -270,7 +276,7 @@ impl Stack {
             let HalfOpen {
                 request, flow, hop, ..
             } = half_open;
-            self.establish(&request, flow, &listener, hop, segment);
+            self.establish(&request, flow, listener, terms, hop, segment);
         }
     }
 
@@ -279,12 +285,10 @@ impl Stack {
         request: &Request,
         flow: Flow,
         listener: &Arc<Listener>,
+        terms: &Terms,
         hop: Hop,
         segment: &TcpSegment<'_>,
     ) {
-        let Some(terms) = self.terms(listener) else {
-            return;
-        };
         let cfg = self.tcp_for(flow.remote);
         let tcb = request.establish(self.now, &cfg, &terms.options);
         let id = self.adopt_connection(tcb, flow, hop, terms.header.of(&flow));
