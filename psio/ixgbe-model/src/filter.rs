@@ -27,6 +27,25 @@ pub struct Hash {
     pub value: u32,
 }
 
+/// Where a frame goes.
+pub struct Route {
+    /// `None` if a filter drops it.
+    pub queue: Option<usize>,
+    pub hash: Hash,
+    /// Whether the flow director had a filter for it, if it was asked.
+    pub matched: Option<bool>,
+}
+
+impl Route {
+    fn to(queue: usize, hash: Hash) -> Route {
+        Route {
+            queue: Some(queue),
+            hash,
+            matched: None,
+        }
+    }
+}
+
 impl Card {
     /// Whether a frame is for this card.
     pub(crate) fn is_wanted(&self, frame: &[u8]) -> bool {
@@ -62,18 +81,28 @@ impl Card {
             || self.file.get(VFTA + 4 * (vlan >> 5)) >> (vlan & 31) & 1 != 0
     }
 
-    /// The queue of a frame, and its hash.
-    pub(crate) fn classify(&self, frame: &[u8], ip: Option<&Ip>) -> (usize, Hash) {
-        let hash = ip.map_or(Hash::default(), |ip| self.hash(frame, ip));
-        if let Some(queue) = ip.and_then(|ip| self.five_tuple(frame, ip)) {
-            return (queue, hash);
+    /// Where a frame goes.
+    pub(crate) fn classify(&self, frame: &[u8], tag: Option<u16>, ip: Option<&Ip>) -> Route {
+        let Some(ip) = ip else {
+            return Route::to(0, Hash::default());
+        };
+        let hash = self.hash(frame, ip);
+        if let Some(queue) = self.five_tuple(frame, ip) {
+            return Route::to(queue, hash);
         }
+        let mut route = Route::to(self.spread(hash), hash);
+        self.direct(frame, tag, ip, &mut route);
+        route
+    }
+
+    /// The queue that a hash chooses.
+    fn spread(&self, hash: Hash) -> usize {
         if hash.kind == 0 {
-            return (0, hash);
+            return 0;
         }
         let entry = hash.value & 127;
         let word = self.file.get(RETA + 4 * (entry / 4));
-        ((word >> (8 * (entry % 4)) & 0xf) as usize, hash)
+        (word >> (8 * (entry % 4)) & 0xf) as usize
     }
 
     /// The queue of the 5-tuple filter of highest priority that matches.

@@ -14,6 +14,7 @@
 mod coalesce;
 mod control;
 mod cut;
+mod director;
 mod filter;
 mod frame;
 mod frames;
@@ -32,6 +33,7 @@ pub use frames::Frames;
 pub use memory::{Allocation, HostMemory, Memory};
 
 use control::Control;
+use director::Director;
 use interrupts::Interrupts;
 use queues::{RxQueue, TxQueue};
 use random::Random;
@@ -60,6 +62,7 @@ pub struct Card {
     memory: Box<dyn Memory>,
     interrupts: Interrupts,
     counters: Counters,
+    director: Director,
     buffer: PacketBuffer,
     rx: Vec<RxQueue>,
     tx: Vec<TxQueue>,
@@ -96,6 +99,7 @@ impl Card {
             memory,
             interrupts: Interrupts::new(interrupt),
             counters: Counters::default(),
+            director: Director::default(),
             buffer: PacketBuffer::default(),
             rx: (0..QUEUES).map(|_| RxQueue::default()).collect(),
             tx: (0..QUEUES).map(|_| TxQueue::default()).collect(),

@@ -143,12 +143,31 @@ impl Card {
             plain = &untagged;
         }
         let ip = Ip::of(plain);
-        let (queue, hash) = self.classify(plain, ip.as_ref());
-        if queue >= QUEUES || !self.rx[queue].state.runs() {
-            return Fate::Gone;
+        let route = self.classify(plain, tag, ip.as_ref());
+        let fate = match route.queue {
+            Some(queue) if queue < QUEUES && self.rx[queue].state.runs() => {
+                self.deliver_to(queue, route.hash, frame, plain, tag, ip.as_ref())
+            }
+            _ => Fate::Gone,
+        };
+        if fate == Fate::Gone {
+            self.count_directed(route.matched);
         }
+        fate
+    }
+
+    /// Brings a frame to a queue that runs; `plain` is the frame without its tag.
+    fn deliver_to(
+        &mut self,
+        queue: usize,
+        hash: Hash,
+        frame: &[u8],
+        plain: &[u8],
+        tag: Option<u16>,
+        ip: Option<&Ip>,
+    ) -> Fate {
         let strips = self.file.get(RXDCTL + 0x40 * queue as u32) >> 30 & 1 != 0;
-        let mut verdict = verdict(plain, ip.as_ref(), hash);
+        let mut verdict = verdict(plain, ip, hash);
         let data = match (tag, strips) {
             (Some(tag), true) => {
                 verdict.high |= VLAN | u64::from(tag) << 48;
@@ -159,7 +178,7 @@ impl Card {
         let control = self.file.get(SRRCTL + 0x40 * queue as u32);
         let size = (control as usize & 0x1f) * 1024;
         if tag.is_none()
-            && let Some(ip) = &ip
+            && let Some(ip) = ip
             && self.merge(queue, data, ip, verdict, size)
         {
             self.count_queue_rx(queue);

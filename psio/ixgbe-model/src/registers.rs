@@ -62,6 +62,9 @@ const TABLE: &[Row] = &[
     // SAQF, DAQF, SDPQF, FTQF, L34T_IMIR
     (0x0e000, 4, 128, 0, PLAIN), (0x0e200, 4, 128, 0, PLAIN), (0x0e400, 4, 128, 0, PLAIN),
     (0x0e600, 4, 128, 0, PLAIN), (0x0e800, 4, 128, 0, PLAIN),
+    // FDIRCTRL, FDIRSIPv6 to FDIRCMD, FDIRFREE and the masks, FDIRLEN to FDIRMISS, the keys, FDIRM
+    (0x0ee00, 4, 1, 0, PLAIN), (0x0ee0c, 4, 9, 0, PLAIN), (0x0ee38, 4, 5, 0, PLAIN),
+    (0x0ee4c, 4, 5, 0, COUNTER), (0x0ee68, 4, 3, 0, PLAIN),
     // Transmit queues: TDBAL, TDBAH, TDLEN, DCA_TXCTRL, TDH, TDT, TXDCTL, TDWBAL, TDWBAH
     (0x06000, 0x40, 64, 0, PLAIN), (0x06004, 0x40, 64, 0, PLAIN), (0x06008, 0x40, 64, 0, PLAIN),
     (0x0600c, 0x40, 64, 0, PLAIN), (0x06010, 0x40, 64, 0, PLAIN), (0x06018, 0x40, 64, 0, PLAIN),
@@ -191,6 +194,7 @@ impl Card {
         match offset {
             0x0 | 0x8 | 0x10014 | 0x42a4 | 0x8d04 | 0x10140 => self.read_control(offset),
             0x800 | 0x808 | 0x880 | 0xaa0 | 0xaa4 => self.read_interrupts(offset),
+            0xee00..0xee80 => self.read_director(offset),
             _ => self.file.get(offset),
         }
     }
@@ -211,6 +215,7 @@ impl Card {
         match offset {
             0x0 | 0x10014 | 0x42a0 | 0x8d00 => self.write_control(offset, value),
             0x800..0x8a0 | 0xa90..0xae0 => self.write_interrupts(offset, value),
+            0xee00..0xee80 => self.write_director(offset, value),
             _ => self.file.set(offset, value),
         }
     }

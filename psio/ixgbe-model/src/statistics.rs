@@ -86,6 +86,7 @@ impl Card {
             0x1000..0x1400 if offset & 0x3f == 0x30 => take(&mut counters.queue_rx[index]),
             0x1400..0x1800 if offset & 0x3f == 0x30 => take(&mut counters.queue_drops[index]),
             0x6000..0x6400 => take(&mut counters.queue_tx[index]),
+            0xee4c..0xee60 => self.read_director_counter(offset),
             // Counted by the card, but not by the model.
             _ => 0,
         }

@@ -2,6 +2,7 @@
 
 mod bed;
 mod coalescing;
+mod director;
 mod frames;
 mod interrupts;
 mod mistakes;

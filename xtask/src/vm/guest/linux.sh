@@ -16,11 +16,17 @@ linked() {
         sleep 0.5
     done
 }
-transfer() { # description: 8 MB each way
-    b nc -w 20 -l -p 5000 > /run/there < /run/data &
+# Each connection carries data one way: nc does not read while it writes, and two of them would wait for
+# each other once the buffers between them are full.
+mkfifo /tmp/nothing
+exec 3<> /tmp/nothing # nc stops at the end of its input: there is none, and no end.
+transfer() { # description: 8 MB each way, at the same time
+    b nc -w 20 -l -p 5000 < /tmp/nothing > /run/there &
+    a nc -w 20 -l -p 5001 < /tmp/nothing > /run/back &
     sleep 0.5
-    a nc -w 20 10.0.0.2 5000 < /run/data > /run/back
-    wait $!
+    a nc -w 20 10.0.0.2 5000 < /run/data &
+    b nc -w 20 10.0.0.1 5001 < /run/data
+    wait
     sums=$(sha256sum /run/data /run/there /run/back | cut -d' ' -f1 | sort -u)
     equal "$1, 8 MB each way" "$(echo "$sums" | grep -c .)" 1
 }
@@ -50,6 +56,11 @@ features tx on rx on tso on
 transfer "TCP with all of them again"
 equal "checksums that the cards found wrong" "$(counter p0 rx_csum_offload_errors) $(counter p1 rx_csum_offload_errors)" "0 0"
 
+# The flow director: filters that Linux adds by itself (ATR), instead of which it takes those that it is
+# told (ntuple).
+above "frames that found a filter which Linux has added" "$(counter p1 fdir_match)" 0
+b ethtool -K p1 ntuple on
+linked
 # A reset, which a change of features may be, clears what was not read yet: it is counted from here on.
 sleep 3
 for name in tx_pkts_nic tx_bytes_nic rx_pkts_nic rx_bytes_nic; do
@@ -62,11 +73,12 @@ since() { # interface, counter
 b iperf3 -s -D > /dev/null
 sleep 1
 queues() { # those of p1 that have received more than ten frames since the last time
-    used=0
-    for queue in 0 1 2 3; do
-        now=$(counter p1 rx_queue_${queue}_packets)
-        eval "before=\${before_$queue:-0}; before_$queue=$now"
-        [ $((now - before)) -gt 10 ] && used=$((used + 1))
+    used=0 most=none highest=0
+    for number in 0 1 2 3; do
+        now=$(counter p1 rx_queue_${number}_packets)
+        eval "seen=\$((now - \${before_$number:-0})) before_$number=$now"
+        [ $seen -gt 10 ] && used=$((used + 1))
+        [ $seen -gt $highest ] && most=$number highest=$seen
     done
 }
 queues
@@ -80,6 +92,25 @@ queues
 equal "queues, with a table that names one" $used 1
 b ethtool -X p1 default
 
+# Those that it is told.
+for queue in 1 2; do
+    b ethtool -N p1 flow-type tcp4 dst-port 5201 action $queue loc 1 || failed=1
+    queues
+    a iperf3 -c 10.0.0.2 -P 24 -n 400K > /tmp/iperf || cat /tmp/iperf
+    queues
+    equal "queues, with a filter for the port" "$used: $most" "1: $queue"
+done
+b ethtool -N p1 delete 1
+b ethtool -N p1 flow-type tcp4 src-ip 10.0.0.1 dst-ip 10.0.0.2 src-port 6000 dst-port 5201 action 3 loc 2 || failed=1
+queues
+a iperf3 -c 10.0.0.2 --cport 6000 -n 800K > /tmp/iperf || cat /tmp/iperf
+queues
+equal "queue of the connection that a filter names" "$most" 3
+b ethtool -N p1 flow-type tcp4 src-ip 10.0.0.1 dst-ip 10.0.0.2 src-port 6001 dst-port 5201 action -1 loc 3 || failed=1
+a curl -s -m 3 --local-port 6001 http://10.0.0.2:5201/
+equal "exit status of a connection that a filter drops (it timed out)" $? 28
+above "frames that found a filter" "$(counter p1 fdir_match)" 100
+
 sleep 3
 for pair in "p0 p1" "p1 p0"; do
     set -- $pair
@@ -89,6 +120,18 @@ done
 for name in rx_missed_errors rx_crc_errors rx_no_dma_resources tx_timeout_count tx_restart_queue; do
     echo "     $name: $(counter p0 $name) $(counter p1 $name)"
 done
+b ethtool -K p1 ntuple off
+linked
+
+# Jumbo frames.
+both $ip link set mtu 9000 dev
+linked
+transfer "TCP with an MTU of 9000"
+features lro on
+transfer "TCP with an MTU of 9000 and LRO"
+answered=$(a ping -c 20 -i 0.05 -s 8972 -W 5 10.0.0.2 | sed -n 's/.*transmitted, \([0-9]*\) packets received.*/\1/p')
+equal "pings of 9000 bytes answered" "$answered" 20
+
 interrupts=$(awk '/TxRx/ { for (i = 2; i < 6; i++) sum += $i } END { print sum }' /proc/interrupts)
 above "interrupts by MSI-X" "$interrupts" 1000
 
