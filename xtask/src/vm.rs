@@ -45,25 +45,26 @@ pub fn test(options: &Options) -> Result<(), Error> {
         "ixgbe-vfio-user",
     ]))?;
     let place = target_directory().join("vm-test");
-    let host = packages::provide(&place, &packages::HOST)?;
-    let system = packages::provide(&place, &packages::GUEST)?;
     for guest in Guest::ALL {
         if options.only.is_none_or(|only| only == guest) {
-            boot(guest, &host, &system)?;
+            boot(guest, &place)?;
         }
     }
     Ok(())
 }
 
 /// Runs a guest to its end.
-fn boot(guest: Guest, host: &Path, system: &Path) -> Result<(), Error> {
+fn boot(guest: Guest, place: &Path) -> Result<(), Error> {
+    let host = &packages::provide(place, &packages::HOST)?;
+    let system = &packages::provide(place, &packages::GUEST)?;
     let built = match guest.built() {
         [] => PathBuf::new(),
         _ => build_programs()?,
     };
     let shared = host.join("tmp");
     fs::create_dir_all(&shared).map_err(at(&shared))?;
-    let image = image::build(system, guest, &built)?;
+    let programs = packages::provide(place, guest.packages())?;
+    let image = image::build(system, &programs, guest, &built)?;
     let file = shared.join("initrd");
     fs::write(&file, image).map_err(at(&file))?;
     let kernel = image::kernel(system)?;

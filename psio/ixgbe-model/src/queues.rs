@@ -191,7 +191,7 @@ impl Card {
         let state = self.rx[queue].state;
         // Dropping without descriptors can be switched at any time, as Linux's driver does.
         let only_drops = register == SRRCTL && (value ^ self.file.get(at)) & !DROP_EN == 0;
-        if !only_drops {
+        if !only_drops && !self.is_head_as_it_is(register, value, self.rx[queue].ring) {
             check_write(register, value, state, &what);
         }
         match register {
@@ -211,7 +211,9 @@ impl Card {
         }
         let what = format_args!("transmit queue {queue}").to_string();
         let state = self.tx[queue].state;
-        check_write(register, value, state, &what);
+        if !self.is_head_as_it_is(register, value, self.tx[queue].ring) {
+            check_write(register, value, state, &what);
+        }
         match register {
             CONTROL if value & ENABLE != 0 && state == State::Off => self.start_tx(queue, &what),
             CONTROL if value & ENABLE == 0 && state.runs() => {
@@ -221,6 +223,12 @@ impl Card {
             _ => {}
         }
         self.file.set(at, value);
+    }
+
+    /// Whether a write tells the head of a ring that has just been started where it is, as DPDK's driver
+    /// does.
+    fn is_head_as_it_is(&self, register: u32, value: u32, ring: Ring) -> bool {
+        self.file.tolerant && register == HEAD && value == 0 && ring.tail == 0 && ring.fetched == 0
     }
 
     /// The ring as the registers from `page` on describe it.
@@ -270,15 +278,19 @@ impl Card {
         if self.file.get(0x2f00) >> 1 & 1 != stripped {
             refuse!("HLREG0 and RDRXCTL disagree on the check sequence");
         }
-        let (ones, zeros) = (3 << 25, 0x1f << 17);
+        let coalescing = self.file.get(page + RSCCTL);
+        let coalesces = coalescing & 1 != 0 && self.file.get(0x5008) >> 5 & 1 == 0;
+        // DPDK's driver leaves reserved bits alone, and silicon forgives that unless it coalesces.
+        let strict = coalesces || !self.file.tolerant;
+        let ones = if strict { 3 << 25 } else { 0 };
+        let zeros = 0x1f << 17;
         if self.file.get(0x2f00) & ones != ones || self.file.get(0x2f00) & zeros != 0 {
             refuse!("RDRXCTL's reserved bits are not as they must be");
         }
-        if self.file.get(page + 0xc) >> 12 & 1 != 0 {
+        if strict && self.file.get(page + 0xc) >> 12 & 1 != 0 {
             refuse!("{what}: the reserved bit 12 of DCA_RXCTRL is still set");
         }
-        let coalescing = self.file.get(page + RSCCTL);
-        if coalescing & 1 == 0 || self.file.get(0x5008) >> 5 & 1 != 0 {
+        if !coalesces {
             return;
         }
         let most = [1, 4, 8, 16][(coalescing >> 2 & 3) as usize];

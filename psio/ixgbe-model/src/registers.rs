@@ -166,8 +166,9 @@ fn of_queue(offset: u32, page: u32) -> Option<(usize, u32)> {
 
 impl Card {
     /// From now on the card puts up with what drivers of the whole card do and silicon forgives: registers
-    /// that the model does not know hold what is written to them, and a receive descriptor may still say
-    /// "done" when it is handed over.
+    /// that the model does not know hold what is written to them, a receive descriptor may still say
+    /// "done" when it is handed over, interrupts may be enabled before MSI-X is, and reserved bits need
+    /// not be as they should unless the card coalesces.
     pub fn set_tolerant(&mut self) {
         self.file.tolerant = true;
     }

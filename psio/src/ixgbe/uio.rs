@@ -4,6 +4,7 @@
 //! is killed: prefer VFIO.
 
 use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
@@ -65,6 +66,8 @@ struct Inner {
     bar: Bar,
     pool: Pool,
     config: File,
+    /// By which the kernel was asked to wake the card up.
+    enabled: Option<File>,
 }
 
 impl UioCard {
@@ -91,9 +94,21 @@ impl UioCard {
                 function.node(),
             ),
             config,
+            enabled: enable(function)?,
         };
         inner.command(COMMAND_MEMORY, COMMAND_MASTER)?;
         Ok(UioCard(Arc::new(inner)))
+    }
+}
+
+/// Has the kernel wake the card up, which may sleep (D3hot) while it has no driver. `None` if it has one,
+/// which has done so.
+fn enable(function: &Function) -> Result<Option<File>, Error> {
+    let mut file = function.open("enable")?;
+    match file.write_all(b"1") {
+        Ok(()) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(None),
+        Err(error) => Err(Error::io(format!("enable {}", function.address))(error)),
     }
 }
 
@@ -116,6 +131,10 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if let Err(error) = self.command(0, COMMAND_MASTER) {
             tracing::warn!("{error}");
+        }
+        // It is no longer needed awake; nobody is there to be told if that fails.
+        if let Some(mut enabled) = self.enabled.take() {
+            let _ = enabled.write_all(b"0");
         }
     }
 }

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use psio::ixgbe::{IxgbeConfig, Protocol};
+use ixgbe_model::Card;
+use psio::ixgbe::{IxgbeConfig, Protocol, Registers};
 use psio::{Device, Queue};
 
-use super::bed::{Model, card, is_readable, one_queue, received, wait_readable};
+use super::bed::{MAC, Model, card, is_readable, one_queue, received, wait_readable};
 use super::frames::{Tcp, number, numbered};
 
 fn fd(queue: &dyn Queue) -> RawFd {
@@ -143,4 +144,18 @@ fn each_of_64_queues_has_an_interrupt_of_its_own() {
         assert_eq!(received(&mut *queues[wanted]).len(), 1);
         assert!(device.release(filter));
     }
+}
+
+#[test]
+fn a_tolerant_card_lets_interrupts_be_enabled_before_msi_x_is_and_signals_none() {
+    let (eics, eims, gpie) = (0x808, 0x880, 0x898);
+    let model = Model::new(MAC, 1);
+    model.card(Card::set_tolerant);
+    model.write(eims, 1);
+    model.write(eics, 1);
+    model.settle();
+    assert_eq!(model.card(|card| card.interrupts_signalled()), 0);
+    model.write(gpie, 1 << 4);
+    model.settle();
+    assert_eq!(model.card(|card| card.interrupts_signalled()), 1);
 }

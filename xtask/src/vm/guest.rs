@@ -2,27 +2,32 @@
 
 use clap::ValueEnum;
 
+use super::packages::{self, Set};
+
 /// What every guest does first.
 pub const COMMON: &str = include_str!("guest/common.sh");
 
-/// A guest, by what drives the first of its two cards. The second one is always Linux's.
+/// A guest, by what drives the first of its two cards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Guest {
     /// Linux's ixgbe.
     Linux,
     /// Our driver, through vfio-pci, below nginx.
     Ours,
+    /// DPDK's driver, through vfio-pci, on both cards.
+    Dpdk,
 }
 
 impl Guest {
     /// All of them, in the order in which they run.
-    pub const ALL: [Guest; 2] = [Guest::Linux, Guest::Ours];
+    pub const ALL: [Guest; 3] = [Guest::Linux, Guest::Ours, Guest::Dpdk];
 
     /// What it does.
     pub fn script(self) -> &'static str {
         match self {
             Guest::Linux => include_str!("guest/linux.sh"),
             Guest::Ours => include_str!("guest/ours.sh"),
+            Guest::Dpdk => include_str!("guest/dpdk.sh"),
         }
     }
 
@@ -39,7 +44,12 @@ impl Guest {
     /// Programs of Debian, to which their libraries are added.
     pub fn programs(self) -> &'static [&'static str] {
         match self {
-            Guest::Linux => &["/usr/bin/ip", "/usr/sbin/ethtool", "/usr/bin/iperf3"],
+            Guest::Linux => &[
+                "/usr/bin/ip",
+                "/usr/sbin/ethtool",
+                "/usr/bin/iperf3",
+                "/usr/bin/curl",
+            ],
             Guest::Ours => &[
                 "/usr/bin/ip",
                 "/usr/sbin/ethtool",
@@ -47,20 +57,32 @@ impl Guest {
                 "/usr/bin/ab",
                 "/usr/bin/curl",
             ],
+            Guest::Dpdk => &[
+                "/usr/bin/dpdk-testpmd",
+                "/usr/lib/x86_64-linux-gnu/librte_mempool_ring.so.23",
+            ],
+        }
+    }
+
+    /// The packages that its programs are from.
+    pub fn packages(self) -> &'static Set {
+        match self {
+            Guest::Linux | Guest::Ours => &packages::GUEST,
+            Guest::Dpdk => &packages::DPDK,
         }
     }
 
     /// Files that are built here and stand in /opt/mtcp.
     pub fn built(self) -> &'static [&'static str] {
         match self {
-            Guest::Linux => &[],
             Guest::Ours => &["mtcp-run", "libmtcp_preload.so"],
+            Guest::Linux | Guest::Dpdk => &[],
         }
     }
 
     /// Whether an IOMMU stands between the cards and memory.
     pub fn has_iommu(self) -> bool {
-        self == Guest::Ours
+        self != Guest::Linux
     }
 
     /// Its memory, in MB.
@@ -68,6 +90,7 @@ impl Guest {
         match self {
             Guest::Linux => 512,
             Guest::Ours => 3072,
+            Guest::Dpdk => 1536,
         }
     }
 }

@@ -28,21 +28,22 @@ pub fn kernel(root: &Path) -> Result<PathBuf, Error> {
     only(&root.join("boot"), "vmlinuz-")
 }
 
-/// Gathers all files of a guest into the archive; what is built here stands in `built`.
-pub fn build(root: &Path, guest: Guest, built: &Path) -> Result<Vec<u8>, Error> {
+/// Gathers all files of a guest into the archive: the kernel's modules from `root`, its programs from
+/// `programs`, and from `built` what is built here.
+pub fn build(root: &Path, programs: &Path, guest: Guest, built: &Path) -> Result<Vec<u8>, Error> {
     let mut files = BTreeMap::new();
     let script = [COMMON, guest.script()].concat();
     files.insert("init".to_owned(), script.into_bytes());
     files.insert("bin/busybox".to_owned(), read(root, "/usr/bin/busybox")?);
     for name in guest.built() {
         let (from, to) = (built.join(name), format!("/opt/mtcp/{name}"));
-        let place = root.join(&to[1..]);
-        fs::create_dir_all(root.join("opt/mtcp")).map_err(at(&place))?;
+        let place = programs.join(&to[1..]);
+        fs::create_dir_all(programs.join("opt/mtcp")).map_err(at(&place))?;
         fs::copy(&from, &place).map_err(at(&from))?;
-        add(&mut files, root, &to)?;
+        add(&mut files, programs, &to)?;
     }
     for program in guest.programs() {
-        add(&mut files, root, program)?;
+        add(&mut files, programs, program)?;
     }
     let modules = only(&root.join("usr/lib/modules"), "")?;
     let mut order = String::new();

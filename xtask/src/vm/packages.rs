@@ -45,6 +45,15 @@ pub const GUEST: Set = Set {
     ],
 };
 
+/// DPDK's testpmd, and all that it is linked with.
+pub const DPDK: Set = Set {
+    name: "dpdk",
+    megabytes: 55,
+    suites: &["bookworm"],
+    suite: "bookworm",
+    packages: &["dpdk-dev"],
+};
+
 const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 

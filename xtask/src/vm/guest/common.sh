@@ -3,6 +3,7 @@
 # all of it passed.
 /bin/busybox mkdir -p /proc /sys /dev /etc /run /tmp
 /bin/busybox --install -s /bin
+/bin/chmod 755 / # As DPDK demands.
 export PATH=/usr/bin:/usr/sbin:/bin
 mount -t proc none /proc
 mount -t sysfs none /sys
