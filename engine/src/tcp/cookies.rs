@@ -167,8 +167,7 @@ impl SynCookies {
 
     fn pad(&self, local: SocketAddr, remote: SocketAddr, irs: SeqNum, tick: u32) -> u32 {
         let mut hasher = flow_hasher(&self.key, Purpose::SynCookieTime, local, remote);
-        hasher.write_u32(irs.0);
-        hasher.write_u32(tick);
+        hasher.write_u64(u64::from(irs.0) << 32 | u64::from(tick));
         hasher.finish() as u32
     }
 }

@@ -4,7 +4,7 @@
 use core::hash::Hasher;
 use core::net::{IpAddr, SocketAddr};
 
-use super::keyed::{Purpose, flow_hasher, hasher, write_addr};
+use super::keyed::{Purpose, flow_hasher, hasher, write_addrs};
 use super::seq::SeqNum;
 use super::time::Instant;
 
@@ -30,8 +30,7 @@ impl IsnGenerator {
     /// timestamps of successive connections grow, which TIME-WAIT reuse needs (RFC 6191).
     pub fn timestamp_offset(&self, local: IpAddr, remote: IpAddr) -> u32 {
         let mut hasher = hasher(&self.key, Purpose::TimestampOffset);
-        write_addr(&mut hasher, local);
-        write_addr(&mut hasher, remote);
+        write_addrs(&mut hasher, local, remote);
         hasher.finish() as u32
     }
 }

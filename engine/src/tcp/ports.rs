@@ -5,7 +5,7 @@ use core::hash::Hasher;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
 
-use super::keyed::{Purpose, hasher, write_addr};
+use super::keyed::{Purpose, hasher, hasher_with, write_addrs};
 
 /// Counters that connections share by hash, so that one peer's do not tell of another's.
 const TABLE_LEN: usize = 256;
@@ -54,10 +54,9 @@ impl PortSelector {
         remote: SocketAddr,
         mut is_free: impl FnMut(u16) -> bool,
     ) -> Option<u16> {
-        let mut hasher = hasher(&self.key, Purpose::PortOffset);
-        write_addr(&mut hasher, local);
-        write_addr(&mut hasher, remote.ip());
-        hasher.write_u16(remote.port());
+        let port = remote.port().into();
+        let mut hasher = hasher_with(&self.key, Purpose::PortOffset, port);
+        write_addrs(&mut hasher, local, remote.ip());
         let hash = hasher.finish();
         let (offset, slot) = (hash as u32, (hash >> 32) as usize % TABLE_LEN);
         let step = 1 + self.draw() % MAX_STEP;
