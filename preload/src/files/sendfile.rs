@@ -23,8 +23,14 @@ pub fn sendfile(
     count: usize,
 ) -> Result<usize> {
     crate::descriptor::visible(file)?;
-    check_file(file, offset.is_some())?;
+    // Where the call cannot block and reads at an offset, what is wrong with a file shows soon enough.
+    let has_offset = offset.is_some();
+    let may_check_late = has_offset && count > 0 && socket.is_nonblocking(0);
+    if !may_check_late {
+        check_file(file, has_offset)?;
+    }
     if offset.as_ref().is_some_and(|offset| **offset < 0) {
+        check_file(file, has_offset)?;
         return Err(Errno(libc::EINVAL));
     }
     if count == 0 {
@@ -44,11 +50,15 @@ pub fn sendfile(
                 0
             }
         }
-    })?;
-    match error {
-        Some(error) if result == 0 => Err(error),
-        _ => Ok(result),
+    });
+    let failure = match (result, error) {
+        (Ok(0), Some(error)) | (Err(error), _) => error,
+        (Ok(sent), _) => return Ok(sent),
+    };
+    if may_check_late {
+        check_file(file, has_offset)?;
     }
+    Err(failure)
 }
 
 /// Refuses what has no positions, as Linux does, before the socket is looked at.
