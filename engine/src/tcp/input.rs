@@ -346,6 +346,7 @@ impl Tcb {
     fn acknowledge_data(&mut self, now: Instant, segment: &Segment<'_>, len: usize) {
         if let Some((_, echo)) = segment.options.timestamps
             && self.ack.is_full(len)
+            && self.rcv.rate.is_new(echo)
             && let Some(rtt) = self.ts.echoed(now, echo)
         {
             self.rcv.rate.measure(echo, rtt);
