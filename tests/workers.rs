@@ -1,7 +1,9 @@
 //! Several workers in one stack, on fewer cores than workers too: programs notice nothing of it, and
 //! each worker has its share of the connections.
 
-use testbed::{LIMIT, Testbed, scenarios, servers};
+use std::process::Command;
+
+use testbed::{LIMIT, Program, Testbed, artifacts, scenarios, servers};
 
 mod two_workers {
     use super::*;
@@ -163,6 +165,90 @@ fn each_worker_talks_with_its_like_over_a_wire() {
     let (server, client) = with_connections(&counting(Testbed::wire(), 2), 48);
     assert_shared(&server, 2, "accepts", 48);
     assert_shared(&client, 2, "connects", 48);
+}
+
+/// Four processes of one thread each, forked by a fifth, open twelve connections each.
+const FORKED: &str = r#"
+import os, socket, sys
+address = (sys.argv[1], int(sys.argv[2]))
+listener = socket.create_server(("0.0.0.0", 7300))
+for _ in range(4):
+    if os.fork() == 0:
+        opened = [socket.create_connection(address) for _ in range(12)]
+        os._exit(0)
+for _ in range(4):
+    assert os.wait()[1] == 0
+"#;
+
+#[test]
+fn processes_of_one_thread_each_share_the_workers_evenly() {
+    let bed = counting(Testbed::client_on_tap(), 2);
+    let server = servers::memcached(&bed);
+    let to = [&*bed.address.to_string(), &*server.port.to_string()];
+    let arguments = ["-c", FORKED, to[0], to[1]];
+    let client = bed.client.run(servers::PYTHON, &arguments);
+    let client = client.expect_success("the client");
+    assert_eq!(of_each_worker(&client.stderr, 2, "connects"), [24, 24]);
+}
+
+/// 48 connections from the kernel of the same namespace, and 48 to it from four threads, all kept open
+/// meanwhile.
+const BOTH_WAYS: &str = r#"
+import os, socket, sys, threading
+
+listener = socket.create_server(("10.77.0.2", 80), backlog=100)
+if os.fork() == 0:
+    os.environ.pop("LD_PRELOAD")
+    kernel = """
+import socket
+listener = socket.create_server(("10.77.0.1", 81), backlog=100)
+opened = [socket.create_connection(("10.77.0.2", 80)) for _ in range(48)]
+opened += [listener.accept()[0] for _ in range(48)]
+for connection in opened:
+    connection.sendall(connection.recv(1))
+for connection in opened:
+    assert connection.recv(1) == b""
+"""
+    os.execvp(sys.executable, [sys.executable, "-c", kernel])
+opened = [listener.accept()[0] for _ in range(48)]
+def connect():
+    for _ in range(12):
+        opened.append(socket.create_connection(("10.77.0.1", 81)))
+threads = [threading.Thread(target=connect) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(opened) == 96
+for connection in opened:
+    connection.sendall(b"x")
+for connection in opened:
+    assert connection.recv(1) == b"x"
+    connection.close()
+assert os.wait()[1] == 0
+print("exchanged")
+"#;
+
+/// Without privileges no program in the kernel sees to it that a flow's frames come to its worker.
+#[test]
+fn flows_that_the_kernel_spreads_by_a_hash_of_its_own_reach_their_workers() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-all,+setfcap", "--inh-caps=-all"]);
+    command.arg(artifacts::mtcp_run());
+    command.args(["--rootless", "--workers", "4", "--stats", "3600", "--"]);
+    command.args([servers::PYTHON, "-c", BOTH_WAYS]);
+    let finished = Program::start(command, directory.path()).finish(LIMIT);
+    let finished = finished.expect_success("the exchange");
+    assert_eq!(finished.stdout, "exchanged\n", "{finished}");
+    for counter in ["accepts", "connects"] {
+        let shares = of_each_worker(&finished.stderr, 4, counter);
+        assert_eq!(shares.iter().sum::<u64>(), 48, "{counter}: {shares:?}");
+        assert!(
+            shares.iter().all(|share| *share > 0),
+            "{counter}: {shares:?}"
+        );
+    }
 }
 
 /// Prints the core of each connection that it accepts.

@@ -86,6 +86,8 @@ pub struct Header {
     pub shared_core: u32,
     /// Microseconds that an application thread spins before it sleeps; 0: none.
     pub spin_us: u32,
+    /// Threads that have got a context of their own so far, wrapping; the application counts them.
+    pub threads: std::sync::atomic::AtomicU32,
     /// Bytes used of `client_settings`.
     pub client_settings_len: u32,
     /// What `config::ClientSettings` wrote.

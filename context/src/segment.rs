@@ -158,6 +158,12 @@ impl Segment {
         self.header().spin_us
     }
 
+    /// Application: counts a thread that has got a context of its own; returns how many did before,
+    /// wrapping.
+    pub fn count_thread(&self) -> u32 {
+        self.header().threads.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The preload library's settings, as given to [`create`](Segment::create).
     pub fn client_settings(&self) -> &[u8] {
         let header = self.header();

@@ -39,6 +39,8 @@ pub struct Thread {
     process: &'static Process,
     context: u32,
     tid: u32,
+    /// The worker whose sockets this thread prefers.
+    preferred: usize,
     /// Commands pushed since the doorbells were last looked after.
     pushed: u32,
     /// Workers that were sent some of them, by bit.
@@ -167,7 +169,7 @@ fn adopt(local: &Local, process: &'static Process) -> bool {
         return false;
     };
     // SAFETY: the context is ours alone.
-    unsafe { process.contexts.with(context, |thread| thread.tid = id()) };
+    unsafe { process.contexts.with(context, Thread::settle) };
     local.context.set(context);
     local.epoch.set(process::epoch());
     remember_to_free();
@@ -228,6 +230,7 @@ fn request(process: &'static Process) -> Result<u32> {
             process,
             context,
             tid,
+            preferred: context as usize % workers,
             pushed: 0,
             unrung: 0,
             patience: 0,
@@ -333,7 +336,14 @@ impl Thread {
     /// The worker whose sockets this thread prefers.
     #[inline]
     pub fn preferred_worker(&self) -> usize {
-        self.context as usize % self.workers()
+        self.preferred
+    }
+
+    /// The context is this thread's own now. All threads of the stack prefer each worker in turn: their
+    /// contexts' numbers would be uneven, for each process has spare ones as well.
+    fn settle(&mut self) {
+        self.tid = id();
+        self.preferred = self.process.segment.count_thread() as usize % self.workers();
     }
 
     /// Workers of the stack.

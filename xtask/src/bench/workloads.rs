@@ -275,12 +275,12 @@ pub const WORKLOADS: &[Workload] = &[
     workload(
         "nginx, 64 B, keep-alive",
         nginx(64, false),
-        &[TAP, STEERED, PACKET, MEMORY.goal(3.0)],
+        &[TAP, STEERED, PACKET, XDP, MEMORY.goal(3.0)],
     ),
     workload(
         "nginx, 64 B, closing",
         nginx(64, true),
-        &[TAP, STEERED, PACKET, MEMORY.goal(5.0)],
+        &[TAP, STEERED, PACKET, XDP, MEMORY.goal(5.0)],
     ),
     workload(
         "nginx, 8 KB, keep-alive",
@@ -312,7 +312,7 @@ pub const WORKLOADS: &[Workload] = &[
         workload(
             "bulk to the server, 4 connections",
             bulk(Way::Up, 4),
-            &[TAP, STEERED, PACKET, MEMORY],
+            &[TAP, STEERED, PACKET, XDP, MEMORY],
         ),
     ),
     best(
@@ -320,7 +320,7 @@ pub const WORKLOADS: &[Workload] = &[
         workload(
             "bulk from the server, 4 connections",
             bulk(Way::Down, 4),
-            &[TAP, STEERED, PACKET, MEMORY],
+            &[TAP, STEERED, PACKET, XDP, MEMORY],
         ),
     ),
     workload(
