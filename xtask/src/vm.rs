@@ -84,7 +84,11 @@ fn boot(guest: Guest, place: &Path) -> Result<(), Error> {
     let mut qemu = qemu(guest, host);
     let mut qemu = Running::start(qemu.stdin(Stdio::null()).stdout(Stdio::piped()))?;
     let console = qemu.0.stdout.take().ok_or_else(nothing_to_read)?;
-    let reader = std::thread::spawn(move || follow(BufReader::new(console)));
+    let reader = std::thread::spawn(move || {
+        let mut guest = Said::default();
+        guest.follow(BufReader::new(console));
+        guest
+    });
     let start = Instant::now();
     while !reader.is_finished() {
         let refused = model.0.try_wait().map_err(at("ixgbe-vfio-user"))?;
@@ -98,15 +102,20 @@ fn boot(guest: Guest, place: &Path) -> Result<(), Error> {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    for line in said.lines().map_while(Result::ok) {
-        println!("{line}");
+    let mut model = Said::default();
+    model.follow(said);
+    let Ok(guest) = reader.join() else {
+        return Err(Error::Other("the guest's console is gone".to_owned()));
+    };
+    if !guest.passed {
+        let text = "the guest did not say that all has passed";
+        return Err(Error::Other(text.to_owned()));
     }
-    match reader.join() {
-        Ok(true) => Ok(()),
-        _ => Err(Error::Other(
-            "the guest did not say that all has passed".to_owned(),
-        )),
+    if !guest.counts.is_empty() && guest.counts != model.counts {
+        let text = "the guest's counts are not those of the model";
+        return Err(Error::Other(text.to_owned()));
     }
+    Ok(())
 }
 
 fn nothing_to_read() -> Error {
@@ -134,14 +143,27 @@ impl Drop for Running {
     }
 }
 
-/// Shows what the guest says; whether it said that all has passed.
-fn follow(console: impl BufRead) -> bool {
-    let mut passed = false;
-    for line in console.lines().map_while(Result::ok) {
-        println!("{line}");
-        passed |= line.trim_end() == "vm-test: passed";
+/// What matters of what was said.
+#[derive(Default)]
+struct Said {
+    /// All has passed.
+    passed: bool,
+    /// What the cards have carried.
+    counts: Vec<String>,
+}
+
+impl Said {
+    /// Shows lines until there are no more.
+    fn follow(&mut self, lines: impl BufRead) {
+        for line in lines.lines().map_while(Result::ok) {
+            println!("{line}");
+            let line = line.trim_end();
+            self.passed |= line == "vm-test: passed";
+            if line.starts_with("count: ") {
+                self.counts.push(line.to_owned());
+            }
+        }
     }
-    passed
 }
 
 /// The virtual machine: four processors, memory that the model reaches, and the two cards.

@@ -193,6 +193,7 @@ impl Card {
         self.tx.fill_with(TxQueue::default);
         self.buffer = Default::default();
         self.counters = Default::default();
+        self.carried.end();
         self.director = Default::default();
         self.interrupts.reset();
         self.control.hangs = self.control.hangs.saturating_sub(1);

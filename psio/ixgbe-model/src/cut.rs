@@ -3,6 +3,7 @@
 use crate::Card;
 use crate::frame::sum;
 use crate::refuse;
+use crate::statistics::FCS;
 use crate::transmit::{Context, IP_CHECKSUM, L4_CHECKSUM, SEGMENT};
 
 const HLREG0: u32 = 0x4240;
@@ -92,6 +93,8 @@ impl Card {
             frame.resize(SHORTEST, 0);
         }
         self.count_tx(queue, frame.len());
+        self.carried.current.frames_out += 1;
+        self.carried.current.bytes_out += frame.len() as u64 + FCS;
         self.sent.push(&frame);
     }
 }

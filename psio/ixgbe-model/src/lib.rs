@@ -11,6 +11,7 @@
 //! The card works when it is told to: [`Card::work`] does a random bit, [`Card::settle`] all that it
 //! can do.
 
+mod carried;
 mod coalesce;
 mod control;
 mod cut;
@@ -29,9 +30,11 @@ mod transmit;
 
 use std::time::Duration;
 
+pub use carried::Carried;
 pub use frames::Frames;
 pub use memory::{Allocation, HostMemory, Memory};
 
+use carried::Periods;
 use control::Control;
 use director::Director;
 use interrupts::Interrupts;
@@ -72,6 +75,7 @@ pub struct Card {
     /// Frames that have left, until they are taken.
     sent: Frames,
     offloaded: Offloaded,
+    carried: Periods,
 }
 
 /// What the card did that a driver does not see from its counters.
@@ -107,6 +111,7 @@ impl Card {
             now: Duration::ZERO,
             sent: Frames::default(),
             offloaded: Offloaded::default(),
+            carried: Periods::default(),
         };
         card.load_eeprom();
         card

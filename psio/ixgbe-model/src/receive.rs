@@ -4,6 +4,7 @@ use crate::filter::Hash;
 use crate::frame::{ETHERNET, Ip, L4, u16_at};
 use crate::frames::Frames;
 use crate::queues::Buffer;
+use crate::statistics::FCS;
 use crate::{Card, QUEUES, refuse};
 
 const RXCTRL: u32 = 0x3000;
@@ -77,6 +78,8 @@ impl Card {
             return;
         }
         self.count_rx(frame.len());
+        self.carried.current.frames_in += 1;
+        self.carried.current.bytes_in += frame.len() as u64 + FCS;
         self.buffer.frames.push(frame);
     }
 

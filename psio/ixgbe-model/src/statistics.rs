@@ -6,7 +6,7 @@ const RQSMR: u32 = 0x2300;
 const TQSM: u32 = 0x8600;
 
 /// Bytes that the wire carries with each frame and memory does not: its check sequence.
-const FCS: u64 = 4;
+pub const FCS: u64 = 4;
 
 /// What has not been read yet.
 #[derive(Default)]

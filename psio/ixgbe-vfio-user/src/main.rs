@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{env, panic, process, thread};
 
+use ixgbe_model::Carried;
 use ixgbe_vfio_user::{Port, join, serve};
 
 /// The cards' addresses.
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     }
     for (port, name) in ports.iter().zip(["first", "second"]) {
         port.card(|card| {
+            println!("{}", counts(name, card.carried()));
             println!("{name} card: {:?}", card.offloaded());
             println!(
                 "  not modelled, but held: {}",
@@ -65,6 +67,19 @@ fn main() -> ExitCode {
         });
     }
     code
+}
+
+/// What a card has carried, as a guest says it that has read the card's counters.
+fn counts(name: &str, carried: Carried) -> String {
+    let Carried {
+        frames_out,
+        bytes_out,
+        frames_in,
+        bytes_in,
+    } = carried;
+    format!(
+        "count: {name} card: {frames_out} frames out, {bytes_out} bytes, {frames_in} in, {bytes_in}"
+    )
 }
 
 /// Offsets of registers, those that follow each other as one: `3f00-3f3c 4004`.

@@ -1,5 +1,6 @@
 //! Counters: the card's, the driver's and the test's must agree.
 
+use ixgbe_model::Carried;
 use psio::ixgbe::{IxgbeConfig, PortStatistics};
 use psio::{Device, QueueStats, TxMeta};
 
@@ -46,6 +47,17 @@ fn port_queue_and_test_count_the_same() {
     port.tx_bytes = expected.tx_bytes + FCS * expected.tx_frames;
     assert_eq!(device.statistics(), port);
     assert_eq!(device.statistics(), port, "reading changes nothing");
+    let carried = Carried {
+        frames_out: port.tx_frames,
+        bytes_out: port.tx_bytes,
+        frames_in: port.rx_frames,
+        bytes_in: port.rx_bytes,
+    };
+    assert_eq!(model.card(|card| card.carried()), carried);
+    model.card(|card| {
+        card.reset_function();
+        assert_eq!(card.carried(), carried, "until there is something new");
+    });
 }
 
 #[test]

@@ -1,15 +1,16 @@
 # Two 82599s on one wire: ours on the first, below nginx and behind an IOMMU; Linux's ixgbe on the second.
 run=/opt/mtcp/mtcp-run
 set -- $cards
-ours=$1
-interface $2 B p1 10.0.0.1
+ours=$1 other=$2
+interface $other B p1 10.0.0.1
 
 seconds() { cut -d' ' -f1 /proc/uptime; }
 since() { awk -v from="$1" '{ printf "     in %.1f s\n", $1 - from }' /proc/uptime; }
-commands() { # of our card: what `mtcp-run devices` says to do with it
-    $run devices | awk -v card="$ours" '/^0/ { here = $1 == card } here && /^    /'
+hand_over() { # card, or back again: what `mtcp-run devices` says to do with it
+    $run devices | awk -v card="$1" '/^0/ { here = $1 == card } here && /^    /' > /tmp/commands
+    sh /tmp/commands 2> /dev/null
 }
-driver() { basename "$(readlink "/sys/bus/pci/devices/$ours/driver")"; }
+driver() { basename "$(readlink "/sys/bus/pci/devices/$1/driver")"; }
 interrupts() { awk '/vfio-msix/ { for (i = 2; i < 6; i++) sum += $i } END { print sum + 0 }' /proc/interrupts; }
 serve() { # starts nginx over our driver
     $run --device "$ours" --address 10.0.0.2/24 nginx -c /run/nginx.conf 2> /tmp/log &
@@ -37,10 +38,9 @@ connections() { # how many
     since $start
 }
 
-echo 64 > /proc/sys/vm/nr_hugepages
-commands > /tmp/commands
-sh /tmp/commands 2> /dev/null
-equal "driver, after the commands that mtcp-run prints" "$(driver)" vfio-pci
+echo 96 > /proc/sys/vm/nr_hugepages
+hand_over $ours
+equal "driver, after the commands that mtcp-run prints" "$(driver $ours)" vfio-pci
 $run devices
 
 mkdir -p /run/www /run/nginx
@@ -77,11 +77,22 @@ kill -9 $stack
 wait $stack 2> /dev/null
 killall -9 nginx # It still holds the port on the kernel's side.
 serve "vfio-pci after kill -9"
-stop
 
-commands > /tmp/commands
-sh /tmp/commands 2> /dev/null
-equal "driver, once the card has been given back" "$(driver)" ixgbe
+# Our stack on both ends.
+head -c 67108864 /run/www/big > /run/www/part
+expected=$(sha256sum < /run/www/part)
+hand_over $other
+start=$(seconds)
+$run --device "$other" --address 10.0.0.1/24 curl -s -m 200 http://10.0.0.2/part > /tmp/part 2> /tmp/curl
+equal "64 MB between two stacks of ours" "$(sha256sum < /tmp/part)" "$expected"
+since $start
+cat /tmp/curl
+stop
+hand_over $other
+interface $other B p1 10.0.0.1
+
+hand_over $ours
+equal "driver, once the card has been given back" "$(driver $ours)" ixgbe
 interface "$ours" A p0 10.0.0.2
 left=30
 until a ping -c 1 -W 1 10.0.0.1 > /dev/null; do
