@@ -84,10 +84,8 @@ impl Options {
     pub fn parse(bytes: &[u8]) -> Result<Options, ParseError> {
         // What most segments carry, as RFC 7323 appendix A has it.
         if let [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] = *bytes {
-            let value = u32::from_be_bytes([a, b, c, d]);
-            let echo = u32::from_be_bytes([e, f, g, h]);
             return Ok(Options {
-                timestamps: Some((value, echo)),
+                timestamps: Some(stamps_of([a, b, c, d, e, f, g, h])),
                 ..Options::default()
             });
         }
@@ -95,6 +93,19 @@ impl Options {
     }
 
     fn parse_each(bytes: &[u8]) -> Result<Options, ParseError> {
+        // What the SYNs of Linux and of this stack carry.
+        if let Some(([MSS, 4, hi, lo, SACK_PERMITTED, 2, TIMESTAMPS, 10], rest)) =
+            bytes.split_first_chunk()
+            && let [a, b, c, d, e, f, g, h, NOP, WINDOW_SCALE, 3, shift] = *rest
+        {
+            return Ok(Options {
+                mss: Some(u16::from_be_bytes([*hi, *lo])),
+                window_scale: Some(shift),
+                sack_permitted: true,
+                timestamps: Some(stamps_of([a, b, c, d, e, f, g, h])),
+                ..Options::default()
+            });
+        }
         let mut options = Options::default();
         let mut rest = bytes;
         while let [kind, after_kind @ ..] = rest {
@@ -127,10 +138,7 @@ impl Options {
             (WINDOW_SCALE, &[shift]) => self.window_scale = Some(shift),
             (SACK_PERMITTED, []) => self.sack_permitted = true,
             (TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
-                self.timestamps = Some((
-                    u32::from_be_bytes([a, b, c, d]),
-                    u32::from_be_bytes([e, f, g, h]),
-                ));
+                self.timestamps = Some(stamps_of([a, b, c, d, e, f, g, h]));
             }
             (FAST_OPEN, cookie) => self.fast_open = Cookie::new(cookie),
             (SACK, blocks) if blocks.len() % 8 == 0 => {
@@ -262,6 +270,14 @@ impl Options {
         }
         at
     }
+}
+
+/// Value and echo reply.
+#[inline]
+fn stamps_of([a, b, c, d, e, f, g, h]: [u8; 8]) -> (u32, u32) {
+    let value = u32::from_be_bytes([a, b, c, d]);
+    let echo = u32::from_be_bytes([e, f, g, h]);
+    (value, echo)
 }
 
 /// The timestamps option behind two bytes of others.
