@@ -75,6 +75,7 @@ fn boot(guest: Guest, place: &Path) -> Result<(), Error> {
     }
     let mut model = Running::start(
         Command::new(target_directory().join("debug/ixgbe-vfio-user"))
+            .args(guest.is_strict().then_some("--strict"))
             .args(&sockets)
             .stdout(Stdio::piped()),
     )?;

@@ -1,4 +1,4 @@
-//! Two cards, joined by a wire, each served on a socket. It says "ready" when it can be connected to,
+//! Two cards, joined by a wire, each served on a socket; with `--strict` they are not tolerant. It says "ready" when it can be connected to,
 //! and at the end what the cards did.
 
 use std::os::unix::net::UnixListener;
@@ -16,9 +16,12 @@ const MACS: [[u8; 6]; 2] = [
 ];
 
 fn main() -> ExitCode {
-    let sockets: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    let (options, sockets) = env::args_os()
+        .skip(1)
+        .map(PathBuf::from)
+        .partition::<Vec<_>, _>(|argument| argument.as_os_str() == "--strict");
     let Ok([first, second]) = <[PathBuf; 2]>::try_from(sockets) else {
-        eprintln!("usage: ixgbe-vfio-user SOCKET SOCKET");
+        eprintln!("usage: ixgbe-vfio-user [--strict] SOCKET SOCKET");
         return ExitCode::FAILURE;
     };
     // A card that refuses something has been driven wrongly, and there is nothing more to see.
@@ -37,8 +40,10 @@ fn main() -> ExitCode {
         }
     };
     println!("ready");
-    for port in &ports {
-        port.card(|card| card.set_tolerant());
+    if options.is_empty() {
+        for port in &ports {
+            port.card(|card| card.set_tolerant());
+        }
     }
     let _wire = join(ports[0].clone(), ports[1].clone());
     let servers = listeners

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use super::guest::{COMMON, Guest};
+use super::guest::Guest;
 use crate::shell::{Error, at, output};
 
 /// The only file of a folder whose name begins so.
@@ -32,8 +32,7 @@ pub fn kernel(root: &Path) -> Result<PathBuf, Error> {
 /// `programs`, and from `built` what is built here.
 pub fn build(root: &Path, programs: &Path, guest: Guest, built: &Path) -> Result<Vec<u8>, Error> {
     let mut files = BTreeMap::new();
-    let script = [COMMON, guest.script()].concat();
-    files.insert("init".to_owned(), script.into_bytes());
+    files.insert("init".to_owned(), guest.script().into_bytes());
     files.insert("bin/busybox".to_owned(), read(root, "/usr/bin/busybox")?);
     for name in guest.built() {
         let (from, to) = (built.join(name), format!("/opt/mtcp/{name}"));

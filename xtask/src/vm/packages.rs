@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::link;
-use crate::shell::{Error, at, run};
+use crate::shell::{Error, at, output, run};
 
 /// A folder of packages.
 pub struct Set {
@@ -135,15 +135,19 @@ fn unpack(packages: &Path, root: &Path) -> Result<(), Error> {
         if path.extension().is_some_and(|kind| kind == "deb") {
             let tar = path.with_extension("tar");
             let file = fs::File::create(&tar).map_err(at(&tar))?;
-            run(Command::new("dpkg-deb")
-                .arg("--fsys-tarfile")
-                .arg(&path)
-                .stdout(file))?;
-            run(Command::new("tar")
-                .args(["--extract", "--keep-directory-symlink", "--file"])
-                .arg(&tar)
-                .arg("--directory")
-                .arg(root))?;
+            output(
+                Command::new("dpkg-deb")
+                    .arg("--fsys-tarfile")
+                    .arg(&path)
+                    .stdout(file),
+            )?;
+            output(
+                Command::new("tar")
+                    .args(["--extract", "--keep-directory-symlink", "--file"])
+                    .arg(&tar)
+                    .arg("--directory")
+                    .arg(root),
+            )?;
             fs::remove_file(&tar).map_err(at(&tar))?;
         }
     }
