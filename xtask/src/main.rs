@@ -43,7 +43,7 @@ enum Task {
     /// Runs test suites of others on the kernel and on the stack, and compares them.
     Suites(suites::Options),
     /// Has Linux's driver of the 82599 and ours run on our model of the card, in virtual machines (as
-    /// root; downloads about 145 MB once).
+    /// root; downloads about 205 MB once).
     VmTest(vm::Options),
     /// Measures the stack and the kernel side by side.
     Bench(bench::Options),

@@ -159,3 +159,19 @@ fn a_card_under_uio_whose_registers_are_not_there_says_so() {
     let text = machine.refusal(CARD);
     assert!(text.contains("is in use"), "{text}");
 }
+
+#[test]
+fn a_card_without_a_driver_is_woken_up_and_let_sleep_again() {
+    let machine = Machine::new(None, None);
+    fs::write(machine.card().join("config"), [0; 64]).unwrap();
+    let registers = fs::File::create(machine.card().join("resource0")).unwrap();
+    registers.set_len(512 << 10).unwrap();
+    let enable = machine.card().join("enable");
+    fs::write(&enable, "").unwrap();
+    let function = Function::find(&machine.roots, CARD).unwrap();
+    let card = UioCard::open(&function).unwrap();
+    assert_eq!(fs::read_to_string(&enable).unwrap(), "1");
+    drop(card);
+    // A file keeps all that was written to it, one after the other.
+    assert_eq!(fs::read_to_string(&enable).unwrap(), "10");
+}
