@@ -36,6 +36,8 @@ pub struct Context {
     pub ip_len: usize,
     pub v4: bool,
     pub tcp: bool,
+    /// Layer 4 is left alone, as DPDK's driver says it for frames of which it wants the IP checksum only.
+    no_l4: bool,
     pub l4_len: usize,
     pub mss: usize,
 }
@@ -121,11 +123,12 @@ impl Card {
             ip_len: (words[0] & 0x1ff) as usize,
             v4: words[1] >> 10 & 1 != 0,
             tcp: words[1] >> 11 & 3 == 1,
+            no_l4: words[1] >> 11 & 3 == 3,
             l4_len: (words[1] >> 40 & 0xff) as usize,
             mss: (words[1] >> 48) as usize,
         };
-        if slot > 1 || words[1] >> 11 & 3 > 1 {
-            refuse!("transmit queue {queue}: context {index} has slot {slot} or layer 4 wrong");
+        if slot > 1 || words[1] >> 11 & 3 == 2 {
+            refuse!("transmit queue {queue}: context {index} has slot {slot}, or is for SCTP");
         }
         if context.mac_len < 14 || context.ip_len < 20 {
             refuse!("transmit queue {queue}: context {index} has headers that are too short");
@@ -219,6 +222,11 @@ impl Card {
         }
         let slot = (bits >> 36 & 7) as usize;
         match self.tx[queue].contexts.get(slot) {
+            Some(Some(context)) if context.no_l4 && bits & (SEGMENT | L4_CHECKSUM) != 0 => {
+                refuse!(
+                    "transmit queue {queue}: descriptor {index} wants layer 4, and its context does not"
+                )
+            }
             Some(Some(context)) => Some(*context),
             _ => {
                 refuse!("transmit queue {queue}: descriptor {index} refers to an empty slot {slot}")

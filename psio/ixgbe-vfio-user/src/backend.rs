@@ -185,10 +185,10 @@ impl ServerBackend for Backend {
     fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
         if flags.contains(DmaUnmapFlags::UNMAP_ALL) {
             self.port.memory().clear();
+            Ok(())
         } else {
-            self.port.memory().unmap(address, size);
+            self.port.memory().unmap(address, size)
         }
-        Ok(())
     }
 
     fn reset(&mut self) -> io::Result<()> {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_beyond_the_end_of_its_file_or_over_other_memory_is_refused() {
+    fn memory_beyond_its_file_or_over_other_memory_or_a_part_of_a_mapping_is_refused() {
         let mut backend = backend();
         let file = tempfile::tempfile().expect("a file");
         file.set_len(8192).expect("room");
@@ -341,5 +341,14 @@ mod tests {
         map(0, 0x1000, 8192).expect("all of the file");
         assert!(map(0, 0x2000, 4096).is_err());
         map(0, 0x3000, 4096).expect("next to it");
+        let mut unmap = |address, size| backend.dma_unmap(DmaUnmapFlags::empty(), address, size);
+        for (address, size) in [(0x1000, 4096), (0x2000, 8192), (0, 0x2000)] {
+            assert!(unmap(address, size).is_err(), "a mapping is not cut");
+        }
+        unmap(0x1000, 0x3000).expect("both of them");
+        unmap(0x1000, 0x3000).expect("nothing is there");
+        let flags = DmaMapFlags::READ_WRITE;
+        let mapped = backend.dma_map(flags, 0, 0x2000, 8192, Some(file));
+        mapped.expect("there is room again");
     }
 }

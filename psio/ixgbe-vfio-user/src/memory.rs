@@ -77,12 +77,20 @@ impl GuestMemory {
     }
 
     /// Takes what was mapped inside a range away.
-    pub fn unmap(&self, address: u64, len: u64) {
+    ///
+    /// # Errors
+    /// `EINVAL` for a range that holds a part of a mapping only: then nothing is taken.
+    pub fn unmap(&self, address: u64, len: u64) -> io::Result<()> {
         let end = address.saturating_add(len);
-        let inside = |region: &Region| {
-            region.address >= address && region.address.saturating_add(region.len as u64) <= end
-        };
-        self.regions().retain(|region| !inside(region));
+        let past = |region: &Region| region.address.saturating_add(region.len as u64);
+        let touched = |region: &Region| region.address < end && past(region) > address;
+        let cut = |region: &Region| region.address < address || past(region) > end;
+        let mut regions = self.regions();
+        if regions.iter().any(|region| touched(region) && cut(region)) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        regions.retain(|region| !touched(region));
+        Ok(())
     }
 
     /// Takes everything away.

@@ -31,5 +31,14 @@ exec 3<> /tmp/nothing # testpmd ends with its input.
 testpmd "frames that go round" "--forward-mode=io --tx-first"
 testpmd "flows over four queues" "--forward-mode=flowgen --rxq=4 --txq=4 --rss-ip"
 equal "queues of both ports that RSS has spread them over" "$each" 8
+cat > /tmp/checksums << 'END'
+port stop all
+csum set ip hw 0
+csum set ip hw 1
+port start all
+END
+testpmd "IP checksums by the cards" "--forward-mode=csum --tx-first --enable-rx-cksum --cmdline-file=/tmp/checksums"
+bad=$(sed -n 's/.*Bad-ipcsum: *\([0-9]*\).*/\1/p' /tmp/testpmd | sort -u)
+equal "IP checksums that were wrong" "$bad" 0
 
 finish
