@@ -8,7 +8,6 @@ use crate::lock::Lock;
 use crate::ring::Ring;
 use crate::sync::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
 use crate::{MAX_WORKERS, NONE};
-use std::net::SocketAddr;
 
 // The paths are for crate `interleavings`, which takes this file from here.
 #[path = "socket/names.rs"]
@@ -468,10 +467,7 @@ impl Socket {
         e.error.store(0, Ordering::Relaxed);
         a.rx_lock.reset();
         a.tx_lock.reset();
-        let any = SocketAddr::from(([0; 4], 0));
-        self.names.set(any, Some(any));
-        self.names.request(any);
-        self.names.set_kernel_inode(0);
+        self.names.reset();
         for ring in &self.accept_rings {
             ring.store(0, Ordering::Relaxed);
         }

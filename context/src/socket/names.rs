@@ -15,7 +15,22 @@ pub struct Names {
     kernel_inode: AtomicU64,
 }
 
+/// 0.0.0.0 as an IPv4-mapped address, in two words.
+const ANY: [u64; 2] = [0, 0xffff << 32];
+
 impl Names {
+    /// Engine: makes all addresses 0.0.0.0:0.
+    pub fn reset(&self) {
+        for address in [&self.local, &self.remote, &self.request] {
+            for (word, any) in address.iter().zip(ANY) {
+                word.store(any, Ordering::Relaxed);
+            }
+        }
+        self.request_port.store(0, Ordering::Relaxed);
+        self.kernel_inode.store(0, Ordering::Relaxed);
+        self.ports.store(0, Ordering::Release);
+    }
+
     /// Engine: sets both addresses.
     pub fn set(&self, local: SocketAddr, remote: Option<SocketAddr>) {
         store(&self.local, local.ip());
@@ -76,4 +91,22 @@ fn store(to: &[AtomicU64; 2], ip: IpAddr) {
 fn load(from: &[AtomicU64; 2]) -> IpAddr {
     let high = u128::from(from[0].load(Ordering::Relaxed)) << 64;
     Ipv6Addr::from_bits(high | u128::from(from[1].load(Ordering::Relaxed))).to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_reset_all_addresses_are_the_any_address() {
+        let names = Names::default();
+        let end: SocketAddr = "[fd00::1]:80".parse().unwrap();
+        names.set(end, Some(end));
+        names.request(end);
+        names.set_kernel_inode(1);
+        names.reset();
+        let any: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        assert_eq!([names.local(), names.remote(), names.requested()], [any; 3]);
+        assert_eq!(names.kernel_inode(), 0);
+    }
 }

@@ -25,11 +25,20 @@ impl Tcb {
     /// handed out counts as sent.
     #[inline]
     pub fn poll_transmit(&mut self, now: Instant, max_payload: usize) -> Option<Outgoing> {
-        if self.is_at_rest() {
-            self.rest(now);
+        if self.has_no_more(now) {
             return None;
         }
         self.next_outgoing(now, max_payload as u64)
+    }
+
+    /// Whether a quick look shows that there is nothing to send.
+    #[inline]
+    pub fn has_no_more(&mut self, now: Instant) -> bool {
+        let rests = self.is_at_rest();
+        if rests {
+            self.rest(now);
+        }
+        rests
     }
 
     fn next_outgoing(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {

@@ -100,7 +100,7 @@ impl Stack {
     fn send_icmpv6(&mut self, reply: Option<icmp::Reply>, looped: bool) {
         match reply {
             Some((_, bytes)) if looped => self.loop_back(&bytes),
-            Some((to, bytes)) => self.send_datagram(to.into(), bytes, None),
+            Some((to, bytes)) => self.send_datagram(to.into(), &bytes),
             None => {}
         }
     }

@@ -78,6 +78,9 @@ impl Stack {
         };
         let mut sent = 0;
         while sent < TURN {
+            if connection.tcb.has_no_more(now) {
+                return (Turn::Done, sent);
+            }
             // Room is looked for first: what the core has given out counts as sent.
             let room = match hop {
                 Hop::Loopback if self.looped.is_full() => return (Turn::Full, sent),
@@ -238,12 +241,18 @@ impl Stack {
         hop: Hop,
         waiter: Option<(u32, u32)>,
     ) {
-        let mut datagram = vec![0; frame::datagram_len(flow, out)];
-        frame::build_bare(flow, out, tos_ttl, &mut datagram);
+        let len = frame::datagram_len(flow, out);
         if hop == Hop::Loopback {
+            let mut datagram = vec![0; len];
+            frame::build_bare(flow, out, tos_ttl, &mut datagram);
             self.loop_back(&datagram);
-        } else {
-            self.send_datagram(flow.remote, datagram, waiter);
+        } else if let Some(station) = self.station_for(flow.remote, waiter) {
+            let mut bytes = vec![0; ethernet::HEADER_LEN + len];
+            self.header(station, frame::ethertype(flow.remote))
+                .emit(&mut bytes);
+            let datagram = &mut bytes[ethernet::HEADER_LEN..];
+            frame::build_bare(flow, out, tos_ttl, datagram);
+            self.queue_control(bytes);
         }
     }
 
@@ -251,20 +260,24 @@ impl Stack {
     pub fn send_icmp(&mut self, reply: &icmp::Reply<'_>) {
         let mut datagram = vec![0; reply.len()];
         reply.emit(&mut datagram);
-        self.send_datagram(reply.dst.into(), datagram, None);
+        self.send_datagram(reply.dst.into(), &datagram);
     }
 
-    /// Sends a datagram that belongs to no connection, if the way is known; else `waiter` waits for
-    /// that.
-    pub fn send_datagram(&mut self, to: Address, datagram: Vec<u8>, waiter: Option<(u32, u32)>) {
+    /// Sends a datagram that belongs to no connection, if the way is known.
+    pub fn send_datagram(&mut self, to: Address, datagram: &[u8]) {
+        if let Some(station) = self.station_for(to, None) {
+            self.send_frame(station, frame::ethertype(to), datagram);
+        }
+    }
+
+    /// The station to which frames for an address go, if it is known; else `waiter` waits for that.
+    fn station_for(&mut self, to: Address, waiter: Option<(u32, u32)>) -> Option<MacAddr> {
         let Some((neighbor, station)) = self.way_to(to) else {
             self.counters().drop_frame(DropReason::NoRoute);
-            return;
+            return None;
         };
         match station {
-            Lookup::Resolved(station) => {
-                self.send_frame(station, frame::ethertype(to), &datagram);
-            }
+            Lookup::Resolved(station) => return Some(station),
             Lookup::Pending if let Some(token) = waiter => {
                 if let Some(displaced) = self.hold(neighbor, token) {
                     self.counters().drop_frame(DropReason::NeighborQueueFull);
@@ -273,6 +286,15 @@ impl Stack {
             }
             // Nobody repeats these: the peer asks again.
             _ => self.counters().drop_frame(DropReason::NeighborUnreachable),
+        }
+        None
+    }
+
+    fn header(&self, to: MacAddr, ethertype: u16) -> EthernetHeader {
+        EthernetHeader {
+            dst: to,
+            src: self.mac,
+            ethertype,
         }
     }
 
@@ -287,12 +309,7 @@ impl Stack {
     pub fn send_frame(&mut self, to: MacAddr, ethertype: u16, payload: &[u8]) {
         let mut frame = Vec::with_capacity(ethernet::HEADER_LEN + payload.len());
         frame.resize(ethernet::HEADER_LEN, 0);
-        EthernetHeader {
-            dst: to,
-            src: self.mac,
-            ethertype,
-        }
-        .emit(&mut frame);
+        self.header(to, ethertype).emit(&mut frame);
         frame.extend_from_slice(payload);
         self.queue_control(frame);
     }
