@@ -198,8 +198,9 @@ pub enum Message {
         /// Told whether there is one.
         done: Sender<bool>,
     },
-    /// A frame that arrived at another worker's queue belongs to a connection of this one's.
-    Frame(Vec<u8>, RxMeta),
+    /// A frame that arrived at another worker's queue belongs to a connection of this one's, or may
+    /// do so; and how many workers have had it before.
+    Frame(Vec<u8>, RxMeta, usize),
     /// A datagram that another worker has sent back into the stack likewise, with the segment size of
     /// a super-segment, or 0.
     Looped(Vec<u8>, u16),
@@ -226,7 +227,7 @@ impl Message {
     /// Bytes of the frame that it carries.
     fn frame_len(&self) -> usize {
         match self {
-            Message::Frame(bytes, _) | Message::Looped(bytes, _) | Message::Ndp(bytes) => {
+            Message::Frame(bytes, ..) | Message::Looped(bytes, _) | Message::Ndp(bytes) => {
                 bytes.len()
             }
             _ => 0,

@@ -38,15 +38,15 @@ impl RecvStream for Sink<'_> {
 }
 
 impl Stack {
-    /// Takes a frame from the device.
-    pub fn on_frame(&mut self, frame: &[u8], meta: RxMeta) {
+    /// Takes a frame from the device, or from another worker; so many have had it `before`.
+    pub fn on_frame(&mut self, frame: &[u8], meta: RxMeta, before: usize) {
         self.count(Counter::frames_in);
-        if let Err(reason) = self.try_frame(frame, meta) {
+        if let Err(reason) = self.try_frame(frame, meta, before) {
             self.counters().drop_frame(reason);
         }
     }
 
-    fn try_frame(&mut self, bytes: &[u8], meta: RxMeta) -> Result<(), DropReason> {
+    fn try_frame(&mut self, bytes: &[u8], meta: RxMeta, before: usize) -> Result<(), DropReason> {
         let frame = EthernetFrame::parse(bytes)?;
         let link = frame.accept(self.mac)?;
         match frame.ethertype {
@@ -55,16 +55,20 @@ impl Stack {
                 let to = self.addresses.accept(&packet, link)?;
                 if packet.protocol == protocol::TCP
                     && self.shared.inboxes.len() > 1
-                    && let Some(owner) =
-                        self.other_owner(packet.dst.into(), packet.src.into(), packet.payload())
+                    && let Some(owner) = self.other_owner(
+                        packet.dst.into(),
+                        packet.src.into(),
+                        packet.payload(),
+                        before,
+                    )
                 {
-                    self.redirect(owner, Message::Frame(bytes.to_vec(), meta));
+                    self.redirect(owner, Message::Frame(bytes.to_vec(), meta, before + 1));
                     return Ok(());
                 }
                 self.on_packet(&packet, to, meta, false)
             }
             ethertype::ARP => self.on_arp(&ArpPacket::parse(frame.payload)?),
-            ethertype::IPV6 => self.on_ipv6_frame(bytes, frame.payload, link, meta),
+            ethertype::IPV6 => self.on_ipv6_frame(bytes, frame.payload, link, (meta, before)),
             _ => Err(DropReason::EthernetUnknownType),
         }
     }

@@ -22,16 +22,16 @@ impl Stack {
         frame: &[u8],
         payload: &[u8],
         link: LinkDestination,
-        meta: RxMeta,
+        (meta, before): (RxMeta, usize),
     ) -> Result<(), DropReason> {
         let host = self.ipv6.as_ref().ok_or(DropReason::Ipv6Unsupported)?;
         let packet = Ipv6Packet::parse(payload)?;
         let to = host.accept(&packet, link)?;
         if packet.next_header == protocol::TCP
             && let Some(owner) =
-                self.other_owner(packet.dst.into(), packet.src.into(), packet.payload)
+                self.other_owner(packet.dst.into(), packet.src.into(), packet.payload, before)
         {
-            self.redirect(owner, Message::Frame(frame.to_vec(), meta));
+            self.redirect(owner, Message::Frame(frame.to_vec(), meta, before + 1));
             return Ok(());
         }
         self.on_ipv6_packet(&packet, to, meta, false)

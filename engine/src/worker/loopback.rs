@@ -80,6 +80,9 @@ impl Loopback {
     }
 }
 
+/// What is sent back starts from its connection's worker, and needs no search.
+const LOOPED: usize = usize::MAX;
+
 impl Stack {
     /// Takes at most `budget` of the datagrams that were sent back; returns whether there was one.
     pub fn receive_looped(&mut self, budget: usize) -> bool {
@@ -110,7 +113,7 @@ impl Stack {
             let packet = Ipv6Packet::parse(datagram)?;
             let ends = (packet.dst.into(), packet.src.into());
             if packet.next_header == protocol::TCP
-                && let Some(owner) = self.other_owner(ends.0, ends.1, packet.payload)
+                && let Some(owner) = self.other_owner(ends.0, ends.1, packet.payload, LOOPED)
             {
                 self.redirect(owner, Message::Looped(datagram.to_vec(), gso_size));
                 return Ok(());
@@ -120,7 +123,7 @@ impl Stack {
         let packet = Ipv4Packet::parse(datagram)?;
         let ends = (packet.dst.into(), packet.src.into());
         if packet.protocol == protocol::TCP
-            && let Some(owner) = self.other_owner(ends.0, ends.1, packet.payload())
+            && let Some(owner) = self.other_owner(ends.0, ends.1, packet.payload(), LOOPED)
         {
             self.redirect(owner, Message::Looped(datagram.to_vec(), gso_size));
             return Ok(());

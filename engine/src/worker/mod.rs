@@ -346,7 +346,7 @@ impl Worker {
         stack.now = Instant::from_micros(now);
         let received = self
             .queue
-            .receive(BURST, &mut |frame, meta| stack.on_frame(frame, meta))?;
+            .receive(BURST, &mut |frame, meta| stack.on_frame(frame, meta, 0))?;
         let mut worked = received > 0;
         worked |= stack.receive_looped(BURST);
         stack.end_burst();
@@ -564,7 +564,7 @@ impl Stack {
             Message::Conflict { bind, port, done } => {
                 let _ = done.send(self.holds_port(&bind, port));
             }
-            Message::Frame(frame, meta) => self.on_frame(&frame, meta),
+            Message::Frame(frame, meta, before) => self.on_frame(&frame, meta, before),
             Message::Looped(datagram, gso_size) => self.on_looped(&datagram, gso_size),
             Message::Arp(packet) => self.overhear_arp(&packet),
             Message::Ndp(packet) => self.overhear_ndp(&packet),

@@ -2,7 +2,8 @@
 //!
 //! A device whose hash is known delivers a flow to one worker always, and a connection is opened from
 //! a port that brings the answers to its own worker. Any other device may deliver them anywhere: then
-//! the port names the worker, and who receives a frame that is not its own hands it over.
+//! the port names the worker, and who receives a frame that is not its own hands it over. A flow that
+//! moves from queue to queue, as Linux has its own do at each timeout, is looked for at all workers.
 
 use super::Stack;
 use super::connection::Flow;
@@ -11,8 +12,12 @@ use crate::net::Address;
 use crate::net::icmp::IcmpError;
 use crate::shared::{Message, lock};
 use crate::stats::Counter;
+use crate::tcp::Flags;
 use psio::Rss;
 use std::sync::Arc;
+
+/// Where the flags stand in a TCP header (RFC 9293 section 3.1).
+const FLAGS_AT: usize = 13;
 
 /// How flows are spread over the workers.
 pub struct Placement {
@@ -31,6 +36,12 @@ impl Placement {
     }
 }
 
+/// Whether a segment is a SYN that asks for a connection.
+fn opens(tcp: &[u8]) -> bool {
+    let asks = |flags: &u8| flags & (Flags::SYN | Flags::ACK).0 == Flags::SYN.0;
+    tcp.get(FLAGS_AT).is_some_and(asks)
+}
+
 impl Stack {
     /// How flows with this peer are spread.
     pub fn placement(&self, remote: Address) -> Placement {
@@ -42,8 +53,15 @@ impl Stack {
     }
 
     /// The worker that a segment is for, if that is another one. A port that a socket is bound to
-    /// names that socket's, wherever the frames arrive.
-    pub fn other_owner(&self, local: Address, remote: Address, tcp: &[u8]) -> Option<usize> {
+    /// names that socket's, wherever the frames arrive. Of a listener's connections it is the worker at which
+    /// the SYN arrived; where nobody knows which, the segment goes round, `before` of them having had it.
+    pub fn other_owner(
+        &self,
+        local: Address,
+        remote: Address,
+        tcp: &[u8],
+        before: usize,
+    ) -> Option<usize> {
         if self.shared.inboxes.len() == 1 {
             return None;
         }
@@ -60,10 +78,11 @@ impl Stack {
         let placement = self.placement(remote);
         let owner = if self.listeners.find(&flow).is_some() {
             // By hash, all of a flow is its worker's, its first segment included.
-            placement
-                .rss
-                .is_some()
-                .then(|| placement.worker_of(&flow))?
+            match placement.rss {
+                Some(_) => placement.worker_of(&flow),
+                None if opens(tcp) || before >= placement.workers - 1 => return None,
+                None => (self.index + 1) % placement.workers,
+            }
         } else {
             let claimer = lock(&self.shared.binds).claimer(flow.local_port);
             match claimer {

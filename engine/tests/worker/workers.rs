@@ -58,14 +58,15 @@ fn listen(workers: &mut [(Bed, App); 2]) -> u32 {
     socket
 }
 
-/// A peer's handshake with the stack, at one worker.
-fn open(bed: &mut Bed, port: u16) {
+/// A peer's handshake with the stack, at one worker. Returns the number that the peer expects next.
+fn open(bed: &mut Bed, port: u16) -> u32 {
     let reply = bed
         .answer(&bed.segment_from(2, (port, 80), Flags::SYN))
         .remove(0);
     let mut ack = bed.segment_from(2, (port, 80), Flags::ACK);
     (ack.seq, ack.ack) = (1001, reply.seq.wrapping_add(1));
     bed.answer(&ack);
+    ack.ack
 }
 
 #[test]
@@ -238,4 +239,39 @@ fn an_arp_reply_helps_all_workers() {
         let syn = bed.sent_segments().remove(0);
         assert_eq!((syn.flags, syn.dst_mac), (Flags::SYN, mac(2)));
     }
+}
+
+#[test]
+fn a_flow_that_moves_to_another_queue_finds_its_connection() {
+    let mut workers = two_workers(|_| ());
+    let listener = listen(&mut workers);
+    let (first, second) = workers.split_at_mut(1);
+    let ((home, app), (elsewhere, _)) = (&mut first[0], &mut second[0]);
+    let next = open(home, 1000);
+    let socket = app.accept(listener).unwrap();
+    let mut data = home.segment_from(2, (1000, 80), Flags::ACK);
+    (data.seq, data.ack, data.payload) = (1001, next, b"moved".to_vec());
+    elsewhere.inject(&data.bytes());
+    elsewhere.settle();
+    assert!(elsewhere.sent().is_empty(), "no reset");
+    home.settle();
+    assert_eq!(app.recv(socket, 100), b"moved");
+}
+
+#[test]
+fn what_no_worker_knows_is_reset_by_the_last_that_is_asked() {
+    let mut workers = two_workers(|_| ());
+    listen(&mut workers);
+    let [(first, _), (second, _)] = &mut workers;
+    let mut stray = first.segment_from(2, (1000, 80), Flags::ACK);
+    (stray.seq, stray.ack) = (5, 7);
+    first.inject(&stray.bytes());
+    first.settle();
+    assert!(first.sent().is_empty());
+    second.settle();
+    let reset = second.sent_segments().remove(0);
+    assert!(reset.has(Flags::RST));
+    assert_eq!(reset.seq, 7);
+    first.settle();
+    assert!(first.sent().is_empty(), "it goes round once");
 }
