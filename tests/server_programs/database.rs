@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 
-use testbed::{LIMIT, Testbed, postgresql};
+use testbed::{LIMIT, Program, Testbed, postgresql};
 
 use crate::service::Service;
 
@@ -48,23 +48,27 @@ fn redis_saves_in_the_background_under_load(bed: &Testbed) {
     let mut redis = Service::start(bed, &command, 6379);
     let host = bed.address.to_string();
     let arguments = [
-        "-h", &host, "-c", "20", "-n", "1000", "-r", "10000", "-t", "set,get", "--csv",
+        "-h", &host, "-c", "20", "-n", "5000", "-r", "10000", "-t", "set,get", "--csv",
     ];
-    let mut load = bed.client.start("redis-benchmark", &arguments);
-    let mut saves = 0;
-    while load.is_running() {
+    let start = || bed.client.start("redis-benchmark", &arguments);
+    let served = |load: Program| {
+        let output = load.finish(LIMIT).expect_success("redis-benchmark");
+        assert!(
+            output.stdout.contains("\"SET\"") && output.stdout.contains("\"GET\""),
+            "{output}"
+        );
+    };
+    let mut load = start();
+    for _ in 0..3 {
+        if !load.is_running() {
+            served(std::mem::replace(&mut load, start()));
+        }
         redis_cli(bed, &["bgsave"]);
-        saves += 1;
         let is_saving =
             || redis_cli(bed, &["info", "persistence"]).contains("rdb_bgsave_in_progress:1");
         redis.wait_until("has saved", || !is_saving());
     }
-    let output = load.finish(LIMIT).expect_success("redis-benchmark");
-    assert!(
-        output.stdout.contains("\"SET\"") && output.stdout.contains("\"GET\""),
-        "{output}"
-    );
-    assert!(saves >= 2, "{saves} saves under load");
+    served(load);
     let info = redis_cli(bed, &["info", "persistence"]);
     assert!(info.contains("rdb_last_bgsave_status:ok"), "{info}");
     redis_cli(bed, &["shutdown", "nosave"]);
