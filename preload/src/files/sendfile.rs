@@ -25,12 +25,12 @@ pub fn sendfile(
     crate::descriptor::visible(file)?;
     // Where the call cannot block and reads at an offset, what is wrong with a file shows soon enough.
     let has_offset = offset.is_some();
-    let may_check_late = has_offset && count > 0 && socket.is_nonblocking(0);
+    let is_negative = offset.as_ref().is_some_and(|offset| **offset < 0);
+    let may_check_late = has_offset && !is_negative && count > 0 && socket.is_nonblocking(0);
     if !may_check_late {
         check_file(file, has_offset)?;
     }
-    if offset.as_ref().is_some_and(|offset| **offset < 0) {
-        check_file(file, has_offset)?;
+    if is_negative {
         return Err(Errno(libc::EINVAL));
     }
     if count == 0 {

@@ -72,15 +72,12 @@ pub fn accept(fd: RawFd, listener: SocketRef, flags: c_int) -> Result<Accepted> 
 
 /// Whether a connection waits on the stack's side.
 pub fn has_connection(listener: SocketRef) -> bool {
-    let segment = &listener.process().segment;
-    let rings = listener.record().accept_rings.iter();
-    rings.into_iter().any(|ring| {
-        let chunk = ring.load(Ordering::Acquire);
-        chunk != 0
-            && segment
-                .accept_ring(chunk)
-                .is_some_and(|ring| !ring.is_empty())
-    })
+    let waits = |worker| accept_ring(listener, worker).is_some_and(|ring| !ring.is_empty());
+    (0..workers_of(listener)).any(waits)
+}
+
+fn workers_of(listener: SocketRef) -> usize {
+    listener.process().segment.geometry().workers as usize
 }
 
 /// Waits for a connection on either side of `fd`. False if the time is up.
@@ -213,8 +210,7 @@ impl Caller {
 /// each goes to its own worker first, unless another connection has waited [`LEAD`] longer.
 fn take(listener: SocketRef, caller: Caller) -> Option<SocketRef> {
     let first = |worker| first_at(listener, worker).map(|first| (first, worker));
-    let workers = listener.process().segment.geometry().workers as usize;
-    let waiting = (0..workers).filter_map(first);
+    let waiting = (0..workers_of(listener)).filter_map(first);
     let (oldest, at) = waiting.reduce(|a, b| if b.0.is_before(a.0) { b } else { a })?;
     let lead = if has_rivals(listener, caller.context) {
         LEAD
