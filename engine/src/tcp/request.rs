@@ -339,12 +339,12 @@ pub fn timeouts_within(seconds: u32, cfg: &TcpConfig) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const T0: Instant = Instant::from_millis(1000);
 
-    fn segment(flags: Flags, seq: u32, ack: u32) -> Segment<'static> {
+    pub fn segment(flags: Flags, seq: u32, ack: u32) -> Segment<'static> {
         Segment {
             src_port: 4000,
             dst_port: 80,

@@ -59,25 +59,10 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp::{Algorithm, EcnMode, Segment, SeqNum, Tcb};
+    use crate::tcp::request::tests::segment;
+    use crate::tcp::{Algorithm, EcnMode, SeqNum, Tcb};
 
     const T0: Instant = Instant::from_millis(1000);
-
-    fn syn() -> Segment<'static> {
-        Segment {
-            src_port: 4000,
-            dst_port: 80,
-            seq: SeqNum(99),
-            ack: SeqNum(0),
-            flags: Flags::SYN,
-            window: 1000,
-            urgent: 0,
-            options: Options::default(),
-            payload: b"",
-            ecn: Codepoint::NotEct,
-            gso_size: 0,
-        }
-    }
 
     #[test]
     fn the_answer_is_that_of_a_control_block() {
@@ -102,7 +87,7 @@ mod tests {
         for (cfg, opts) in [plain, (bare, plain.1), (plain.0, small), (bare, marking)] {
             for bits in 0..128 {
                 let is = |bit: u32| bits & 1 << bit != 0;
-                let mut syn = syn();
+                let mut syn = segment(Flags::SYN, 99, 0);
                 syn.options = Options {
                     mss: is(0).then_some(1000),
                     window_scale: is(1).then_some(5),
