@@ -72,10 +72,20 @@ pub fn pair(config: PairConfig) -> Result<(PairDevice, PairDevice), Error> {
     Ok((device("a", 1, a), device("b", 2, b)))
 }
 
+/// A frame, and what its receiver is to know of it.
+type Frame = (Vec<u8>, RxMeta);
+
 /// One direction of one queue. The bell is readable exactly while frames wait.
 struct Lane {
-    frames: Mutex<VecDeque<(Box<[u8]>, RxMeta)>>,
+    frames: Mutex<Frames>,
     bell: Bell,
+}
+
+/// Frames on their way, and memory of those that have arrived, for the next ones.
+#[derive(Default)]
+struct Frames {
+    waiting: VecDeque<Frame>,
+    spare: Vec<Vec<u8>>,
 }
 
 impl Lane {
@@ -86,7 +96,7 @@ impl Lane {
         })
     }
 
-    fn frames(&self) -> MutexGuard<'_, VecDeque<(Box<[u8]>, RxMeta)>> {
+    fn frames(&self) -> MutexGuard<'_, Frames> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,9 +131,12 @@ impl Device for PairDevice {
             config: self.config,
             rx,
             tx,
+            arrived: Vec::new(),
             frame: vec![0; MAX_FRAME].into(),
             reserved: None,
+            room: 0,
             committed: VecDeque::new(),
+            spare: Vec::new(),
             stats: QueueStats::default(),
         }))
     }
@@ -133,10 +146,23 @@ struct PairQueue {
     config: PairConfig,
     rx: Arc<Lane>,
     tx: Arc<Lane>,
+    /// Frames taken from the lane.
+    arrived: Vec<Frame>,
     frame: Box<[u8]>,
     reserved: Option<usize>,
-    committed: VecDeque<(Box<[u8]>, RxMeta)>,
+    /// Frames that the lane holds besides, at least.
+    room: usize,
+    committed: VecDeque<Frame>,
+    spare: Vec<Vec<u8>>,
     stats: QueueStats,
+}
+
+/// Adds a frame, in memory of an earlier one if there is some.
+fn append(frames: &mut VecDeque<Frame>, spare: &mut Vec<Vec<u8>>, bytes: &[u8], meta: RxMeta) {
+    let mut frame = spare.pop().unwrap_or_default();
+    frame.clear();
+    frame.extend_from_slice(bytes);
+    frames.push_back((frame, meta));
 }
 
 impl Queue for PairQueue {
@@ -145,26 +171,33 @@ impl Queue for PairQueue {
         budget: usize,
         sink: &mut dyn FnMut(&[u8], RxMeta),
     ) -> Result<usize, Error> {
-        for taken in 0..budget {
-            let mut frames = self.rx.frames();
-            let Some((frame, meta)) = frames.pop_front() else {
-                return Ok(taken);
-            };
-            if frames.is_empty() {
-                self.rx.bell.silence();
-            }
-            drop(frames);
+        let mut frames = self.rx.frames();
+        let taken = budget.min(frames.waiting.len());
+        if taken == 0 {
+            return Ok(0);
+        }
+        self.arrived.extend(frames.waiting.drain(..taken));
+        if frames.waiting.is_empty() {
+            self.rx.bell.silence();
+        }
+        drop(frames);
+        for (frame, meta) in &self.arrived {
             self.stats.rx_frames += 1;
             self.stats.rx_bytes += frame.len() as u64;
-            sink(&frame, meta);
+            sink(frame, *meta);
         }
-        Ok(budget)
+        let memory = self.arrived.drain(..).map(|(frame, _)| frame);
+        self.rx.frames().spare.extend(memory);
+        Ok(taken)
     }
 
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         self.reserved = None;
-        let used = self.committed.len() + self.tx.frames().len();
-        if len > MAX_FRAME || used >= self.config.depth {
+        if self.room == 0 {
+            let used = self.committed.len() + self.tx.frames().waiting.len();
+            self.room = self.config.depth.saturating_sub(used);
+        }
+        if len > MAX_FRAME || self.room == 0 {
             return None;
         }
         self.reserved = Some(len);
@@ -199,23 +232,27 @@ impl Queue for PairQueue {
         };
         if let Some(gso) = meta.gso {
             if !have.rx_coalescing {
-                let committed = &mut self.committed;
+                let (committed, spare) = (&mut self.committed, &mut self.spare);
+                let before = committed.len();
                 let cut = segment(frame, gso.size, &mut Vec::new(), &mut |frame| {
-                    committed.push_back(((*frame).into(), arrival));
+                    append(committed, spare, frame, arrival);
                 });
+                self.room = self.room.saturating_sub(committed.len() - before);
                 self.stats.tx_dropped += u64::from(cut.is_err());
                 return;
             }
             arrival.gso_size = gso.size;
         }
-        self.committed.push_back((frame.into(), arrival));
+        append(&mut self.committed, &mut self.spare, frame, arrival);
+        self.room = self.room.saturating_sub(1);
     }
 
     fn flush(&mut self) -> Result<usize, Error> {
         let taken = self.committed.len();
         if taken > 0 {
             let mut frames = self.tx.frames();
-            frames.append(&mut self.committed);
+            frames.waiting.append(&mut self.committed);
+            self.spare.append(&mut frames.spare);
             self.tx.bell.ring();
         }
         Ok(taken)
