@@ -28,7 +28,7 @@ impl Tcb {
         if self.has_no_more(now) {
             return None;
         }
-        self.next_outgoing(now, max_payload as u64)
+        self.next_outgoing(now, max_payload)
     }
 
     /// Whether a quick look shows that there is nothing to send.
@@ -41,7 +41,9 @@ impl Tcb {
         rests
     }
 
-    fn next_outgoing(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {
+    /// What [`poll_transmit`](Self::poll_transmit) gives if [`has_no_more`](Self::has_no_more) has just
+    /// said that there may be something.
+    pub fn next_outgoing(&mut self, now: Instant, max_payload: usize) -> Option<Outgoing> {
         if let Some(seq) = self.reset_seq.take() {
             return Some(self.bare_reset(seq));
         }
@@ -54,7 +56,7 @@ impl Tcb {
                 return self.next_syn(now);
             }
             State::Closed => self.next_reset(),
-            _ => self.next_segment(now, max_payload),
+            _ => self.next_segment(now, max_payload as u64),
         };
         let Some(next) = next.or_else(|| self.reset_behind_data()) else {
             self.arm_probe(now);

@@ -209,13 +209,16 @@ impl Outgoing {
         self.payload.end.saturating_sub(self.payload.start) as usize
     }
 
-    /// Writes header and options to the start of `out`, with a checksum field of 0.
+    /// Writes header and options to the start of `out`, with a checksum field of 0; returns
+    /// [`header_len`](Self::header_len).
     ///
     /// # Panics
     /// If `out` is shorter than [`header_len`](Self::header_len).
     #[inline]
-    pub fn emit(&self, src_port: u16, dst_port: u16, out: &mut [u8]) {
-        let (header, options) = out.split_at_mut(MIN_HEADER_LEN);
+    pub fn emit(&self, src_port: u16, dst_port: u16, out: &mut [u8]) -> usize {
+        let (header, options) = out
+            .split_first_chunk_mut::<MIN_HEADER_LEN>()
+            .expect("room for a TCP header");
         let header_len = MIN_HEADER_LEN + self.options.emit(options);
         header[0..2].copy_from_slice(&src_port.to_be_bytes());
         header[2..4].copy_from_slice(&dst_port.to_be_bytes());
@@ -226,6 +229,7 @@ impl Outgoing {
         header[14..16].copy_from_slice(&self.window.to_be_bytes());
         header[16..18].copy_from_slice(&[0, 0]);
         header[18..20].copy_from_slice(&self.urgent.to_be_bytes());
+        header_len
     }
 }
 

@@ -104,7 +104,7 @@ impl EthernetHeader {
     /// If `out` is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) {
-        let out = &mut out[..HEADER_LEN];
+        let out: &mut [u8; HEADER_LEN] = out.first_chunk_mut().expect("room for a header");
         out[..6].copy_from_slice(&self.dst.0);
         out[6..12].copy_from_slice(&self.src.0);
         out[12..].copy_from_slice(&self.ethertype.to_be_bytes());

@@ -2,10 +2,10 @@
 //! device does not) in one pass.
 
 use super::connection::{Connection, Flow};
-use super::datagram::pseudo_header;
 use crate::net::Address;
 use crate::tcp::Outgoing;
-use crate::wire::{Ipv4Header, Ipv6Header, checksum, ethernet, ipv4, ipv6, protocol};
+use crate::wire::checksum::{self, Sum};
+use crate::wire::{Ipv4Header, Ipv6Header, ethernet, ipv4, ipv6, protocol};
 use context::Segment;
 use psio::{ChecksumOffload, Gso, GsoKind, TxMeta};
 
@@ -38,98 +38,114 @@ pub fn datagram_len(flow: &Flow, out: &Outgoing) -> usize {
     ip_len(flow) + out.header_len() + out.payload_len()
 }
 
-/// Builds a connection's segment. With `offload`, the checksum field gets the pseudo-header's sum.
+/// Writes a connection's segment to the start of `datagram`. Says how long it is, and what the device
+/// is to do with its frame. With `offload`, the checksum field gets the pseudo-header's sum.
+#[inline]
 pub fn build(
     connection: &Connection,
     out: &Outgoing,
     segment: &Segment,
     datagram: &mut [u8],
     offload: bool,
-) {
-    let flow = &connection.flow;
-    let at = ip_len(flow);
-    emit_headers(flow, out, connection.tos_ttl, datagram);
-    let tcp = &mut datagram[at..];
-    let payload = &mut tcp[out.header_len()..];
-    if !connection
-        .send
-        .copy_out(segment, out.payload.start, payload)
-    {
+) -> (usize, TxMeta) {
+    let (flow, tos_ttl) = (&connection.flow, connection.tos_ttl);
+    emit(flow, out, tos_ttl, datagram, offload, |payload| {
+        let at = out.payload.start;
         // The core never asks for more than was collected; if it did, zeros are better than
         // another connection's bytes.
-        payload.fill(0);
-    }
-    if offload {
-        let sum = pseudo_header(flow.local, flow.remote, tcp.len());
-        tcp[TCP_CHECKSUM..][..2].copy_from_slice(&sum.value().to_be_bytes());
-    } else {
-        fill_checksum(flow, tcp);
-    }
-}
-
-/// Builds a segment without payload that belongs to no connection.
-pub fn build_bare(flow: &Flow, out: &Outgoing, tos_ttl: (u8, u8), datagram: &mut [u8]) {
-    emit_headers(flow, out, tos_ttl, datagram);
-    fill_checksum(flow, &mut datagram[ip_len(flow)..]);
-}
-
-fn emit_headers(flow: &Flow, out: &Outgoing, (tos, ttl): (u8, u8), datagram: &mut [u8]) {
-    // `MAX_SUPER` leaves room for both headers.
-    let payload_len = (out.header_len() + out.payload_len()) as u16;
-    let tos = out.ecn.within(tos);
-    match (flow.local.v4(), flow.remote.v4()) {
-        (Some(src), Some(dst)) => Ipv4Header {
-            src,
-            dst,
-            protocol: protocol::TCP,
-            ttl,
-            tos,
-            df: true,
-            id: 0,
-            payload_len,
+        if !payload.is_empty() && !connection.send.copy_out(segment, at, payload) {
+            payload.fill(0);
         }
-        .emit(datagram),
-        _ => Ipv6Header {
-            src: flow.local.mapped(),
-            dst: flow.remote.mapped(),
-            next_header: protocol::TCP,
-            hop_limit: ttl,
-            traffic_class: tos,
-            payload_len,
-        }
-        .emit(datagram),
-    }
-    out.emit(
-        flow.local_port,
-        flow.remote_port,
-        &mut datagram[ip_len(flow)..],
-    );
+    })
 }
 
-fn fill_checksum(flow: &Flow, tcp: &mut [u8]) {
-    let sum = pseudo_header(flow.local, flow.remote, tcp.len()).plus(checksum::sum(tcp));
-    tcp[TCP_CHECKSUM..][..2].copy_from_slice(&sum.checksum().to_be_bytes());
+/// Like [`build`], for a segment without payload that belongs to no connection.
+pub fn build_bare(
+    flow: &Flow,
+    out: &Outgoing,
+    tos_ttl: (u8, u8),
+    datagram: &mut [u8],
+    offload: bool,
+) -> (usize, TxMeta) {
+    emit(flow, out, tos_ttl, datagram, offload, |_| ())
 }
 
-/// What the device is to do with a segment's frame.
-pub fn meta(flow: &Flow, out: &Outgoing, offload: bool) -> TxMeta {
-    if !offload {
-        return TxMeta::default();
-    }
-    let start = (ethernet::HEADER_LEN + ip_len(flow)) as u16;
-    let kind = match flow.remote.v4() {
-        Some(_) => GsoKind::TcpV4,
-        None => GsoKind::TcpV6,
+#[inline(always)]
+fn emit(
+    flow: &Flow,
+    out: &Outgoing,
+    (tos, ttl): (u8, u8),
+    datagram: &mut [u8],
+    offload: bool,
+    fill: impl FnOnce(&mut [u8]),
+) -> (usize, TxMeta) {
+    let v4 = flow.local.v4().zip(flow.remote.v4());
+    let ip_len = match v4 {
+        Some(_) => ipv4::HEADER_LEN,
+        None => ipv6::HEADER_LEN,
     };
-    TxMeta {
+    let (ip, tcp) = datagram.split_at_mut(ip_len);
+    let header_len = out.emit(flow.local_port, flow.remote_port, tcp);
+    let tcp = &mut tcp[..header_len + out.payload_len()];
+    fill(&mut tcp[header_len..]);
+    // `MAX_SUPER` leaves room for both headers.
+    let payload_len = tcp.len() as u16;
+    let tos = out.ecn.within(tos);
+    let pseudo_header = match v4 {
+        Some((src, dst)) => {
+            let header = Ipv4Header {
+                src,
+                dst,
+                protocol: protocol::TCP,
+                ttl,
+                tos,
+                df: true,
+                id: 0,
+                payload_len,
+            };
+            header.emit(ip);
+            header.pseudo_header()
+        }
+        None => emit_ipv6(flow, ttl, tos, payload_len, ip),
+    };
+    let sum = match offload {
+        true => pseudo_header.value(),
+        false => pseudo_header.plus(checksum::sum(tcp)).checksum(),
+    };
+    tcp[TCP_CHECKSUM..][..2].copy_from_slice(&sum.to_be_bytes());
+    let len = ip_len + tcp.len();
+    if !offload {
+        return (len, TxMeta::default());
+    }
+    let start = (ethernet::HEADER_LEN + ip_len) as u16;
+    let meta = TxMeta {
         checksum: Some(ChecksumOffload {
             start,
             offset: TCP_CHECKSUM as u16,
         }),
         gso: (out.payload_len() > usize::from(out.mss)).then_some(Gso {
-            kind,
+            kind: match v4 {
+                Some(_) => GsoKind::TcpV4,
+                None => GsoKind::TcpV6,
+            },
             size: out.mss,
-            header_len: start + out.header_len() as u16,
+            header_len: start + header_len as u16,
         }),
+    };
+    (len, meta)
+}
+
+/// Writes an IPv6 header; returns the sum of the pseudo-header.
+fn emit_ipv6(flow: &Flow, hop_limit: u8, traffic_class: u8, len: u16, out: &mut [u8]) -> Sum {
+    let (src, dst) = (flow.local.mapped(), flow.remote.mapped());
+    Ipv6Header {
+        src,
+        dst,
+        next_header: protocol::TCP,
+        hop_limit,
+        traffic_class,
+        payload_len: len,
     }
+    .emit(out);
+    checksum::pseudo_header_v6(src, dst, protocol::TCP, len.into())
 }

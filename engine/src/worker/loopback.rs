@@ -133,11 +133,15 @@ impl Stack {
 
     /// Sends back a datagram that belongs to no connection, or drops it if too many wait.
     pub fn loop_back(&mut self, datagram: &[u8]) {
+        self.loop_back_built(datagram.len(), |room| room.copy_from_slice(datagram));
+    }
+
+    /// Like [`loop_back`](Self::loop_back), for `len` bytes that `build` writes in full.
+    pub fn loop_back_built(&mut self, len: usize, build: impl FnOnce(&mut [u8])) {
         if self.looped.is_full() {
             self.count(Counter::loopback_full);
         } else {
-            self.looped
-                .push(datagram.len(), 0, |room| room.copy_from_slice(datagram));
+            self.looped.push(len, 0, build);
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod chunks;
 pub mod commands;
 mod congestion_info;
 pub mod connection;
+mod control_frames;
 mod datagram;
 mod events;
 mod fast_open;
@@ -51,6 +52,7 @@ use crate::tcp::{Instant, IsnGenerator, PortSelector, SynCookies, TcpConfig};
 use chunks::ChunkPool;
 use connection::Connections;
 use context::socket::state;
+use control_frames::ControlFrames;
 use fast_open::FastOpenCache;
 use grants::ContextState;
 use ipv6::Host6;
@@ -151,7 +153,7 @@ pub struct Stack {
     remains: HashMap<u32, Remains>,
     looped: Loopback,
     /// Frames of ARP, ICMP and resets.
-    control: VecDeque<Vec<u8>>,
+    control: ControlFrames,
     announced: Vec<u32>,
     due: Vec<(u32, u32)>,
 }
@@ -271,7 +273,7 @@ impl Worker {
             time_wait: VecDeque::new(),
             remains: HashMap::new(),
             looped: Loopback::default(),
-            control: VecDeque::new(),
+            control: ControlFrames::default(),
             announced: Vec::new(),
             due: Vec::new(),
             neighbors,

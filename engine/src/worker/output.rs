@@ -5,7 +5,7 @@ use super::connection::{Flow, Hop, Place};
 use super::frame;
 use crate::net::{Address, Lookup, icmp, ipv4::DEFAULT_TTL};
 use crate::stats::Counter;
-use crate::tcp::{self, Outgoing};
+use crate::tcp::{self, Instant, Outgoing};
 use crate::wire::DropReason;
 use crate::wire::arp::{self, ArpPacket};
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
@@ -14,10 +14,10 @@ use psio::{MacAddr, Queue, TxMeta};
 
 /// Largest TCP payload of a super-segment: what an IP datagram holds beside the longest headers.
 const MAX_SUPER: usize = 65_535 - MAX_IP_LEN - 60;
+/// Longest frame without payload.
+const MOST_BARE: usize = ethernet::HEADER_LEN + MAX_IP_LEN + 60;
 /// Super-segments of one connection in a row, before others have their turn.
 const TURN: usize = 16;
-/// Frames of no connection that wait for the device.
-const CONTROL_LIMIT: usize = 1024;
 /// How long a neighbour's address is used before it is looked up again (which also keeps the
 /// neighbour table's entry fresh).
 const HOP_AGE: u64 = 1_000_000;
@@ -32,111 +32,140 @@ enum Turn {
     Full,
     /// The neighbour's address is not known; the connection waits for it.
     Held,
+    /// There is no such connection any more.
+    Gone,
+}
+
+impl Hop {
+    /// Whether frames may go there at once.
+    fn is_known(self, now: Instant) -> bool {
+        match self {
+            Hop::Loopback => true,
+            Hop::Station(_, since) => now.since(since).as_micros() < HOP_AGE,
+            Hop::Unknown => false,
+        }
+    }
 }
 
 impl Stack {
     /// Gives each connection that may have something to send its turn. Returns whether anything
     /// was sent.
     pub fn transmit(&mut self, queue: &mut dyn Queue) -> bool {
-        let mut progress = self.send_control(queue);
+        let mut sent = self.send_control(queue);
         for _ in 0..self.dirty.len() {
             let Some(token) = self.dirty.pop_front() else {
                 break;
             };
-            let Some(connection) = self.connections.get_stamped(token) else {
-                continue;
-            };
-            connection.queued = false;
-            let (turn, sent) = self.serve(token.0, queue);
-            progress |= sent > 0;
-            match turn {
+            match self.serve(token, queue, &mut sent) {
                 Turn::Done => self.settle(token.0),
                 Turn::More => self.mark(token.0),
-                Turn::Held => {}
+                Turn::Held | Turn::Gone => {}
                 Turn::Full => {
                     self.mark(token.0);
                     break;
                 }
             }
         }
-        progress
+        if sent > 0 {
+            self.counters().add(Counter::frames_out, sent);
+        }
+        sent > 0
     }
 
-    fn serve(&mut self, id: u32, queue: &mut dyn Queue) -> (Turn, usize) {
+    fn serve(&mut self, token: (u32, u32), queue: &mut dyn Queue, sent: &mut u64) -> Turn {
         let now = self.now;
-        let Some(hop) = self.next_hop(id) else {
-            return (Turn::Held, 0);
+        let Some(connection) = self.connections.get_stamped(token) else {
+            return Turn::Gone;
         };
-        let shared = &self.shared;
+        connection.queued = false;
+        if connection.tcb.has_no_more(now) {
+            return Turn::Done;
+        }
+        let hop = match connection.hop {
+            hop if hop.is_known(now) => hop,
+            _ => match self.next_hop(token.0) {
+                Some(hop) => hop,
+                None => return Turn::Held,
+            },
+        };
+        match hop {
+            Hop::Station(station, _) => self.serve_station(token.0, station, queue, sent),
+            _ => self.serve_loopback(token.0, sent),
+        }
+    }
+
+    /// A connection sends to a station, as much as it may in a turn.
+    fn serve_station(
+        &mut self,
+        id: u32,
+        station: MacAddr,
+        queue: &mut dyn Queue,
+        sent: &mut u64,
+    ) -> Turn {
+        let (now, offload) = (self.now, self.capabilities.tx_checksum);
+        let most = match self.capabilities.tx_segmentation {
+            true => MAX_SUPER,
+            false => 0,
+        };
         let Some(connection) = self.connections.get(id) else {
-            return (Turn::Done, 0);
+            return Turn::Gone;
         };
-        let max = match hop {
-            Hop::Loopback => MAX_SUPER,
-            _ if self.capabilities.tx_segmentation => MAX_SUPER,
-            _ => 0,
+        let header = EthernetHeader {
+            dst: station,
+            src: self.mac,
+            ethertype: frame::ethertype(connection.flow.remote),
         };
-        let mut sent = 0;
-        while sent < TURN {
-            if connection.tcb.has_no_more(now) {
-                return (Turn::Done, sent);
-            }
+        for _ in 0..TURN {
             // Room is looked for first: what the core has given out counts as sent.
-            let room = match hop {
-                Hop::Loopback if self.looped.is_full() => return (Turn::Full, sent),
-                Hop::Loopback => None,
-                _ => {
-                    let most = max.max(usize::from(connection.tcb.largest_segment()));
-                    match queue.reserve(ethernet::HEADER_LEN + MAX_IP_LEN + 60 + most) {
-                        None => return (Turn::Full, sent),
-                        room => room,
-                    }
-                }
+            let room = most.max(usize::from(connection.tcb.largest_segment()));
+            let Some(room) = queue.reserve(MOST_BARE + room) else {
+                return Turn::Full;
             };
-            let max = max.max(usize::from(connection.tcb.mss()));
-            let Some(out) = connection.tcb.poll_transmit(now, max) else {
-                return (Turn::Done, sent);
+            let most = most.max(usize::from(connection.tcb.mss()));
+            let Some(out) = connection.tcb.next_outgoing(now, most) else {
+                return Turn::Done;
             };
-            sent += 1;
-            shared.counters[self.index].count(Counter::frames_out);
-            match (hop, room) {
-                (Hop::Station(station, _), Some(room)) => {
-                    let offload = self.capabilities.tx_checksum;
-                    let len = ethernet::HEADER_LEN + frame::datagram_len(&connection.flow, &out);
-                    EthernetHeader {
-                        dst: station,
-                        src: self.mac,
-                        ethertype: frame::ethertype(connection.flow.remote),
-                    }
-                    .emit(room);
-                    let datagram = &mut room[ethernet::HEADER_LEN..len];
-                    frame::build(connection, &out, &shared.segment, datagram, offload);
-                    queue.commit(len, frame::meta(&connection.flow, &out, offload));
-                }
-                _ => {
-                    let len = frame::datagram_len(&connection.flow, &out);
-                    let is_super = out.payload_len() > usize::from(out.mss);
-                    let gso_size = if is_super { out.mss } else { 0 };
-                    self.looped.push(len, gso_size, |room| {
-                        frame::build(connection, &out, &shared.segment, room, true);
-                    });
-                }
+            let (link, datagram) = room.split_at_mut(ethernet::HEADER_LEN);
+            header.emit(link);
+            let segment = &self.shared.segment;
+            let (len, meta) = frame::build(connection, &out, segment, datagram, offload);
+            queue.commit(ethernet::HEADER_LEN + len, meta);
+            *sent += 1;
+            if connection.tcb.has_no_more(now) {
+                return Turn::Done;
             }
         }
-        (Turn::More, sent)
+        Turn::More
     }
 
-    /// Where a connection's frames go, or `None` while that is being found out.
+    /// A connection sends to this stack itself, as much as it may in a turn.
+    fn serve_loopback(&mut self, id: u32, sent: &mut u64) -> Turn {
+        let Some(connection) = self.connections.get(id) else {
+            return Turn::Gone;
+        };
+        for _ in 0..TURN {
+            if self.looped.is_full() {
+                return Turn::Full;
+            }
+            let most = MAX_SUPER.max(connection.tcb.mss().into());
+            let Some(out) = connection.tcb.poll_transmit(self.now, most) else {
+                return Turn::Done;
+            };
+            let len = frame::datagram_len(&connection.flow, &out);
+            let is_super = out.payload_len() > usize::from(out.mss);
+            let gso_size = if is_super { out.mss } else { 0 };
+            self.looped.push(len, gso_size, |room| {
+                frame::build(connection, &out, &self.shared.segment, room, true);
+            });
+            *sent += 1;
+        }
+        Turn::More
+    }
+
+    /// Finds out where a connection's frames go; `None` while that takes time.
     fn next_hop(&mut self, id: u32) -> Option<Hop> {
         let now = self.now;
         let connection = self.connections.get(id)?;
-        match connection.hop {
-            Hop::Loopback => return Some(Hop::Loopback),
-            Hop::Station(_, since) if now.since(since).as_micros() < HOP_AGE => {
-                return Some(connection.hop);
-            }
-            _ => {}
-        }
         let remote = connection.flow.remote;
         let token = (id, connection.stamp);
         if self.is_local(remote) {
@@ -241,18 +270,20 @@ impl Stack {
         hop: Hop,
         waiter: Option<(u32, u32)>,
     ) {
-        let len = frame::datagram_len(flow, out);
         if hop == Hop::Loopback {
-            let mut datagram = vec![0; len];
-            frame::build_bare(flow, out, tos_ttl, &mut datagram);
-            self.loop_back(&datagram);
+            let len = frame::datagram_len(flow, out);
+            self.loop_back_built(len, |datagram| {
+                frame::build_bare(flow, out, tos_ttl, datagram, true);
+            });
         } else if let Some(station) = self.station_for(flow.remote, waiter) {
-            let mut bytes = vec![0; ethernet::HEADER_LEN + len];
-            self.header(station, frame::ethertype(flow.remote))
-                .emit(&mut bytes);
-            let datagram = &mut bytes[ethernet::HEADER_LEN..];
-            frame::build_bare(flow, out, tos_ttl, datagram);
-            self.queue_control(bytes);
+            let header = self.header(station, frame::ethertype(flow.remote));
+            let offload = self.capabilities.tx_checksum;
+            self.control.push(MOST_BARE, |room| {
+                let (link, datagram) = room.split_at_mut(ethernet::HEADER_LEN);
+                header.emit(link);
+                let (len, meta) = frame::build_bare(flow, out, tos_ttl, datagram, offload);
+                (ethernet::HEADER_LEN + len, meta)
+            });
         }
     }
 
@@ -307,31 +338,28 @@ impl Stack {
 
     /// Sends a frame that belongs to no connection.
     pub fn send_frame(&mut self, to: MacAddr, ethertype: u16, payload: &[u8]) {
-        let mut frame = Vec::with_capacity(ethernet::HEADER_LEN + payload.len());
-        frame.resize(ethernet::HEADER_LEN, 0);
-        self.header(to, ethertype).emit(&mut frame);
-        frame.extend_from_slice(payload);
-        self.queue_control(frame);
+        let header = self.header(to, ethertype);
+        let len = ethernet::HEADER_LEN + payload.len();
+        self.control.push(len, |room| {
+            let (link, rest) = room.split_at_mut(ethernet::HEADER_LEN);
+            header.emit(link);
+            rest.copy_from_slice(payload);
+            (len, TxMeta::default())
+        });
     }
 
-    fn queue_control(&mut self, frame: Vec<u8>) {
-        if self.control.len() < CONTROL_LIMIT {
-            self.control.push_back(frame);
-        }
-    }
-
-    fn send_control(&mut self, queue: &mut dyn Queue) -> bool {
-        let mut progress = false;
-        while let Some(frame) = self.control.front() {
+    /// Sends what belongs to no connection; says how many frames that were.
+    fn send_control(&mut self, queue: &mut dyn Queue) -> u64 {
+        let mut sent = 0;
+        while let Some((frame, meta)) = self.control.first() {
             let Some(room) = queue.reserve(frame.len()) else {
                 break;
             };
             room[..frame.len()].copy_from_slice(frame);
-            queue.commit(frame.len(), TxMeta::default());
-            self.control.pop_front();
-            self.count(Counter::frames_out);
-            progress = true;
+            queue.commit(frame.len(), meta);
+            self.control.remove_first();
+            sent += 1;
         }
-        progress
+        sent
     }
 }
