@@ -1,8 +1,8 @@
 //! The protocol core alone: control blocks, with segments as values.
 
 use engine::tcp::{
-    Duration, Flags, Instant, NoRoom, Outgoing, RecvStream, Segment, SeqNum, SocketOptions, Tcb,
-    TcpConfig,
+    Duration, Flags, Instant, NoRoom, Outgoing, RecvStream, Segment, SeqNum, Settings,
+    SocketOptions, Tcb, TcpConfig,
 };
 
 /// Payload of a full segment beside timestamps.
@@ -75,10 +75,11 @@ fn settle(now: Instant, a: &mut End, b: &mut End) {
 
 fn connected(now: Instant, number: u32) -> (End, End) {
     let (cfg, options) = (TcpConfig::default(), SocketOptions::default());
-    let tcb = Tcb::connect(now, &cfg, &options, SeqNum(number), 7);
+    let settings = Settings::new(&cfg, &options);
+    let tcb = Tcb::connect(now, &settings, SeqNum(number), 7);
     let mut client = End { tcb, written: 0 };
     let syn = client.tcb.poll_transmit(now, FULL).expect("a SYN");
-    let tcb = Tcb::accept(now, &cfg, &options, SeqNum(!number), 9, &arrived(&syn));
+    let tcb = Tcb::accept(now, &settings, SeqNum(!number), 9, &arrived(&syn));
     let mut server = End { tcb, written: 0 };
     settle(now, &mut client, &mut server);
     (client, server)

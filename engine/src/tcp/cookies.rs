@@ -7,13 +7,14 @@
 use core::hash::Hasher;
 use core::net::SocketAddr;
 
-use super::config::{SocketOptions, TcpConfig};
+use super::config::TcpConfig;
 use super::ecn::Codepoint;
 use super::keyed::{Purpose, flow_hasher};
 use super::options::Options;
 use super::request::Request;
 use super::segment::{Flags, Outgoing, Segment};
 use super::seq::SeqNum;
+use super::settings::Settings;
 use super::time::{Duration, Instant};
 
 /// How long a cookie is good for at least, a minute; twice that at most.
@@ -53,8 +54,7 @@ impl SynCookies {
     pub fn answer(
         &self,
         now: Instant,
-        cfg: &TcpConfig,
-        opts: &SocketOptions,
+        set: &Settings,
         (local, remote): (SocketAddr, SocketAddr),
         ts_offset: u32,
         syn: &Segment<'_>,
@@ -63,7 +63,7 @@ impl SynCookies {
             payload: &[],
             ..*syn
         };
-        let stamped = cfg.timestamps && syn.options.timestamps.is_some();
+        let stamped = set.timestamps && syn.options.timestamps.is_some();
         if !stamped {
             syn.options = Options {
                 mss: syn.options.mss,
@@ -73,7 +73,7 @@ impl SynCookies {
         }
         let size = syn.options.mss.unwrap_or(SIZES[0]);
         let iss = self.number(now, local, remote, syn.seq, size);
-        let mut answer = Request::new(now, iss, ts_offset, &syn).syn_ack(now, cfg, opts);
+        let mut answer = Request::new(now, iss, ts_offset, &syn).syn_ack(now, set);
         if let Some((value, _)) = &mut answer.options.timestamps {
             let options = &syn.options;
             let ecn = answer.flags.contains(Flags::ECE);
@@ -202,6 +202,7 @@ fn mark(clock: u32, options: &Options, ecn: bool) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::SocketOptions;
 
     const NOW: Instant = Instant::from_millis(7_000_000);
 
@@ -253,15 +254,8 @@ mod tests {
     }
 
     fn answer(cookies: &SynCookies, options: Options) -> Outgoing {
-        let cfg = TcpConfig::default();
-        cookies.answer(
-            NOW,
-            &cfg,
-            &SocketOptions::default(),
-            ends(),
-            1234,
-            &syn(options),
-        )
+        let settings = Settings::new(&TcpConfig::default(), &SocketOptions::default());
+        cookies.answer(NOW, &settings, ends(), 1234, &syn(options))
     }
 
     fn remembered(cookies: &SynCookies, at: Instant, ack: &Segment<'_>) -> Option<Options> {

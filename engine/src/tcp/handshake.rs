@@ -1,12 +1,15 @@
 //! Opening a connection: actively, passively, or from both ends at once (RFC 9293 sections 3.5 and
 //! 3.10.7.3).
 
-use super::config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
+use alloc::rc::Rc;
+
+use super::config::{DEFAULT_MSS, MIN_MSS};
 use super::congestion::Controller;
 use super::event::{Drop, Error, Events};
 use super::options::Options;
 use super::segment::{Flags, Segment};
 use super::seq::SeqNum;
+use super::settings::Settings;
 use super::tcb::{RecvStream, State, Tcb};
 use super::time::Instant;
 use super::window::WindowScale;
@@ -15,14 +18,8 @@ impl Tcb {
     /// Active OPEN. The SYN comes from [`poll_transmit`](Self::poll_transmit).
     ///
     /// `iss` is the initial sequence number (RFC 6528), `ts_offset` the offset of the timestamp clock.
-    pub fn connect(
-        now: Instant,
-        cfg: &TcpConfig,
-        opts: &SocketOptions,
-        iss: SeqNum,
-        ts_offset: u32,
-    ) -> Tcb {
-        let mut tcb = Tcb::new(now, cfg, opts, iss, ts_offset);
+    pub fn connect(now: Instant, set: &Rc<Settings>, iss: SeqNum, ts_offset: u32) -> Tcb {
+        let mut tcb = Tcb::new(now, set, iss, ts_offset);
         tcb.state = State::SynSent;
         tcb.start_syn();
         tcb
@@ -32,13 +29,12 @@ impl Tcb {
     /// (as has it ACK and RST). The SYN-ACK comes from [`poll_transmit`](Self::poll_transmit).
     pub fn accept(
         now: Instant,
-        cfg: &TcpConfig,
-        opts: &SocketOptions,
+        set: &Rc<Settings>,
         iss: SeqNum,
         ts_offset: u32,
         syn: &Segment<'_>,
     ) -> Tcb {
-        let mut tcb = Tcb::new(now, cfg, opts, iss, ts_offset);
+        let mut tcb = Tcb::new(now, set, iss, ts_offset);
         tcb.answer_syn(now, syn);
         tcb
     }

@@ -84,6 +84,7 @@ pub use request::{Expiry, Patience, Request, Verdict, timeouts_within};
 pub use reset::reset_for;
 pub use segment::{Flags, MIN_HEADER_LEN, Outgoing, ParseError, Segment};
 pub use seq::SeqNum;
+pub use settings::Settings;
 pub use tcb::{Counters, NoRoom, RecvStream, State, Tcb};
 pub use time::{Duration, Instant};
 pub use time_wait::{TimeWait, WaitAnswer};

@@ -1,12 +1,15 @@
 //! A half-open connection (SYN-RECEIVED after a passive OPEN, RFC 9293 section 3.10.7.4): what is
 //! kept of a SYN until the ACK that completes its handshake, a tenth of a control block.
 
-use super::config::{SocketOptions, TcpConfig};
+use alloc::rc::Rc;
+
+use super::config::TcpConfig;
 use super::ecn::Codepoint;
 use super::event::Drop;
 use super::options::Options;
 use super::segment::{Flags, Outgoing, Segment};
 use super::seq::SeqNum;
+use super::settings::Settings;
 use super::tcb::Tcb;
 use super::time::{Duration, Instant};
 use super::timestamps;
@@ -149,14 +152,14 @@ impl Request {
     }
 
     /// Our SYN-ACK, to be sent now; the first call arms the timer.
-    pub fn syn_ack(&mut self, now: Instant, cfg: &TcpConfig, opts: &SocketOptions) -> Outgoing {
-        let answer = self.build_syn_ack(now, cfg, opts);
+    pub fn syn_ack(&mut self, now: Instant, set: &Settings) -> Outgoing {
+        let answer = self.build_syn_ack(now, set);
         if answer.options.timestamps.is_none() {
             self.ts_recent = None;
         }
         if self.deadline == Instant::NEVER {
             self.offered = (answer.window, answer.options.window_scale.unwrap_or(0));
-            self.deadline = now + self.timeout(cfg);
+            self.deadline = now + self.timeout(&set.cfg);
         } else {
             self.retransmits = self.retransmits.saturating_add(1);
         }
@@ -298,10 +301,10 @@ impl Request {
 
     /// The control block of the connection, which the segment that completed the handshake is to be
     /// handed to.
-    pub fn establish(&self, now: Instant, cfg: &TcpConfig, opts: &SocketOptions) -> Tcb {
+    pub fn establish(&self, now: Instant, set: &Rc<Settings>) -> Tcb {
         let cookie = self.sent_at == Instant::NEVER;
         let at = if cookie { now } else { self.sent_at };
-        let mut tcb = Tcb::new(at, cfg, opts, self.iss, self.ts_offset);
+        let mut tcb = Tcb::new(at, set, self.iss, self.ts_offset);
         tcb.answer_syn(at, &self.syn());
         tcb.set_scarce(self.scarce);
         // The SYN-ACK went out long ago.
@@ -341,8 +344,13 @@ pub fn timeouts_within(seconds: u32, cfg: &TcpConfig) -> u8 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::tcp::SocketOptions;
 
     const T0: Instant = Instant::from_millis(1000);
+
+    fn settings() -> Rc<Settings> {
+        Settings::new(&TcpConfig::default(), &SocketOptions::default())
+    }
 
     pub fn segment(flags: Flags, seq: u32, ack: u32) -> Segment<'static> {
         Segment {
@@ -363,7 +371,7 @@ pub(super) mod tests {
     fn request() -> (Request, Outgoing) {
         let syn = segment(Flags::SYN, 99, 0);
         let mut request = Request::new(T0, SeqNum(499), 0, &syn);
-        let answer = request.syn_ack(T0, &TcpConfig::default(), &SocketOptions::default());
+        let answer = request.syn_ack(T0, &settings());
         (request, answer)
     }
 
@@ -383,7 +391,7 @@ pub(super) mod tests {
             request.on_segment(at, &ack, &TcpConfig::default(), 0),
             Verdict::Complete
         );
-        let tcb = request.establish(at, &TcpConfig::default(), &SocketOptions::default());
+        let tcb = request.establish(at, &settings());
         assert_eq!(tcb.recv_window(), u64::from(answer.window));
     }
 
@@ -396,7 +404,7 @@ pub(super) mod tests {
             request.on_segment(at, &syn, &TcpConfig::default(), 0),
             Verdict::Repeat(Drop::OldDuplicate)
         );
-        let again = request.syn_ack(at, &TcpConfig::default(), &SocketOptions::default());
+        let again = request.syn_ack(at, &settings());
         assert_eq!(again.seq, answer.seq);
         assert_eq!(
             request.on_segment(at, &syn, &TcpConfig::default(), 0),

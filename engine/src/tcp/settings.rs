@@ -1,5 +1,6 @@
-//! What one connection keeps of [`TcpConfig`] and [`SocketOptions`]: the values in force, compact.
+//! What is in force of [`TcpConfig`] and [`SocketOptions`], once for all connections that have the same.
 
+use alloc::rc::Rc;
 use core::num::NonZero;
 
 use super::config::{MIN_MSS, SocketOptions, TcpConfig};
@@ -23,9 +24,13 @@ impl Millis {
     }
 }
 
-/// Where options and configuration meet, the option is in force if it is set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Settings {
+/// The settings of a connection: where options and configuration meet, the option is in force if it is
+/// set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    pub(super) cfg: TcpConfig,
+    pub(super) opts: SocketOptions,
+
     pub(super) window_scaling: bool,
     pub(super) timestamps: bool,
     pub(super) sack: bool,
@@ -58,9 +63,6 @@ pub(super) struct Settings {
     pub(super) syn_retries: u8,
     pub(super) fin_wait2_timeout: Millis,
     pub(super) keepalive: Keepalive,
-
-    /// What holds where an option is taken back.
-    defaults: Defaults,
 }
 
 /// Settings of keepalive.
@@ -72,39 +74,19 @@ pub(super) struct Keepalive {
     pub(super) interval: Millis,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Defaults {
-    congestion: Algorithm,
-    mss: u16,
-    syn_retries: u8,
-    keepalive_count: u8,
-    fin_wait2_timeout: Millis,
-    keepalive_idle: Millis,
-    keepalive_interval: Millis,
-}
-
 impl Settings {
     /// Least time between two answers to segments without data that should not have come.
     pub(super) fn answer_interval(&self) -> Duration {
         Duration::from_millis(self.answer_interval.into())
     }
 
-    /// The MSS that a connection announces.
-    pub(super) fn mss(cfg: &TcpConfig, opts: &SocketOptions) -> u16 {
-        cfg.mss.min(opts.maxseg.unwrap_or(u16::MAX)).max(MIN_MSS)
-    }
-
-    pub(super) fn new(cfg: &TcpConfig, opts: &SocketOptions) -> Self {
-        let defaults = Defaults {
-            congestion: cfg.congestion,
-            mss: cfg.mss.max(MIN_MSS),
-            syn_retries: cfg.syn_retries,
-            keepalive_count: cfg.keepalive_count,
-            fin_wait2_timeout: Millis::new(cfg.fin_wait2_timeout),
-            keepalive_idle: Millis::new(cfg.keepalive_idle),
-            keepalive_interval: Millis::new(cfg.keepalive_interval),
-        };
-        let unset = Settings {
+    /// The settings of connections with these options.
+    pub fn new(cfg: &TcpConfig, opts: &SocketOptions) -> Rc<Settings> {
+        let maxseg = opts.maxseg.unwrap_or(u16::MAX);
+        let or = |span: Option<Duration>, default| Millis::new(span.unwrap_or(default));
+        Rc::new(Settings {
+            cfg: *cfg,
+            opts: *opts,
             window_scaling: cfg.window_scaling,
             timestamps: cfg.timestamps,
             sack: cfg.sack,
@@ -121,52 +103,36 @@ impl Settings {
             answer_interval: cfg.answer_interval.as_millis().min(65_535) as u16,
             cork_limit: Millis::new(cfg.cork),
             time_wait: Millis::new(cfg.time_wait),
-            nodelay: false,
-            cork: false,
-            quickack: false,
-            recv_buffer: None,
-            window_clamp: None,
-            user_timeout: None,
-            congestion: defaults.congestion,
-            own_mss: defaults.mss,
-            syn_retries: defaults.syn_retries,
-            fin_wait2_timeout: defaults.fin_wait2_timeout,
-            keepalive: Keepalive {
-                on: false,
-                count: defaults.keepalive_count,
-                idle: defaults.keepalive_idle,
-                interval: defaults.keepalive_interval,
-            },
-            defaults,
-        };
-        unset.with(opts)
-    }
-
-    /// The same configuration with other options.
-    #[inline]
-    pub(super) fn with(&self, opts: &SocketOptions) -> Self {
-        let defaults = self.defaults;
-        let or = |span: Option<Duration>, default| span.map_or(default, Millis::new);
-        let maxseg = opts.maxseg.unwrap_or(u16::MAX).max(MIN_MSS);
-        Settings {
             nodelay: opts.nodelay,
             cork: opts.cork,
             quickack: opts.quickack,
             recv_buffer: opts.recv_buffer.and_then(NonZero::new),
             window_clamp: opts.window_clamp.and_then(NonZero::new),
             user_timeout: opts.user_timeout.map(Millis::new),
-            congestion: opts.congestion.unwrap_or(defaults.congestion),
-            own_mss: defaults.mss.min(maxseg),
-            syn_retries: opts.syn_retries.unwrap_or(defaults.syn_retries),
-            fin_wait2_timeout: or(opts.fin_wait2_timeout, defaults.fin_wait2_timeout),
+            congestion: opts.congestion.unwrap_or(cfg.congestion),
+            own_mss: cfg.mss.min(maxseg).max(MIN_MSS),
+            syn_retries: opts.syn_retries.unwrap_or(cfg.syn_retries),
+            fin_wait2_timeout: or(opts.fin_wait2_timeout, cfg.fin_wait2_timeout),
             keepalive: Keepalive {
                 on: opts.keepalive,
-                count: opts.keepalive_count.unwrap_or(defaults.keepalive_count),
-                idle: or(opts.keepalive_idle, defaults.keepalive_idle),
-                interval: or(opts.keepalive_interval, defaults.keepalive_interval),
+                count: opts.keepalive_count.unwrap_or(cfg.keepalive_count),
+                idle: or(opts.keepalive_idle, cfg.keepalive_idle),
+                interval: or(opts.keepalive_interval, cfg.keepalive_interval),
             },
-            ..*self
-        }
+        })
+    }
+
+    /// The segment size of the connection's first link, bytes.
+    pub fn link_mss(&self) -> u16 {
+        self.cfg.mss
+    }
+
+    /// The same with another MSS to announce.
+    pub(super) fn announcing(&self, own_mss: u16) -> Rc<Settings> {
+        Rc::new(Settings {
+            own_mss,
+            ..self.clone()
+        })
     }
 }
 
@@ -175,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_option_that_is_taken_back_gives_way_to_the_configuration() {
+    fn an_option_that_is_not_set_gives_way_to_the_configuration() {
         let cfg = TcpConfig::default();
         let none = SocketOptions::default();
         let set = SocketOptions {
@@ -189,7 +155,6 @@ mod tests {
         let settings = Settings::new(&cfg, &set);
         assert_eq!((settings.own_mss, settings.syn_retries), (500, 1));
         assert_eq!(settings.keepalive.idle.get(), Duration::from_secs(1));
-        assert_eq!(settings.with(&none), Settings::new(&cfg, &none));
         assert_eq!(Settings::new(&cfg, &none).own_mss, 1460);
     }
 

@@ -1,6 +1,5 @@
 //! The SYN-ACK of a half-open connection, which has no control block yet.
 
-use super::config::{SocketOptions, TcpConfig};
 use super::ecn::{self, Codepoint};
 use super::options::{Options, TIMESTAMPS_LEN};
 use super::request::Request;
@@ -12,26 +11,21 @@ use super::window::RecvSpace;
 
 impl Request {
     /// What [`Tcb::accept`] would answer, without its control block.
-    pub(super) fn build_syn_ack(
-        &self,
-        now: Instant,
-        cfg: &TcpConfig,
-        opts: &SocketOptions,
-    ) -> Outgoing {
-        let mss = Settings::mss(cfg, opts);
-        let mut rcv = RecvSpace::opening(now, cfg, opts, mss);
+    pub(super) fn build_syn_ack(&self, now: Instant, set: &Settings) -> Outgoing {
+        let mss = set.own_mss;
+        let mut rcv = RecvSpace::opening(now, set);
         rcv.nxt = 1;
         rcv.set_scarce(self.scarce, mss.into());
         let stamp = timestamps::clock(now).wrapping_add(self.ts_offset);
-        let recent = self.ts_recent.filter(|_| cfg.timestamps);
+        let recent = self.ts_recent.filter(|_| set.timestamps);
         let stamps = if recent.is_some() {
             TIMESTAMPS_LEN as u16
         } else {
             0
         };
-        let scaling = cfg.window_scaling && self.scale.is_some();
-        let algorithm = opts.congestion.unwrap_or(cfg.congestion);
-        let ecn = ecn::is_granted(cfg.ecn, algorithm, self.flags, self.ecn);
+        let scaling = set.window_scaling && self.scale.is_some();
+        let algorithm = set.congestion;
+        let ecn = ecn::is_granted(set.ecn, algorithm, self.flags, self.ecn);
         let echo = if ecn { Flags::ECE } else { Flags(0) };
         Outgoing {
             seq: self.iss,
@@ -46,7 +40,7 @@ impl Request {
             options: Options {
                 mss: Some(mss),
                 window_scale: scaling.then(|| rcv.scale.shift()),
-                sack_permitted: cfg.sack && self.sack,
+                sack_permitted: set.sack && self.sack,
                 timestamps: recent.map(|recent| (stamp, recent)),
                 ..Options::default()
             },
@@ -60,7 +54,7 @@ impl Request {
 mod tests {
     use super::*;
     use crate::tcp::request::tests::segment;
-    use crate::tcp::{Algorithm, EcnMode, SeqNum, Tcb};
+    use crate::tcp::{Algorithm, EcnMode, SeqNum, SocketOptions, Tcb, TcpConfig};
 
     const T0: Instant = Instant::from_millis(1000);
 
@@ -85,6 +79,7 @@ mod tests {
             ..plain.1
         };
         for (cfg, opts) in [plain, (bare, plain.1), (plain.0, small), (bare, marking)] {
+            let set = Settings::new(&cfg, &opts);
             for bits in 0..128 {
                 let is = |bit: u32| bits & 1 << bit != 0;
                 let mut syn = segment(Flags::SYN, 99, 0);
@@ -103,16 +98,16 @@ mod tests {
                 }
                 let (iss, offset) = (SeqNum(499), 7);
                 let mut request = Request::new(T0, iss, offset, &syn);
-                let mut tcb = Tcb::accept(T0, &cfg, &opts, iss, offset, &syn);
+                let mut tcb = Tcb::accept(T0, &set, iss, offset, &syn);
                 request.set_scarce(is(6));
                 tcb.set_scarce(is(6));
                 let expected = Outgoing {
                     mss: 0,
                     ..tcb.poll_transmit(T0, usize::MAX).expect("a SYN-ACK")
                 };
-                let answer = request.syn_ack(T0, &cfg, &opts);
+                let answer = request.syn_ack(T0, &set);
                 assert_eq!(answer, expected, "to {syn:?}");
-                let established = request.establish(T0, &cfg, &opts);
+                let established = request.establish(T0, &set);
                 assert_eq!(format!("{established:?}"), format!("{tcb:?}"));
             }
         }

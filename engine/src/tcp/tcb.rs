@@ -1,12 +1,13 @@
 //! The transmission control block of one connection, and what its application does to it.
 
+use alloc::rc::Rc;
 use core::num::NonZero;
 use core::ops::Range;
 
 use super::ack::AckPolicy;
 use super::assembler::Assembler;
 use super::chronograph::{Chronograph, Limit};
-use super::config::{DEFAULT_MSS, MIN_MSS, SocketOptions, TcpConfig};
+use super::config::{DEFAULT_MSS, MIN_MSS};
 use super::congestion::Controller;
 use super::ecn::Ecn;
 use super::event::{Error, Events};
@@ -214,20 +215,14 @@ pub struct Tcb {
     pub(super) bytes_resent: u32,
     pub(super) chronograph: Chronograph,
     pub(super) limit: Limit,
-    pub(super) set: Settings,
+    pub(super) set: Rc<Settings>,
 }
 
 impl Tcb {
-    pub(super) fn new(
-        now: Instant,
-        cfg: &TcpConfig,
-        opts: &SocketOptions,
-        iss: SeqNum,
-        ts_offset: u32,
-    ) -> Tcb {
-        let set = Settings::new(cfg, opts);
+    pub(super) fn new(now: Instant, set: &Rc<Settings>, iss: SeqNum, ts_offset: u32) -> Tcb {
+        let cfg = &set.cfg;
         let path = PathMtu::new(now, cfg.mss.max(MIN_MSS), cfg.mtu_probing);
-        let mss = payload(&set, &path, DEFAULT_MSS, cfg.timestamps);
+        let mss = payload(set, &path, DEFAULT_MSS, cfg.timestamps);
         let window = u32::from(mss) * u32::from(set.initial_window);
         Tcb {
             state: State::Closed,
@@ -250,7 +245,7 @@ impl Tcb {
             iss,
             irs: SeqNum(0),
             snd: SendSpace::new(),
-            rcv: RecvSpace::opening(now, cfg, opts, set.own_mss),
+            rcv: RecvSpace::opening(now, set),
             ack: AckPolicy::new(now, cfg.quick_acks),
             ts: Timestamps::new(cfg.timestamps, ts_offset),
             peer_mss: DEFAULT_MSS,
@@ -269,7 +264,8 @@ impl Tcb {
             rate: DeliveryRate::new(),
             assembler: Assembler::default(),
             duplicate: None,
-            pacer: opts
+            pacer: set
+                .opts
                 .max_pacing_rate
                 .map(|limit| Box::new(Pacer::new(limit))),
             marks: None,
@@ -285,7 +281,7 @@ impl Tcb {
             bytes_resent: 0,
             chronograph: Chronograph::new(now),
             limit: Limit::Idle,
-            set,
+            set: set.clone(),
         }
     }
 
@@ -325,14 +321,15 @@ impl Tcb {
         seq.position(self.irs, self.rcv.nxt)
     }
 
-    /// Takes a change of socket options into account at once.
-    pub fn set_options(&mut self, now: Instant, opts: &SocketOptions) {
-        let mut new = self.set.with(opts);
-        if !matches!(self.state, State::SynSent | State::SynReceived) {
+    /// Takes a change of socket options into account at once. The configuration is to be the same.
+    pub fn change_settings(&mut self, now: Instant, new: &Rc<Settings>) {
+        let mut new = new.clone();
+        let settled = !matches!(self.state, State::SynSent | State::SynReceived);
+        if settled && new.own_mss != self.set.own_mss {
             // As on Linux, the segment size is settled with the handshake.
-            new.own_mss = self.set.own_mss;
+            new = new.announcing(self.set.own_mss);
         }
-        let old = core::mem::replace(&mut self.set, new);
+        let old = core::mem::replace(&mut self.set, new.clone());
         // Setting it anew pushes as well, past a cork (tcp(7)).
         if new.nodelay {
             self.push_to = self.snd.end;
@@ -354,7 +351,7 @@ impl Tcb {
             self.arm_keepalive();
         }
         self.cc.change(new.congestion);
-        self.limit_pacing(opts.max_pacing_rate);
+        self.limit_pacing(new.opts.max_pacing_rate);
         if new.user_timeout != old.user_timeout && self.timers.retransmit != Instant::NEVER {
             self.arm_retransmit(now);
         }

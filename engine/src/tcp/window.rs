@@ -4,7 +4,7 @@
 
 use core::num::NonZeroU32;
 
-use super::config::{SocketOptions, TcpConfig};
+use super::settings::Settings;
 use super::time::{Duration, Instant};
 use super::tuning::ReadRate;
 
@@ -130,11 +130,12 @@ pub(super) struct RecvSpace {
 }
 
 impl RecvSpace {
-    /// The space of a connection that announces an MSS of `mss` bytes.
+    /// The space of a new connection.
     #[inline]
-    pub(super) fn opening(now: Instant, cfg: &TcpConfig, opts: &SocketOptions, mss: u16) -> Self {
+    pub(super) fn opening(now: Instant, set: &Settings) -> Self {
+        let (cfg, opts) = (&set.cfg, &set.opts);
         let buffer = opts.recv_buffer.unwrap_or(cfg.recv_buffer);
-        let first = u32::from(mss) * u32::from(cfg.initial_window.max(1));
+        let first = u32::from(set.own_mss) * u32::from(set.initial_window);
         let mut rcv = RecvSpace::new(now, buffer, cfg.recv_buffer_max, first);
         if cfg.window_scaling {
             let most = opts.recv_buffer.unwrap_or(cfg.recv_buffer_max).max(buffer);

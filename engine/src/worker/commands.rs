@@ -1,29 +1,22 @@
 //! What applications ask for through their command rings.
 
 use super::Stack;
-use super::connection::Flow;
+use super::options::HeaderOptions;
 use super::slots::Role;
 use super::streams::Bounds;
-use crate::net::ipv4::DEFAULT_TTL;
 use crate::shared::{Watch, Watches, lock};
 use crate::stats::Counter;
-use crate::tcp::{self, Algorithm, Duration, SocketOptions, State};
+use crate::tcp::{self, State};
 use context::command::{Command, EARLY, EXCLUSIVE, NOT_EARLY, Op};
-use context::socket::{Socket, flag, header, option, state};
+use context::socket::{flag, state};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// The bits of a traffic class that are TCP's own (RFC 3168 §5).
-const ECN: u8 = 3;
 /// Commands taken from one context in a row, before others have their turn.
 const TURN: usize = 256;
 /// Watches of one socket; more are refused.
 const MAX_WATCHES: usize = 1024;
 /// Smallest and largest `SO_RCVBUF` and `SO_SNDBUF` that count (Linux: SOCK_MIN_*, *mem_max).
 pub const BUFFER_BOUNDS: (u32, u32) = (2048, 16 << 20);
-/// The longest that an application can have a connection wait in FIN-WAIT-2, in seconds (Linux's
-/// `TCP_FIN_TIMEOUT_MAX`): whatever it writes into the record.
-const LONGEST_FIN_WAIT2: u32 = 120;
-
 impl Stack {
     /// Handles the commands of all contexts that announced some. Returns whether there were any.
     pub fn take_commands(&mut self) -> bool {
@@ -173,10 +166,12 @@ impl Stack {
                 }
             }
             (Op::Options, Some(id)) => {
-                let (options, header) = read_options(record, self.shared.config.keepalive);
                 let now = self.now;
-                if let Some(connection) = self.connections.get(id) {
-                    connection.tcb.set_options(now, &options);
+                let flow = self.connections.get(id).map(|connection| connection.flow);
+                let settings = flow.map(|flow| self.settings_for(record, flow.remote));
+                let header = HeaderOptions::of_record(record);
+                if let (Some(connection), Some(settings)) = (self.connections.get(id), settings) {
+                    connection.tcb.change_settings(now, &settings);
                     connection.tos_ttl = header.of(&connection.flow);
                 }
                 self.set_send_limit(id);
@@ -366,63 +361,6 @@ impl Stack {
         self.count(Counter::misbehaved);
         self.abort(id);
     }
-}
-
-/// What a socket asks for in the IP headers of its packets.
-#[derive(Clone, Copy)]
-pub struct HeaderOptions(u32);
-
-impl HeaderOptions {
-    /// Type of service and time to live, or traffic class and hop limit, by the flow's family.
-    pub fn of(self, flow: &Flow) -> (u8, u8) {
-        let word = self.0;
-        if flow.remote.v4().is_some() {
-            let ttl = match (word >> header::TTL_SHIFT) as u8 {
-                0 => DEFAULT_TTL,
-                ttl => ttl,
-            };
-            return (word as u8, ttl);
-        }
-        let hops = match word & header::HOPS_ASKED {
-            0 => DEFAULT_TTL,
-            _ => (word >> header::HOPS_SHIFT) as u8,
-        };
-        ((word >> header::CLASS_SHIFT) as u8 & !ECN, hops)
-    }
-}
-
-/// Reads a record's options, each word once; impossible values become the nearest possible ones.
-/// Also type of service and time to live. `keepalive` says whether idle connections are probed anyway.
-pub fn read_options(record: &Socket, keepalive: bool) -> (SocketOptions, HeaderOptions) {
-    let o = &record.options;
-    let bits = o.bits.load(Relaxed);
-    let has = |bit: u32| bits & bit != 0;
-    let nonzero = |value: u32| (value != 0).then_some(value);
-    let seconds =
-        |value: u32| nonzero(value).map(|s| Duration::from_secs(u64::from(s.min(32_767))));
-    let options = SocketOptions {
-        nodelay: has(option::NODELAY),
-        cork: has(option::CORK),
-        quickack: has(option::QUICKACK),
-        keepalive: keepalive || has(option::KEEPALIVE),
-        keepalive_count: nonzero(o.keep_count.load(Relaxed)).map(|n| n.min(127) as u8),
-        keepalive_idle: seconds(o.keep_idle.load(Relaxed)),
-        keepalive_interval: seconds(o.keep_interval.load(Relaxed)),
-        user_timeout: nonzero(o.user_timeout.load(Relaxed))
-            .map(|ms| Duration::from_millis(u64::from(ms))),
-        maxseg: nonzero(o.max_segment.load(Relaxed)).map(|mss| mss.min(65_535) as u16),
-        recv_buffer: nonzero(o.receive_buffer.load(Relaxed))
-            .map(|n| n.clamp(BUFFER_BOUNDS.0, BUFFER_BOUNDS.1)),
-        syn_retries: nonzero(o.syn_count.load(Relaxed)).map(|n| n.min(127) as u8),
-        fin_wait2_timeout: match o.fin_wait2.load(Relaxed) {
-            u32::MAX => Some(Duration::ZERO),
-            asked => seconds(asked.min(LONGEST_FIN_WAIT2)),
-        },
-        window_clamp: nonzero(o.window_clamp.load(Relaxed)),
-        congestion: Algorithm::from_number(o.congestion.load(Relaxed)),
-        max_pacing_rate: Some(!o.pacing_limit.load(Relaxed)).filter(|rate| *rate != u64::MAX),
-    };
-    (options, HeaderOptions(o.tos_ttl.load(Relaxed)))
 }
 
 /// TCP states by Linux's numbers.

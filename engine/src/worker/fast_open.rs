@@ -179,8 +179,7 @@ impl Stack {
         } = *opening;
         let shared = self.shared.clone();
         let now = self.now;
-        let cfg = self.tcp_for(flow.remote);
-        let tcb = Tcb::accept(now, &cfg, &terms.options, iss, ts_offset, syn);
+        let tcb = Tcb::accept(now, &terms.settings, iss, ts_offset, syn);
         let id = self.adopt_connection(tcb, flow, hop, terms.header.of(&flow));
         self.listeners.opened_early(listener);
         let Some(connection) = self.connections.get(id) else {

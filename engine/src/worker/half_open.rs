@@ -2,17 +2,19 @@
 //! there are too many of them.
 
 use super::Stack;
-use super::commands::{HeaderOptions, read_options};
 use super::connection::{Flow, Hop, Place};
 use super::fast_open::Early;
+use super::options::HeaderOptions;
 use super::timers::Entry;
+use crate::net::Address;
 use crate::shared::Listener;
 use crate::stats::Counter;
 use crate::tcp::{
-    Cookie, Expiry, Flags, Instant, Patience, Request, Segment as TcpSegment, SeqNum,
-    SocketOptions, State, SynCookieUse, Verdict, reset_for, timeouts_within,
+    Cookie, Expiry, Flags, Instant, Patience, Request, Segment as TcpSegment, SeqNum, Settings,
+    State, SynCookieUse, Verdict, reset_for, timeouts_within,
 };
 use context::socket::Socket;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -49,8 +51,8 @@ pub struct Opening<'a> {
 
 /// What a listener's record asks of its connections.
 pub struct Terms {
-    /// Its options.
-    pub options: SocketOptions,
+    /// What follows from its options.
+    pub settings: Rc<Settings>,
     /// What stands in IP headers.
     pub header: HeaderOptions,
     /// Timeouts that data is waited for (TCP_DEFER_ACCEPT).
@@ -58,13 +60,13 @@ pub struct Terms {
 }
 
 impl Stack {
-    fn terms(&self, listener: &Listener) -> Option<Terms> {
-        let record: &Socket = self.shared.segment.socket(listener.socket)?;
-        let (options, header) = read_options(record, self.shared.config.keepalive);
+    fn terms(&mut self, listener: &Listener, remote: Address) -> Option<Terms> {
+        let shared = self.shared.clone();
+        let record: &Socket = shared.segment.socket(listener.socket)?;
         let defer = record.options.defer_accept.load(Relaxed);
         Some(Terms {
-            options,
-            header,
+            settings: self.settings_for(record, remote),
+            header: HeaderOptions::of_record(record),
             defer: timeouts_within(defer, &self.tcp),
         })
     }
@@ -91,7 +93,7 @@ impl Stack {
             self.count(Counter::accept_queue_full);
             return;
         }
-        let Some(terms) = self.terms(listener) else {
+        let Some(terms) = self.terms(listener, flow.remote) else {
             return;
         };
         let full = !room.half_open || self.connections.half_open().len() >= MAX_HALF_OPEN;
@@ -136,8 +138,7 @@ impl Stack {
         } = *opening;
         let mut request = Request::new(self.now, iss, ts_offset, syn);
         request.set_scarce(self.pressed);
-        let cfg = self.tcp_for(flow.remote);
-        let mut answer = request.syn_ack(self.now, &cfg, &terms.options);
+        let mut answer = request.syn_ack(self.now, &terms.settings);
         answer.options.fast_open = cookie;
         self.listeners.begin(listener);
         let deadline = request.deadline();
@@ -163,10 +164,9 @@ impl Stack {
     ) {
         let (_, ts_offset) = self.isn(flow);
         let ends = (flow.local_name(), flow.remote_name());
-        let (cfg, opts) = (self.tcp_for(flow.remote), &terms.options);
         let answer = self
             .cookies
-            .answer(self.now, &cfg, opts, ends, ts_offset, syn);
+            .answer(self.now, &terms.settings, ends, ts_offset, syn);
         self.count(Counter::cookies_sent);
         self.listeners.cookie_sent(listener, self.now);
         self.send_bare(flow, &answer, terms.header.of(flow), hop, None);
@@ -188,8 +188,9 @@ impl Stack {
         }
         let (_, ts_offset) = self.isn(&flow);
         let ends = (flow.local_name(), flow.remote_name());
-        let cfg = self.tcp_for(flow.remote);
-        let request = self.cookies.check(self.now, &cfg, ends, ts_offset, segment);
+        let request = self
+            .cookies
+            .check(self.now, &self.tcp, ends, ts_offset, segment);
         let Some(request) = request else {
             self.count(Counter::cookies_failed);
             self.refuse(&flow, segment, hop);
@@ -200,7 +201,7 @@ impl Stack {
             self.count(Counter::accept_queue_full);
             return;
         }
-        let Some(terms) = self.terms(listener) else {
+        let Some(terms) = self.terms(listener, flow.remote) else {
             return;
         };
         self.count(Counter::cookies_received);
@@ -210,16 +211,16 @@ impl Stack {
     /// A segment for a half-open connection.
     pub fn on_half_open_segment(&mut self, id: u32, segment: &TcpSegment<'_>) {
         let now = self.now;
-        let Some(listener) = self.half_open_listener(id) else {
+        let Some((listener, flow)) = self.half_open_listener(id) else {
             return;
         };
-        let Some(terms) = self.terms(&listener) else {
+        let Some(terms) = self.terms(&listener, flow.remote) else {
             return;
         };
         let Some(half_open) = self.connections.half_open().get(id) else {
             return;
         };
-        let (flow, hop) = (half_open.flow, half_open.hop);
+        let hop = half_open.hop;
         let verdict = half_open
             .request
             .on_segment(now, segment, &self.tcp, terms.defer);
@@ -250,9 +251,9 @@ impl Stack {
         self.counters().drop_segment(reason);
     }
 
-    fn half_open_listener(&mut self, id: u32) -> Option<Arc<Listener>> {
+    fn half_open_listener(&mut self, id: u32) -> Option<(Arc<Listener>, Flow)> {
         let half_open = self.connections.half_open().get(id)?;
-        Some(half_open.listener.clone())
+        Some((half_open.listener.clone(), half_open.flow))
     }
 
     /// The handshake is complete: the connection goes to whoever accepts, if there is room.
@@ -289,8 +290,7 @@ impl Stack {
         hop: Hop,
         segment: &TcpSegment<'_>,
     ) {
-        let cfg = self.tcp_for(flow.remote);
-        let tcb = request.establish(self.now, &cfg, &terms.options);
+        let tcb = request.establish(self.now, &terms.settings);
         let id = self.adopt_connection(tcb, flow, hop, terms.header.of(&flow));
         if let Some(connection) = self.connections.get(id) {
             connection.listener = Some(listener.clone());
@@ -320,9 +320,9 @@ impl Stack {
         let Some(half_open) = self.connections.half_open().get_stamped(token) else {
             return;
         };
-        let listener = half_open.listener.clone();
+        let (listener, remote) = (half_open.listener.clone(), half_open.flow.remote);
         let was_young = half_open.request.is_young();
-        let Some(terms) = self.terms(&listener) else {
+        let Some(terms) = self.terms(&listener, remote) else {
             return;
         };
         let patience = Patience {
@@ -355,8 +355,8 @@ impl Stack {
         let Some(half_open) = self.connections.half_open().get_stamped(token) else {
             return;
         };
-        let listener = half_open.listener.clone();
-        if let Some(terms) = self.terms(&listener) {
+        let (listener, remote) = (half_open.listener.clone(), half_open.flow.remote);
+        if let Some(terms) = self.terms(&listener, remote) {
             self.send_syn_ack(token.0, &terms);
         }
     }
@@ -367,11 +367,7 @@ impl Stack {
             return;
         };
         let (flow, hop) = (half_open.flow, half_open.hop);
-        let cfg = self.tcp_for(flow.remote);
-        let Some(half_open) = self.connections.half_open().get(id) else {
-            return;
-        };
-        let answer = half_open.request.syn_ack(now, &cfg, &terms.options);
+        let answer = half_open.request.syn_ack(now, &terms.settings);
         self.send_bare(&flow, &answer, terms.header.of(&flow), hop, None);
     }
 

@@ -254,7 +254,7 @@ fn of_listener(waiting: u32, backlog: u32, record: &Socket) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp::{SeqNum, SocketOptions, Tcb, TcpConfig};
+    use crate::tcp::{SeqNum, Settings, SocketOptions, Tcb, TcpConfig};
 
     /// Places in the struct, counted by hand from `linux/tcp.h`.
     fn at(words: &[u64], offset: usize, len: usize) -> u64 {
@@ -267,8 +267,8 @@ mod tests {
     #[test]
     fn each_field_stands_in_its_place() {
         let now = Instant::from_millis(5000);
-        let (cfg, opts) = (TcpConfig::default(), SocketOptions::default());
-        let tcb = Tcb::connect(now, &cfg, &opts, SeqNum(7), 0);
+        let settings = Settings::new(&TcpConfig::default(), &SocketOptions::default());
+        let tcb = Tcb::connect(now, &settings, SeqNum(7), 0);
         let mut info = tcb.info(now);
         info.counters.retransmits = 31;
         info.counters.segments_out = 32;

@@ -25,6 +25,7 @@ pub mod listeners;
 mod loopback;
 mod manners;
 mod opening;
+mod options;
 mod orphans;
 mod output;
 mod owner;
@@ -98,6 +99,7 @@ pub struct Stack {
     mac: MacAddr,
     capabilities: Capabilities,
     tcp: TcpConfig,
+    settings: options::KnownSettings,
     addresses: LocalAddresses,
     routes: RoutingTable,
     /// Connections wait for the address of their neighbour.
@@ -234,6 +236,7 @@ impl Worker {
             mac,
             capabilities,
             tcp,
+            settings: options::KnownSettings::default(),
             routes,
             path_mtus: PathMtus::default(),
             icmp_errors: ErrorSender::jittered(sys::random()),

@@ -1,8 +1,8 @@
 //! Connections that the application opens: at once, or as soon as there is an address to do so from.
 
 use super::Stack;
-use super::commands::read_options;
 use super::connection::Flow;
+use super::options::HeaderOptions;
 use super::slots::{Role, Slot};
 use crate::shared::lock;
 use crate::stats::Counter;
@@ -122,10 +122,11 @@ impl Stack {
             .usable(&flow, self.now, self.shared.config.time_wait_reuse)
             .ok_or(Unopened::Failed(libc::EADDRNOTAVAIL))?;
         self.reuse(&flow);
-        let (options, header) = read_options(record, self.shared.config.keepalive);
+        let header = HeaderOptions::of_record(record);
+        let settings = self.settings_for(record, remote);
         let (iss, ts_offset) = self.isn(&flow);
         let iss = prescribed.unwrap_or(iss);
-        let tcb = Tcb::connect(self.now, &self.tcp_for(remote), &options, iss, ts_offset);
+        let tcb = Tcb::connect(self.now, &settings, iss, ts_offset);
         let id = self.adopt_connection(tcb, flow, hop, header.of(&flow));
         if let Some(connection) = self.connections.get(id) {
             connection.socket = Some(socket);

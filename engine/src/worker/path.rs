@@ -6,7 +6,7 @@ use super::loopback;
 use super::opening::Unopened;
 use crate::net::ipv6::Source;
 use crate::net::{Address, Destination, Lookup};
-use crate::tcp::{MIN_MSS, TcpConfig};
+use crate::tcp::MIN_MSS;
 use psio::MacAddr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -126,18 +126,16 @@ impl Stack {
         }
     }
 
-    /// TCP's parameters for a connection with `remote`: the segment size follows from the MTU and
-    /// the headers of the family (RFC 6691).
-    pub fn tcp_for(&self, remote: Address) -> TcpConfig {
-        let mut tcp = self.tcp;
+    /// The segment size of links towards `remote`: it follows from the MTU and the headers of the
+    /// family (RFC 6691).
+    pub fn mss_for(&self, remote: Address) -> u16 {
         let mss = match (remote.v4(), &self.ipv6) {
             // The length of a datagram is a field of 16 bits.
             (Some(_), _) if self.is_local(remote) => loopback::MTU.min(u16::MAX.into()) - 40,
             (None, _) if self.is_local(remote) => loopback::MTU - 60,
             (None, Some(host)) => u32::from(host.mtu()).saturating_sub(60).min(65_000),
-            _ => return tcp,
+            _ => return self.tcp.mss,
         };
-        tcp.mss = u16::try_from(mss).unwrap_or(u16::MAX).max(MIN_MSS);
-        tcp
+        u16::try_from(mss).unwrap_or(u16::MAX).max(MIN_MSS)
     }
 }

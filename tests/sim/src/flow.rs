@@ -3,8 +3,9 @@
 use crate::PAYLOAD;
 use engine::tcp::{
     Algorithm, Codepoint, EcnMode, Flags, Instant, NoRoom, Outgoing, RecvStream, Segment, SeqNum,
-    SocketOptions, Tcb, TcpConfig,
+    Settings, SocketOptions, Tcb, TcpConfig,
 };
+use std::rc::Rc;
 
 /// Biggest super-segment, in whole segments.
 const BURST: usize = 44 * PAYLOAD as usize;
@@ -98,8 +99,7 @@ impl RecvStream for Sink {
 pub(crate) struct Flow {
     sender: Tcb,
     receiver: Option<Tcb>,
-    cfg: TcpConfig,
-    opts: SocketOptions,
+    settings: Rc<Settings>,
 }
 
 impl Flow {
@@ -118,13 +118,13 @@ impl Flow {
             ..SocketOptions::default()
         };
         let start = Instant::from_micros(spec.start);
-        let mut sender = Tcb::connect(start, &cfg, &opts, SeqNum(number), number);
+        let settings = Settings::new(&cfg, &opts);
+        let mut sender = Tcb::connect(start, &settings, SeqNum(number), number);
         sender.written(ENDLESS);
         Flow {
             sender,
             receiver: None,
-            cfg,
-            opts,
+            settings,
         }
     }
 
@@ -148,7 +148,7 @@ impl Flow {
         let segment = packet.segment();
         if end == End::Receiver && self.receiver.is_none() {
             let iss = SeqNum(segment.seq.0.wrapping_add(1 << 30));
-            let tcb = Tcb::accept(now, &self.cfg, &self.opts, iss, 0, &segment);
+            let tcb = Tcb::accept(now, &self.settings, iss, 0, &segment);
             self.receiver = Some(tcb);
             return;
         }

@@ -241,7 +241,12 @@ fn both_ends_may_open_at_once() {
     for lost in 0..4 {
         let cfg = TcpConfig::default();
         let mut a = Host::connect(T0, &cfg, &SocketOptions::default());
-        let tcb = Tcb::connect(T0, &cfg, &SocketOptions::default(), SeqNum(5), 0);
+        let tcb = Tcb::connect(
+            T0,
+            &Settings::new(&cfg, &SocketOptions::default()),
+            SeqNum(5),
+            0,
+        );
         let mut b = Host::new(tcb);
         let (syn_a, syn_b) = (a.poll(T0), b.poll(T0));
         a.receive_all(after(1), &syn_b);

@@ -101,6 +101,13 @@ struct Host {
     received: u32,
 }
 
+impl Tcb {
+    fn set_options(&mut self, now: Instant, opts: &SocketOptions) {
+        let settings = Settings::new(&self.set.cfg, opts);
+        self.change_settings(now, &settings);
+    }
+}
+
 impl Host {
     fn new(tcb: Tcb) -> Host {
         Host {
@@ -120,8 +127,7 @@ impl Host {
     fn connect(now: Instant, cfg: &TcpConfig, opts: &SocketOptions) -> Host {
         Host::new(Tcb::connect(
             now,
-            cfg,
-            opts,
+            &Settings::new(cfg, opts),
             SeqNum(0xffff_f000),
             0x8000_0000,
         ))
@@ -130,8 +136,7 @@ impl Host {
     fn accept(now: Instant, cfg: &TcpConfig, opts: &SocketOptions, syn: &Packet) -> Host {
         Host::new(Tcb::accept(
             now,
-            cfg,
-            opts,
+            &Settings::new(cfg, opts),
             SeqNum(0x7fff_ff00),
             99,
             &syn.segment(),
