@@ -308,7 +308,7 @@ fn tcp_config(settings: &Settings) -> TcpConfig {
         rto_max: micros(t.rto_max),
         answer_interval: micros(t.invalid_ratelimit),
         delayed_ack: micros(t.delayed_ack),
-        quick_ack_delay: tcp::Duration::from_millis(1),
+        quick_ack_delay: tcp::Duration::from_millis(5),
         time_wait: micros(t.time_wait),
         keepalive_idle: micros(t.keepalive_time),
         keepalive_interval: micros(t.keepalive_interval),

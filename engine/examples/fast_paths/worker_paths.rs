@@ -4,19 +4,21 @@
 use crate::app::App;
 use crate::bed::{Bed, Setup, exchange};
 use crate::frames::TcpFrame;
-use engine::tcp::Flags;
+use engine::tcp::{Duration, Flags};
 use psio::pair::PairConfig;
 use psio::{RxChecksum, RxMeta};
 
 const PORT: u16 = 80;
 const FULL: usize = 1460;
 
-/// A worker whose device has every offload, as a TAP or a wire has them.
+/// A worker whose device has every offload, as a TAP or a wire has them, and whose ACKs wait for an answer
+/// as those of `mtcp-run` do.
 fn offloaded(host: u8) -> Bed {
-    let setup = Setup {
+    let mut setup = Setup {
         pair: PairConfig::default(),
         ..Setup::host(host)
     };
+    setup.config.tcp.quick_ack_delay = Duration::from_millis(5);
     setup.build()
 }
 

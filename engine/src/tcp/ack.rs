@@ -17,6 +17,8 @@ pub(super) struct AckPolicy {
     begun: bool,
     /// The dialogue alternates: an ACK will likely ride on an answer.
     interactive: bool,
+    /// An ACK that was due at once waits for a moment, for an answer to ride on.
+    put_off: bool,
     /// Segments that are still acknowledged at once.
     quick: u8,
     /// What `quick` is refilled to.
@@ -51,6 +53,7 @@ impl AckPolicy {
             owed: 0,
             begun: false,
             interactive: false,
+            put_off: false,
             quick: quick_acks,
             quick_limit: quick_acks,
             small: 0,
@@ -143,8 +146,18 @@ impl AckPolicy {
             0
         };
         self.due = self.owed > 0;
-        (self.small, self.on_read) = (0, false);
+        (self.small, self.on_read, self.put_off) = (0, false, false);
         self.last_sent = nxt;
+    }
+
+    /// An ACK is due at once, and waits for a moment.
+    pub(super) fn put_off(&mut self) {
+        self.put_off = true;
+    }
+
+    /// Whether such an ACK waits.
+    pub(super) fn is_put_off(&self) -> bool {
+        self.put_off
     }
 
     /// Data goes out: soon after data came, this is a dialogue.

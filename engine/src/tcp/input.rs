@@ -368,9 +368,23 @@ impl Tcb {
         if self.set.quick_ack_delay == 0 || self.set.quickack {
             self.ack.due = true;
         } else {
+            self.ack.put_off();
             let at = now + Duration::from_millis(self.set.quick_ack_delay.into());
             self.timers.delayed_ack = self.timers.delayed_ack.min(at);
         }
+    }
+
+    /// Whether an ACK that is due waits for an answer to carry it.
+    #[inline]
+    pub fn puts_off_ack(&self) -> bool {
+        self.ack.is_put_off()
+    }
+
+    /// No answer is to be expected any more: says whether an ACK waited for one, and is due now.
+    pub fn acknowledge_put_off(&mut self) -> bool {
+        let waited = self.ack.is_put_off();
+        self.ack.due |= waited;
+        waited
     }
 
     /// Data for an application that has closed, or shut both halves: the peer must learn that nobody takes it. The RST

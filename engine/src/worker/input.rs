@@ -257,6 +257,9 @@ impl Stack {
         connection.tcb.set_scarce(self.pressed);
         match connection.tcb.on_segment(self.now, segment, &mut sink) {
             Ok(events) => {
+                if connection.tcb.puts_off_ack() {
+                    self.put_off.push((id, connection.stamp));
+                }
                 if let Some(reason) = events.payload_drop() {
                     shared.counters[self.index].drop_segment(reason);
                     self.prune(id);

@@ -1,5 +1,5 @@
-//! When a worker may spin on a core that threads of the program want as well: while none of those
-//! that it has woken runs.
+//! Whether threads that the worker has woken still run: while none does, it may spin on a core that they
+//! want as well, and waits for no answer of theirs.
 
 use context::worker::WorkerShared;
 
@@ -24,7 +24,7 @@ impl Manners {
     }
 
     /// Whether nobody who was woken still runs, as far as can be known.
-    pub fn may_spin(&mut self, record: &WorkerShared) -> bool {
+    pub fn all_sleep(&mut self, record: &WorkerShared) -> bool {
         let sleeps = record.sleeps();
         let gone = sleeps.wrapping_sub(self.seen);
         self.seen = sleeps;
@@ -43,13 +43,13 @@ mod tests {
     #[test]
     fn a_worker_spins_once_all_whom_it_woke_sleep_again() {
         let (mut manners, record) = (Manners::default(), WorkerShared::default());
-        assert!(manners.may_spin(&record));
+        assert!(manners.all_sleep(&record));
         manners.woken();
         manners.woken();
         record.note_sleep();
-        assert!(!manners.may_spin(&record));
+        assert!(!manners.all_sleep(&record));
         record.note_sleep();
-        assert!(manners.may_spin(&record));
+        assert!(manners.all_sleep(&record));
     }
 
     #[test]
@@ -57,27 +57,27 @@ mod tests {
         let (mut manners, record) = (Manners::default(), WorkerShared::default());
         record.note_sleep();
         record.note_sleep();
-        assert!(manners.may_spin(&record));
+        assert!(manners.all_sleep(&record));
         manners.woken();
-        assert!(!manners.may_spin(&record));
+        assert!(!manners.all_sleep(&record));
     }
 
     #[test]
     fn it_leaves_the_core_to_one_who_rings_and_goes_on() {
         let (mut manners, record) = (Manners::default(), WorkerShared::default());
         record.note_going_on();
-        assert!(!manners.may_spin(&record));
-        assert!(!manners.may_spin(&record), "until it sleeps");
+        assert!(!manners.all_sleep(&record));
+        assert!(!manners.all_sleep(&record), "until it sleeps");
         record.note_sleep();
-        assert!(manners.may_spin(&record));
+        assert!(manners.all_sleep(&record));
     }
 
     #[test]
     fn it_does_not_wait_for_ever_for_one_who_sleeps_elsewhere() {
         let (mut manners, record) = (Manners::default(), WorkerShared::default());
         manners.woken();
-        assert!(!manners.may_spin(&record));
+        assert!(!manners.all_sleep(&record));
         manners.forget();
-        assert!(manners.may_spin(&record));
+        assert!(manners.all_sleep(&record));
     }
 }

@@ -32,6 +32,7 @@ mod owner;
 mod path;
 mod port_conflict;
 mod pressure;
+mod put_off;
 mod remains;
 mod slab;
 pub mod slots;
@@ -61,6 +62,7 @@ use listeners::Listeners;
 use loopback::Loopback;
 use manners::Manners;
 use psio::{BURST, Capabilities, MacAddr, Queue};
+use put_off::PutOff;
 use remains::Remains;
 use slots::{Role, Slots};
 use spin::Spin;
@@ -136,6 +138,8 @@ pub struct Stack {
     changed: Vec<(u32, u32)>,
     /// Connections that may have something to send.
     dirty: VecDeque<(u32, u32)>,
+    /// Connections whose ACK waits for what the program answers.
+    put_off: PutOff,
     /// Connections whose memory is looked at later, with the time in microseconds.
     idle: [VecDeque<(u64, (u32, u32))>; 2],
     /// Connections whose writers wait for chunks.
@@ -266,6 +270,7 @@ impl Worker {
             wheel: TimerWheel::new(now),
             changed: Vec::new(),
             dirty: VecDeque::new(),
+            put_off: PutOff::default(),
             idle: Default::default(),
             starved: VecDeque::new(),
             pressed: false,
@@ -322,8 +327,12 @@ impl Worker {
                 self.count_device_drops();
                 return Ok(());
             }
+            let all_sleep = self.stack.all_sleep();
+            if all_sleep && self.acknowledge_put_off() {
+                continue;
+            }
             let looked_for = self.stack.now.since(called_at).as_micros();
-            let may_spin = self.may_spin();
+            let may_spin = all_sleep || self.stack.shared.config.own_cores;
             if may_spin && looked_for < self.spin.budget() {
                 std::hint::spin_loop();
                 continue;
@@ -372,6 +381,12 @@ impl Worker {
         Ok(worked)
     }
 
+    /// No thread is about to answer: the ACKs that waited for answers are due with the next round. Returns
+    /// whether there are any.
+    pub fn acknowledge_put_off(&mut self) -> bool {
+        self.stack.acknowledge_put_off()
+    }
+
     /// When [`round`](Worker::round) has something to do although nobody asks, in microseconds;
     /// `u64::MAX` for never.
     pub fn next_deadline(&self) -> u64 {
@@ -390,13 +405,6 @@ impl Worker {
         let counters = self.stack.counters();
         counters.set(Counter::rx_dropped, device.rx_dropped);
         counters.set(Counter::tx_dropped, device.tx_dropped);
-    }
-
-    /// Whether nobody else wants the core, as far as can be known.
-    fn may_spin(&mut self) -> bool {
-        let stack = &mut self.stack;
-        let record = stack.shared.segment.worker(stack.index);
-        stack.shared.config.own_cores || stack.manners.may_spin(record)
     }
 
     /// Sleeps until it is called or something is due. Returns whether it was called.
@@ -447,6 +455,12 @@ impl Worker {
 }
 
 impl Stack {
+    /// Whether all threads that were woken sleep again, as far as can be known.
+    fn all_sleep(&mut self) -> bool {
+        let record = self.shared.segment.worker(self.index);
+        self.manners.all_sleep(record)
+    }
+
     fn counters(&self) -> &Counters {
         &self.shared.counters[self.index]
     }

@@ -42,6 +42,7 @@ mod loopback;
 mod memory;
 mod neighbors;
 mod path_mtu;
+mod put_off;
 mod records;
 mod robustness;
 mod scarcity;

@@ -230,6 +230,50 @@ fn an_answer_carries_the_delayed_ack() {
     assert_eq!(client.tcb.acked(), 100);
 }
 
+fn patient() -> (Host, Host) {
+    let cfg = TcpConfig {
+        quick_ack_delay: Duration::from_millis(5),
+        ..TcpConfig::default()
+    };
+    established(&cfg, &SocketOptions::default())
+}
+
+#[test]
+fn a_quick_ack_waits_for_the_answer_to_carry_it() {
+    let (mut client, mut server) = patient();
+    client.write(100);
+    server.receive_all(T0, &client.poll(T0));
+    assert!(server.tcb.puts_off_ack());
+    assert!(server.poll(T0).is_empty());
+    server.write(100);
+    client.receive_all(T0, &server.poll(T0));
+    assert_eq!(client.tcb.acked(), 100);
+    assert!(!server.tcb.acknowledge_put_off(), "the answer carried it");
+    assert!(server.poll(T0).is_empty());
+}
+
+#[test]
+fn a_quick_ack_leaves_once_no_answer_is_expected() {
+    let (mut client, mut server) = patient();
+    client.write(100);
+    server.receive_all(T0, &client.poll(T0));
+    assert!(server.tcb.acknowledge_put_off());
+    client.receive_all(T0, &server.poll(T0));
+    assert_eq!(client.tcb.acked(), 100);
+    assert!(!server.tcb.puts_off_ack());
+}
+
+#[test]
+fn a_quick_ack_leaves_after_its_delay_in_any_case() {
+    let (mut client, mut server) = patient();
+    client.write(100);
+    server.receive_all(T0, &client.poll(T0));
+    assert_eq!(server.tcb.next_deadline(), Some(after(5)));
+    server.expire();
+    assert_eq!(server.poll(after(5)).len(), 1);
+    assert!(!server.tcb.acknowledge_put_off());
+}
+
 #[test]
 fn what_was_read_to_the_end_is_acknowledged_where_no_answer_is_likely() {
     let (mut client, mut server) = settled(TcpConfig::default());
