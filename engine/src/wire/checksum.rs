@@ -103,11 +103,10 @@ impl Lanes {
 
 /// Folds the carries back in.
 const fn fold(sum: u64) -> Sum {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    Sum(sum as u16)
+    // Both halves of a word are added to each other at once: the carry out of the lower one is that of
+    // their sum, and ends in the upper one, where it belongs.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    Sum((sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16)
 }
 
 /// The sum of `bytes`, as if padded with a zero to an even length.
@@ -129,6 +128,13 @@ pub fn sum_of_header<const N: usize>(bytes: &[u8; N]) -> Sum {
         .iter()
         .map(|word| u64::from(u32::from_ne_bytes(*word)));
     fold(words.sum())
+}
+
+/// The sum of a header whose words are given as numbers.
+#[inline]
+pub fn sum_of_words<const N: usize>(words: [u32; N]) -> Sum {
+    let sum = fold(words.into_iter().map(u64::from).sum());
+    Sum::from_value(sum.0)
 }
 
 /// Copies `from` to `to` and sums it in the same pass.

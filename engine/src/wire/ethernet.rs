@@ -98,16 +98,23 @@ pub struct EthernetHeader {
 }
 
 impl EthernetHeader {
+    /// The header's bytes.
+    #[inline]
+    pub fn bytes(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..6].copy_from_slice(&self.dst.0);
+        bytes[6..12].copy_from_slice(&self.src.0);
+        bytes[12..].copy_from_slice(&self.ethertype.to_be_bytes());
+        bytes
+    }
+
     /// Writes the header to the first [`HEADER_LEN`] bytes of `out`.
     ///
     /// # Panics
     /// If `out` is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) {
-        let out: &mut [u8; HEADER_LEN] = out.first_chunk_mut().expect("room for a header");
-        out[..6].copy_from_slice(&self.dst.0);
-        out[6..12].copy_from_slice(&self.src.0);
-        out[12..].copy_from_slice(&self.ethertype.to_be_bytes());
+        out[..HEADER_LEN].copy_from_slice(&self.bytes());
     }
 }
 

@@ -141,20 +141,23 @@ impl Ipv4Header {
             "{} bytes do not fit into an IPv4 datagram",
             self.payload_len
         );
-        let flags = if self.df { DONT_FRAGMENT } else { 0 };
         let out: &mut [u8; HEADER_LEN] = out.first_chunk_mut().expect("room for an IPv4 header");
-        out[0] = 0x45;
-        out[1] = self.tos;
-        out[2..4].copy_from_slice(&(HEADER_LEN as u16 + self.payload_len).to_be_bytes());
-        out[4..6].copy_from_slice(&self.id.to_be_bytes());
-        out[6..8].copy_from_slice(&flags.to_be_bytes());
-        out[8] = self.ttl;
-        out[9] = self.protocol;
-        out[10..12].fill(0);
-        out[12..16].copy_from_slice(&self.src.octets());
-        out[16..20].copy_from_slice(&self.dst.octets());
-        let checksum = checksum::sum_of_header(out).checksum();
-        out[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let pair = |high: u16, low: u16| u32::from(high) << 16 | u32::from(low);
+        let version_and_tos = 0x4500 | u16::from(self.tos);
+        let flags = if self.df { DONT_FRAGMENT } else { 0 };
+        let ttl_and_protocol = u16::from(self.ttl) << 8 | u16::from(self.protocol);
+        let mut words = [
+            pair(version_and_tos, HEADER_LEN as u16 + self.payload_len),
+            pair(self.id, flags),
+            pair(ttl_and_protocol, 0),
+            self.src.to_bits(),
+            self.dst.to_bits(),
+        ];
+        words[2] |= u32::from(checksum::sum_of_words(words).checksum());
+        let (fields, _) = out.as_chunks_mut::<4>();
+        for (field, word) in fields.iter_mut().zip(words) {
+            *field = word.to_be_bytes();
+        }
     }
 
     /// The sum of the pseudo-header for the payload's checksum.

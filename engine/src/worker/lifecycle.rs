@@ -7,6 +7,7 @@ use super::info;
 use super::remains::Remains;
 use super::slots::Role;
 use super::streams::Bounds;
+use super::timers::TimerWheel;
 use crate::shared::lock;
 use crate::stats::Counter;
 use crate::tcp::{Error, Events, Instant, SeqNum, State};
@@ -133,41 +134,31 @@ impl Stack {
             self.remove(id);
             return;
         }
-        if connection.socket.is_none() && connection.tcb.to_wait().is_some() {
-            self.wait_for_strays(id);
+        let Some(socket) = connection.socket else {
+            match connection.tcb.to_wait() {
+                Some(_) => self.wait_for_strays(id),
+                None => arm(&mut self.wheel, id, connection),
+            }
             return;
-        }
-        let shared = self.shared.clone();
-        if let Some(connection) = self.connections.get(id)
-            && let Some(socket) = connection.socket
-            && let Some(record) = shared.segment.socket(socket)
-        {
+        };
+        let mut watches_unsent = false;
+        if let Some(record) = self.shared.segment.socket(socket) {
             // FIN-WAIT-1 and the like come from sending, not from an event.
-            let new = shown_state(connection, || lock(&shared.binds).claim(socket));
+            let new = shown_state(connection, || lock(&self.shared.binds).claim(socket));
             if record.engine.state.load(Relaxed) != new {
                 record.engine.state.store(new, SeqCst);
             }
             let waits = record.app.flags.load(Relaxed) & flag::NOSPACE != 0;
             connection.tcb.set_writer_waits(self.now, waits);
-            if record.options.notsent_low.load(Relaxed) != 0 {
+            watches_unsent = record.options.notsent_low.load(Relaxed) != 0;
+            if watches_unsent {
                 let next = connection.tcb.sent_once();
                 record.engine.tx_next.store(next, SeqCst);
-                self.tell_writer(socket);
             }
         }
-        self.rearm(id);
-    }
-
-    /// Sees to it that the wheel wakes a connection no later than its next deadline.
-    pub fn rearm(&mut self, id: u32) {
-        if let Some(connection) = self.connections.get(id)
-            && let Some(deadline) = connection.tcb.next_deadline()
-            && deadline < connection.armed
-        {
-            let token = (id, connection.stamp);
-            connection.armed = deadline;
-            self.wheel.cancel(connection.timer);
-            connection.timer = self.wheel.set(deadline.as_micros(), token);
+        arm(&mut self.wheel, id, connection);
+        if watches_unsent {
+            self.tell_writer(socket);
         }
     }
 
@@ -374,6 +365,18 @@ impl Stack {
             self.isns.isn(self.now, local, remote),
             self.isns.timestamp_offset(local.ip(), remote.ip()),
         )
+    }
+}
+
+/// Sees to it that the wheel wakes a connection no later than its next deadline.
+#[inline]
+fn arm(wheel: &mut TimerWheel, id: u32, connection: &mut Connection) {
+    if let Some(deadline) = connection.tcb.next_deadline()
+        && deadline < connection.armed
+    {
+        connection.armed = deadline;
+        wheel.cancel(connection.timer);
+        connection.timer = wheel.set(deadline.as_micros(), (id, connection.stamp));
     }
 }
 

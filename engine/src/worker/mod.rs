@@ -45,7 +45,7 @@ pub mod timers;
 use crate::binds::EPHEMERAL;
 use crate::net::icmp::ErrorSender;
 use crate::net::{
-    LocalAddresses, NeighborConfig, NeighborTable, PathMtus, RateLimit, RoutingTable,
+    Address, LocalAddresses, NeighborConfig, NeighborTable, PathMtus, RateLimit, RoutingTable,
 };
 use crate::shared::{Message, Shared, lock};
 use crate::stats::{Counter, Counters};
@@ -106,6 +106,8 @@ pub struct Stack {
     routes: RoutingTable,
     /// Connections wait for the address of their neighbour.
     neighbors: NeighborTable<(u32, u32)>,
+    /// The address that was last looked for in this round, its neighbour, and the neighbour's station.
+    latest_way: Option<(Address, Address, MacAddr)>,
     path_mtus: PathMtus,
     icmp_errors: ErrorSender,
     /// RSTs to what matches no connection.
@@ -242,6 +244,7 @@ impl Worker {
             tcp,
             settings: options::KnownSettings::default(),
             routes,
+            latest_way: None,
             path_mtus: PathMtus::default(),
             icmp_errors: ErrorSender::jittered(sys::random()),
             conflict_log: RateLimit::new(1, 5),

@@ -13,7 +13,7 @@ use crate::wire::ipv6::HEADER_LEN as MAX_IP_LEN;
 use psio::{MacAddr, Queue, TxMeta};
 
 /// Largest TCP payload of a super-segment: what an IP datagram holds beside the longest headers.
-const MAX_SUPER: usize = 65_535 - MAX_IP_LEN - 60;
+const MAX_SUPER: u16 = 65_535 - MAX_IP_LEN as u16 - 60;
 /// Longest frame without payload.
 const MOST_BARE: usize = ethernet::HEADER_LEN + MAX_IP_LEN + 60;
 /// Super-segments of one connection in a row, before others have their turn.
@@ -66,6 +66,7 @@ impl Stack {
                 }
             }
         }
+        self.latest_way = None;
         if sent > 0 {
             self.counters().add(Counter::frames_out, sent);
         }
@@ -102,11 +103,8 @@ impl Stack {
         queue: &mut dyn Queue,
         sent: &mut u64,
     ) -> Turn {
-        let (now, offload) = (self.now, self.capabilities.tx_checksum);
-        let most = match self.capabilities.tx_segmentation {
-            true => MAX_SUPER,
-            false => 0,
-        };
+        let (now, cut_here) = (self.now, !self.capabilities.tx_segmentation);
+        let offload = self.capabilities.tx_checksum;
         let Some(connection) = self.connections.get(id) else {
             return Turn::Gone;
         };
@@ -114,21 +112,24 @@ impl Stack {
             dst: station,
             src: self.mac,
             ethertype: frame::ethertype(connection.flow.remote),
-        };
+        }
+        .bytes();
         for _ in 0..TURN {
             // Room is looked for first: what the core has given out counts as sent.
-            let room = most.max(usize::from(connection.tcb.largest_segment()));
-            let Some(room) = queue.reserve(MOST_BARE + room) else {
+            let (room, most) = match cut_here {
+                true => (connection.tcb.largest_segment(), connection.tcb.mss()),
+                false => (MAX_SUPER, MAX_SUPER),
+            };
+            let Some(room) = queue.reserve(MOST_BARE + usize::from(room)) else {
                 return Turn::Full;
             };
-            let most = most.max(usize::from(connection.tcb.mss()));
-            let Some(out) = connection.tcb.next_outgoing(now, most) else {
+            let Some(out) = &connection.tcb.next_outgoing(now, most.into()) else {
                 return Turn::Done;
             };
             let (link, datagram) = room.split_at_mut(ethernet::HEADER_LEN);
-            header.emit(link);
+            link.copy_from_slice(&header);
             let segment = &self.shared.segment;
-            let (len, meta) = frame::build(connection, &out, segment, datagram, offload);
+            let (len, meta) = frame::build(connection, out, segment, datagram, offload);
             queue.commit(ethernet::HEADER_LEN + len, meta);
             *sent += 1;
             if connection.tcb.has_no_more(now) {
@@ -147,8 +148,8 @@ impl Stack {
             if self.looped.is_full() {
                 return Turn::Full;
             }
-            let most = MAX_SUPER.max(connection.tcb.mss().into());
-            let Some(out) = connection.tcb.poll_transmit(self.now, most) else {
+            let most = MAX_SUPER.max(connection.tcb.mss());
+            let Some(out) = connection.tcb.poll_transmit(self.now, most.into()) else {
                 return Turn::Done;
             };
             let len = frame::datagram_len(&connection.flow, &out);

@@ -13,11 +13,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 impl Stack {
     /// Whether an address is reached inside this stack.
     pub fn is_local(&self, address: Address) -> bool {
-        let ours = match address.ip() {
-            IpAddr::V4(v4) => v4.is_loopback() || self.addresses.is_ours(v4),
-            IpAddr::V6(v6) => v6.is_loopback() || self.is_own_v6(v6),
-        };
-        self.shared.config.loopback && ours
+        self.shared.config.loopback
+            && match address.ip() {
+                IpAddr::V4(v4) => v4.is_loopback() || self.addresses.is_ours(v4),
+                IpAddr::V6(v6) => v6.is_loopback() || self.is_own_v6(v6),
+            }
     }
 
     /// The address to connect to `remote` from, and whether that leads back into this stack.
@@ -90,8 +90,22 @@ impl Stack {
             .or_else(|| self.addresses.source_for(hop.neighbor))
     }
 
-    /// The neighbour that leads to an address, and its station; `None` without a route.
+    /// The neighbour that leads to an address, and its station; `None` without a route. What was found
+    /// last holds for the rest of the round.
     pub fn way_to(&mut self, to: Address) -> Option<(Address, Lookup)> {
+        if let Some((known, neighbor, station)) = self.latest_way
+            && known == to
+        {
+            return Some((neighbor, Lookup::Resolved(station)));
+        }
+        let way = self.find_way(to)?;
+        if let (neighbor, Lookup::Resolved(station)) = way {
+            self.latest_way = Some((to, neighbor, station));
+        }
+        Some(way)
+    }
+
+    fn find_way(&mut self, to: Address) -> Option<(Address, Lookup)> {
         let now = self.now.as_micros();
         match to.ip() {
             IpAddr::V4(v4) => {

@@ -27,21 +27,20 @@ impl Stack {
     /// the connection's part of it if all were equal. While it is rationed, next to nothing: who holds
     /// more already gets none, so that those who hold nothing do.
     pub fn set_send_limit(&mut self, id: u32) {
-        let shared = self.shared.clone();
-        let sharers = if self.pressed {
-            self.connections.len()
-        } else {
-            0
+        let shared = &self.shared;
+        let sharers = match self.pressed {
+            true => self.connections.len().max(8),
+            false => 8,
         };
-        let share = self.pool.left_to_writers() / (sharers as u64).max(8);
-        let least = if self.rationed { RATION } else { LEAST_SEND };
-        let share = u32::try_from(share).unwrap_or(u32::MAX).max(least);
         let Some(connection) = self.connections.get(id) else {
             return;
         };
         let Some(record) = connection.socket.and_then(|s| shared.segment.socket(s)) else {
             return;
         };
+        let share = self.pool.left_to_writers() / sharers as u64;
+        let floor = if self.rationed { RATION } else { LEAST_SEND };
+        let share = u32::try_from(share).unwrap_or(u32::MAX).max(floor);
         let (least, most) = (shared.config.send_buffer, shared.config.send_buffer_max);
         let limit = match record.options.send_buffer.load(Relaxed) {
             0 => {

@@ -92,6 +92,12 @@ impl SendChain {
 
     /// Copies the bytes at `pos` into `to`; false if they are not there.
     pub fn copy_out(&self, segment: &Segment, pos: u64, to: &mut [u8]) -> bool {
+        if let Some(first) = self.chain.0.first()
+            && let Some(offset) = pos.checked_sub(first.start)
+            && offset + to.len() as u64 <= u64::from(first.size)
+        {
+            return segment.copy_out(first.chunk, offset as usize, to);
+        }
         let Some(mut i) = self.chain.find(pos) else {
             return to.is_empty();
         };
