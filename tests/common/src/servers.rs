@@ -98,6 +98,15 @@ pub fn nginx(bed: &Testbed, root: &Path) -> Server {
     Server::start(bed, "nginx", &["-e", "stderr", "-c", &file], port)
 }
 
+/// nginx as [`nginx`], which keeps the files that it serves open (`open_file_cache`).
+pub fn nginx_with_open_files(bed: &Testbed, root: &Path) -> Server {
+    let port = 80;
+    let cache = "sendfile on;\n    open_file_cache max=1000;";
+    let text = nginx_configuration(&bed.path(""), root, port).replace("sendfile on;", cache);
+    let file = write(bed.path("nginx.conf"), &text);
+    Server::start(bed, "nginx", &["-e", "stderr", "-c", &file], port)
+}
+
 /// nginx as [`nginx`], with a second listener for IPv6 alone.
 pub fn nginx_of_both_families(bed: &Testbed, root: &Path) -> Server {
     let port = 80;

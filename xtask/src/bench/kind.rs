@@ -45,6 +45,8 @@ pub enum Kind {
         size: usize,
         /// Whether a connection ends with its request.
         close: bool,
+        /// Whether nginx keeps its files open (`open_file_cache`), so that its calls are those of sockets.
+        open_files: bool,
     },
     /// redis and 50 clients; figure: GETs a second.
     Redis {
@@ -94,7 +96,9 @@ impl Kind {
             }
             Kind::RoundTrip { spin: true, .. } => servers::spinning_bench_server(bed, 64),
             Kind::RoundTrip { spin: false, .. } => servers::bench_server(bed, "echo", 64),
-            Kind::Nginx { size, .. } => nginx(bed, size),
+            Kind::Nginx {
+                size, open_files, ..
+            } => nginx(bed, size, open_files),
             Kind::Redis { .. } => servers::redis(bed),
             Kind::Memcached => servers::memcached(bed),
             Kind::Bulk { way: Way::Up, .. } => servers::bench_server(bed, "sink", 64),
@@ -127,7 +131,7 @@ impl Kind {
                 client("latency", connections, more)
             }
             Kind::Messages { size } => client("latency", 16, &["--size", &size.to_string()]),
-            Kind::Nginx { size, close } => wrk(bed, server, seconds, size, close),
+            Kind::Nginx { size, close, .. } => wrk(bed, server, seconds, size, close),
             Kind::Redis { depth } => redis_benchmark(bed, seconds, depth),
             Kind::Memcached => {
                 let more = ["--request", MEMCACHED_SET, "--size", MEMCACHED_STORED];
@@ -196,12 +200,15 @@ impl Way {
     }
 }
 
-fn nginx(bed: &Testbed, size: usize) -> Server {
+fn nginx(bed: &Testbed, size: usize, open_files: bool) -> Server {
     let root = bed.path("site");
     fs::create_dir_all(&root).expect("a directory in the testbed's own");
     let file = root.join(size.to_string());
     fs::write(file, vec![b'x'; size]).expect("a file in the testbed's own directory");
-    servers::nginx(bed, &root)
+    match open_files {
+        true => servers::nginx_with_open_files(bed, &root),
+        false => servers::nginx(bed, &root),
+    }
 }
 
 fn wrk(bed: &Testbed, server: &Server, seconds: f64, size: usize, close: bool) -> Program {

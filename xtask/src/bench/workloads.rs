@@ -207,7 +207,19 @@ const fn round_trip(connections: usize, spin: bool) -> Kind {
 }
 
 const fn nginx(size: usize, close: bool) -> Kind {
-    Kind::Nginx { size, close }
+    Kind::Nginx {
+        size,
+        close,
+        open_files: false,
+    }
+}
+
+const fn nginx_with_open_files(close: bool) -> Kind {
+    Kind::Nginx {
+        size: 64,
+        close,
+        open_files: true,
+    }
 }
 
 const fn bulk(way: Way, flows: usize) -> Kind {
@@ -281,6 +293,16 @@ pub const WORKLOADS: &[Workload] = &[
         "nginx, 64 B, closing",
         nginx(64, true),
         &[TAP, STEERED, PACKET, XDP, MEMORY.goal(5.0)],
+    ),
+    workload(
+        "nginx, 64 B, its file kept open, keep-alive",
+        nginx_with_open_files(false),
+        &[TAP, MEMORY.goal(3.0)],
+    ),
+    workload(
+        "nginx, 64 B, its file kept open, closing",
+        nginx_with_open_files(true),
+        &[TAP, MEMORY.goal(5.0)],
     ),
     workload(
         "nginx, 8 KB, keep-alive",
