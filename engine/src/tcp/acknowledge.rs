@@ -46,7 +46,7 @@ impl Tcb {
         if self.state == State::SynReceived {
             let end = self.handshake_end();
             let Some(acked) = ack.filter(|ack| (1..=end).contains(ack)) else {
-                self.reset_seq = Some(segment.ack);
+                self.rare.make().reset_seq = Some(segment.ack);
                 return Err(Drop::AckOfUnsent);
             };
             if !self.is_open_early() {
@@ -183,10 +183,15 @@ impl Tcb {
         let mss = self.send_mss();
         if let Some(low) = news.reordered {
             let high = self.sent.highest_sacked().max(news.highest_sacked);
-            self.rack.on_reordering(low, high, mss.into());
+            self.rare
+                .make()
+                .reordering
+                .on_reordering(low, high, mss.into());
         }
         if let Some(newest) = news.newest {
-            self.rack.adapt(newest.delivered, self.rate.delivered);
+            if let Some(rare) = self.rare.if_any() {
+                rare.reordering.adapt(newest.delivered, self.rate.delivered);
+            }
         }
         self.judge_probe(now, ack, news);
         self.recover(now, ack, news);
@@ -196,9 +201,11 @@ impl Tcb {
         } else {
             (0, 0)
         };
-        let told = &mut self.counters.marked_delivered;
-        *told = told.wrapping_add(marked_segments);
-        let filled = before.window_limited && marked == 0 && !self.ecn.is_reduced(self.snd.una);
+        if marked_segments > 0 {
+            let told = &mut self.rare.count().marked_delivered;
+            *told = told.wrapping_add(marked_segments);
+        }
+        let filled = before.window_limited && marked == 0 && !self.is_reduced();
         let lost = self.rate.lost - before.lost;
         let phase = self.recovery.phase();
         let arrived = self.newly_arrived(before, ack, news);

@@ -6,7 +6,7 @@ use core::ops::Range;
 pub(super) const MAX_RANGES: usize = 64;
 
 /// Ranges of stream positions received out of order: sorted, disjoint, not adjacent.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Assembler {
     ranges: Vec<Held>,
     /// Counts insertions, to tell which range changed last.
@@ -25,6 +25,13 @@ struct Held {
 pub(super) struct Full;
 
 impl Assembler {
+    pub(super) const fn new() -> Self {
+        Assembler {
+            ranges: Vec::new(),
+            stamp: 0,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
@@ -114,7 +121,7 @@ mod tests {
     use super::*;
 
     fn holding(ranges: &[Range<u64>]) -> Assembler {
-        let mut assembler = Assembler::default();
+        let mut assembler = Assembler::new();
         for range in ranges {
             assembler.insert(range.clone()).unwrap();
         }
@@ -173,7 +180,7 @@ mod tests {
 
     #[test]
     fn one_hole_too_many_is_refused_and_growth_of_a_range_is_not() {
-        let mut assembler = Assembler::default();
+        let mut assembler = Assembler::new();
         for n in 0..MAX_RANGES as u64 {
             assembler.insert(10 * n + 1..10 * n + 5).unwrap();
         }
@@ -193,7 +200,7 @@ mod tests {
             (state >> 33) % bound
         };
         for _ in 0..200 {
-            let (mut assembler, mut bytes, mut next) = (Assembler::default(), [false; 300], 0);
+            let (mut assembler, mut bytes, mut next) = (Assembler::new(), [false; 300], 0);
             for _ in 0..60 {
                 let start = next + random(120);
                 let range = start..(start + random(25)).min(300);

@@ -14,12 +14,12 @@ impl Tcb {
         }
         let old = range.start..range.end.min(self.rcv.nxt);
         let duplicate = if old.is_empty() {
-            self.assembler.overlap(&range)
+            self.rare.assembler.overlap(&range)
         } else {
             Some(old)
         };
-        if let Some(duplicate) = duplicate {
-            self.duplicate = Some(Box::new(duplicate));
+        if duplicate.is_some() {
+            self.rare.make().duplicate = duplicate;
         }
     }
 
@@ -47,13 +47,15 @@ impl Tcb {
         news.dsack_of_probe = segments == 1
             && self.recovery.is_repeating_probe()
             && self.recovery.probe_end == range.end;
-        self.counters.dsacks = self.counters.dsacks.saturating_add(segments);
-        if self.counters.dsacks > self.counters.retransmits {
+        let rare = self.rare.make();
+        let counters = &mut rare.incidents;
+        counters.dsacks = counters.dsacks.saturating_add(segments);
+        if counters.dsacks > counters.retransmits {
             // The network duplicates, or the peer invents.
             return;
         }
         news.dsack = true;
-        self.rack.dsack |= self.rack.seen > 0 && !news.dsack_of_probe;
-        self.undo.on_duplicates(segments, range.end);
+        rare.reordering.dsack |= rare.reordering.seen > 0 && !news.dsack_of_probe;
+        rare.undo.on_duplicates(segments, range.end);
     }
 }

@@ -1,8 +1,6 @@
 //! Explicit congestion notification (RFC 3168): negotiation, what is marked, echoed and answered;
 //! and the receiver of DCTCP (RFC 8257 section 3.2).
 
-use alloc::collections::VecDeque;
-
 use super::congestion::{Algorithm, Cause};
 use super::header::Next;
 use super::segment::{Flags, Outgoing, Segment};
@@ -71,43 +69,27 @@ pub(super) struct Ecn {
     cwr_due: bool,
     /// A segment that may be marked has come.
     pub(super) seen: bool,
-    /// SND.NXT at the last reduction: ACKs up to there ask for no other one.
-    reduced_at: u64,
-    /// That reduction answers a mark.
-    by_mark: bool,
-    /// ACKs that have to go out before others, with RCV.NXT and ECE as they were.
-    owed: Option<Box<Owed>>,
 }
 
-/// Positions acknowledged, and whether with ECE.
-#[derive(Clone, Debug, Default)]
-struct Owed {
-    acks: VecDeque<(u64, bool)>,
+/// When the window was last reduced, to answer a mark or anything else.
+#[derive(Clone, Debug)]
+pub(super) struct Reduction {
+    /// SND.NXT at that time: ACKs up to there ask for no other one.
+    at: u64,
+    /// It answers a mark.
+    by_mark: bool,
+}
+
+impl Reduction {
+    pub(super) const fn new() -> Self {
+        Reduction {
+            at: 0,
+            by_mark: false,
+        }
+    }
 }
 
 impl Ecn {
-    /// Reductions to answer marks, or anything else, count once a window.
-    pub(super) fn on_reduced(&mut self, nxt: u64, cause: Cause) {
-        self.cwr_due = self.on;
-        self.reduced_at = nxt;
-        self.by_mark = cause == Cause::Mark;
-    }
-
-    /// The window was reduced less than a round trip ago.
-    pub(super) fn is_reduced(&self, una: u64) -> bool {
-        self.on && una <= self.reduced_at
-    }
-
-    /// What is lost in a window that was reduced for a mark asks for nothing more.
-    pub(super) fn answers_mark(&self, una: u64) -> bool {
-        self.by_mark && una < self.reduced_at
-    }
-
-    /// ACKs are owed to changes of the mark.
-    pub(super) fn owes_acks(&self) -> bool {
-        self.owed.as_ref().is_some_and(|owed| !owed.acks.is_empty())
-    }
-
     /// Only a single segment may carry CWR.
     pub(super) fn cwr_due(&self) -> bool {
         self.cwr_due
@@ -134,6 +116,31 @@ impl Algorithm {
 }
 
 impl Tcb {
+    /// Reductions to answer marks, or anything else, count once a window.
+    pub(super) fn on_reduced(&mut self, cause: Cause) {
+        self.ecn.cwr_due = self.ecn.on;
+        self.rare.make().reduction = Reduction {
+            at: self.snd.nxt,
+            by_mark: cause == Cause::Mark,
+        };
+    }
+
+    /// The window was reduced less than a round trip ago.
+    pub(super) fn is_reduced(&self) -> bool {
+        self.ecn.on && self.snd.una <= self.rare.reduction.at
+    }
+
+    /// What is lost in a window that was reduced for a mark asks for nothing more.
+    pub(super) fn answers_mark(&self) -> bool {
+        let reduction = &self.rare.reduction;
+        reduction.by_mark && self.snd.una < reduction.at
+    }
+
+    /// ACKs are owed to changes of the mark.
+    pub(super) fn owes_acks(&self) -> bool {
+        !self.rare.owed.is_empty()
+    }
+
     fn needs_marks(&self) -> bool {
         self.set.congestion.needs_marks()
     }
@@ -196,7 +203,8 @@ impl Tcb {
         let marked = segment.ecn == Codepoint::Ce;
         self.ecn.seen |= segment.ecn != Codepoint::NotEct;
         if marked {
-            self.counters.marked_in = self.counters.marked_in.saturating_add(1);
+            let counters = self.rare.count();
+            counters.marked_in = counters.marked_in.saturating_add(1);
         }
         if self.needs_marks() {
             self.echo_each(marked);
@@ -220,7 +228,7 @@ impl Tcb {
             return;
         }
         if self.rcv.nxt > self.ack.last_sent {
-            let owed = &mut self.ecn.owed.get_or_insert_default().acks;
+            let owed = &mut self.rare.make().owed;
             if owed.len() == MAX_OWED {
                 owed.pop_front();
             }
@@ -232,7 +240,7 @@ impl Tcb {
 
     /// The oldest ACK that is owed to a change of the mark.
     pub(super) fn next_owed_ack(&mut self, now: Instant) -> Option<Outgoing> {
-        let (upto, echo) = self.ecn.owed.as_mut()?.acks.pop_front()?;
+        let (upto, echo) = self.rare.if_any()?.owed.pop_front()?;
         let mut ack = self.plain_ack(now);
         ack.ack = self.irs.at(upto);
         if echo {
@@ -250,7 +258,7 @@ impl Tcb {
     /// Answers an echoed mark as a loss, but once a window, and with nothing to repeat
     /// (RFC 3168 section 6.1.2).
     pub(super) fn answer_echo(&mut self, now: Instant, segment: &Segment<'_>) {
-        if !self.echoes_mark(segment) || self.ecn.is_reduced(self.snd.una) || self.recovering() {
+        if !self.echoes_mark(segment) || self.is_reduced() || self.recovering() {
             return;
         }
         let cwnd = self.cc.cwnd();
@@ -258,7 +266,7 @@ impl Tcb {
         let mss = self.send_mss();
         let cc = self.cc.get_mut();
         cc.on_congestion(now, Cause::Mark, flight, mss);
-        self.ecn.on_reduced(self.snd.nxt, Cause::Mark);
+        self.on_reduced(Cause::Mark);
         self.begin_reduction(cwnd);
     }
 }

@@ -203,7 +203,7 @@ impl Tcb {
         let may_carry = cookie.is_none_or(|cookie| !cookie.is_request());
         let path = self.set.own_mss.min(self.path.segment());
         let mss = mss.unwrap_or(DEFAULT_MSS).min(path);
-        self.fast_open = Some(Box::new(FastOpen {
+        self.rare.make().fast_open = Some(Box::new(FastOpen {
             option: cookie,
             room: if may_carry {
                 mss.saturating_sub(OPTION_SPACE)
@@ -225,7 +225,7 @@ impl Tcb {
         renewed: Option<Cookie>,
         rx: &mut R,
     ) -> Events {
-        self.fast_open = Some(Box::new(FastOpen {
+        self.rare.make().fast_open = Some(Box::new(FastOpen {
             option: renewed,
             room: 0,
             sent: 0,
@@ -254,25 +254,25 @@ impl Tcb {
 
     /// Payload of the largest SYN that may be sent.
     pub(super) fn largest_syn(&self) -> u16 {
-        self.fast_open.as_ref().map_or(0, |fast| fast.room)
+        self.rare.fast_open.as_ref().map_or(0, |fast| fast.room)
     }
 
     /// When the first SYN-ACK of a connection that was opened early left.
     pub(super) fn opened_early_at(&self) -> Option<Instant> {
-        let at = self.fast_open.as_ref()?.answered_at;
+        let at = self.rare.fast_open.as_ref()?.answered_at;
         (at != Instant::NEVER).then_some(at)
     }
 
     /// The option of a SYN or SYN-ACK sent now.
     pub(super) fn fast_open_option(&self) -> Option<Cookie> {
-        let fast = self.fast_open.as_ref()?;
+        let fast = self.rare.fast_open.as_ref()?;
         fast.option.filter(|_| !self.syn_retransmitted)
     }
 
     /// Bytes of the stream that ride in the SYN sent now.
     pub(super) fn data_in_syn(&mut self) -> u16 {
         let waiting = self.snd.end.saturating_sub(1);
-        match &mut self.fast_open {
+        match self.rare.if_any().and_then(|rare| rare.fast_open.as_mut()) {
             Some(fast) if !self.syn_retransmitted && self.state == State::SynSent => {
                 let bytes = waiting.min(fast.room.into()) as u16;
                 fast.sent = fast.sent.max(bytes);
@@ -284,7 +284,7 @@ impl Tcb {
 
     /// Position after what an ACK in the handshake may acknowledge.
     pub(super) fn handshake_end(&self) -> u64 {
-        let sent = self.fast_open.as_ref().map_or(0, |fast| fast.sent);
+        let sent = self.rare.fast_open.as_ref().map_or(0, |fast| fast.sent);
         self.snd.nxt.max(1 + u64::from(sent))
     }
 
@@ -293,7 +293,7 @@ impl Tcb {
     pub(super) fn take_syn_ack(&mut self, segment: &Segment<'_>, ack: u64) {
         self.snd.una = ack;
         self.snd.nxt = self.snd.nxt.max(ack);
-        if let Some(fast) = &mut self.fast_open {
+        if let Some(fast) = self.rare.if_any().and_then(|rare| rare.fast_open.as_mut()) {
             fast.got = segment
                 .options
                 .fast_open
@@ -304,7 +304,7 @@ impl Tcb {
 
     /// How the active open went, to be asked when it is over; `None` if it did not use Fast Open.
     pub fn take_fast_open_outcome(&mut self) -> Option<FastOpenOutcome> {
-        let fast = self.fast_open.take()?;
+        let fast = self.rare.if_any()?.fast_open.take()?;
         Some(FastOpenOutcome {
             cookie: fast.got,
             mss: self.peer_mss,

@@ -19,7 +19,9 @@ impl Tcb {
             return;
         }
         if recovered {
-            self.rack.persist = self.rack.persist.saturating_sub(1);
+            if let Some(rare) = self.rare.if_any() {
+                rare.reordering.on_recovered();
+            }
             self.recovery.held = 0;
             self.recovery.frto = false;
             self.recovery.phase = Phase::Open;

@@ -110,7 +110,7 @@ impl Tcb {
         let acceptable = ack.is_some_and(|ack| (1..=self.handshake_end()).contains(&ack));
         if acks && !acceptable {
             if !flags.contains(Flags::RST) {
-                self.reset_seq = Some(segment.ack);
+                self.rare.make().reset_seq = Some(segment.ack);
             }
             return Err(Drop::AckOfUnsent);
         }
@@ -125,7 +125,7 @@ impl Tcb {
             return Err(Drop::NoSyn);
         }
         if acks && !self.echoes_our_syn(now, segment) {
-            self.reset_seq = Some(segment.ack);
+            self.rare.make().reset_seq = Some(segment.ack);
             return Err(Drop::Paws);
         }
         self.take_syn(now, segment);

@@ -74,10 +74,12 @@ impl Tcb {
     /// before it.
     pub(super) fn segment(&mut self, now: Instant, mut next: Next, nxt: u64) -> Outgoing {
         self.put_ecn(&mut next, nxt);
-        self.counters.on_sent(next.payload_len(), next.mss.into());
+        self.traffic.on_sent(next.payload_len(), next.mss.into());
         let sack = self.sack_blocks(next.flags);
         self.ack.on_sent(self.rcv.nxt);
-        self.duplicate = None;
+        if let Some(rare) = self.rare.if_any() {
+            rare.duplicate = None;
+        }
         self.timers.delayed_ack = Instant::NEVER;
         self.with_header(now, next, sack)
     }
@@ -164,7 +166,7 @@ impl Tcb {
         if self.state == State::SynReceived {
             self.ack.on_sent(self.rcv.nxt);
         }
-        self.counters.on_sent(data.into(), data.into());
+        self.traffic.on_sent(data.into(), data.into());
         (window, data)
     }
 
@@ -177,7 +179,7 @@ impl Tcb {
 
     /// Whether segments carry SACK blocks now.
     fn reports(&self) -> bool {
-        self.recovery.sack && (self.duplicate.is_some() || !self.assembler.is_empty())
+        self.recovery.sack && (self.rare.duplicate.is_some() || !self.rare.assembler.is_empty())
     }
 
     /// Bytes that SACK blocks take in a segment.
@@ -211,10 +213,10 @@ impl Tcb {
             MAX_SACK_BLOCKS
         };
         let mut blocks = SackBlocks::default();
-        let duplicate = self.duplicate.as_deref().cloned();
+        let duplicate = self.rare.duplicate.clone();
         // A FIN that came behind data is part of its block.
         let fin = self.rcv.fin;
-        let held = self.assembler.most_recent(most);
+        let held = self.rare.assembler.most_recent(most);
         let held = held.map(|range| range.start..range.end + u64::from(range.end == fin));
         for range in duplicate.into_iter().chain(held).take(most) {
             blocks.push(self.irs.at(range.start), self.irs.at(range.end));

@@ -1,9 +1,10 @@
 //! A snapshot of a connection for TCP_INFO and for tools.
 
 use super::congestion::{Algorithm, Details};
+use super::counters::Counters;
 use super::options::TIMESTAMPS_LEN;
 use super::recovery::Phase;
-use super::tcb::{Counters, State, Tcb};
+use super::tcb::{State, Tcb};
 use super::time::{Duration, Instant};
 
 /// What is known of a connection. Sizes are in bytes.
@@ -165,16 +166,16 @@ impl Tcb {
             sacked_segments: self.sent.sacked().segments + self.recovery.held,
             lost_segments: self.sent.lost().segments,
             resent_segments: self.sent.resent().segments,
-            reordering: self.rack.reordering.into(),
-            reordering_seen: self.rack.seen,
+            reordering: self.rare.reordering.degree.into(),
+            reordering_seen: self.rare.reordering.seen,
             delivered_segments: self.rate.segments,
             delivery_rate,
             delivery_rate_app_limited,
             pacing_rate: self.pacing_rate(),
             unsent: self.unsent(),
             bytes_acked: self.acked(),
-            bytes_sent: self.sent_once() + u64::from(self.bytes_resent),
-            bytes_resent: self.bytes_resent.into(),
+            bytes_sent: self.sent_once() + u64::from(self.rare.incidents.bytes_resent),
+            bytes_resent: self.rare.incidents.bytes_resent.into(),
             bytes_received: self.received(),
             recv_rtt: self.rcv.rate.rtt(),
             recv_space: self.rcv.rate.space(),
@@ -184,7 +185,7 @@ impl Tcb {
             last_sent: now.since(self.sent_at),
             last_received: now.since(self.ack.data_at()),
             last_acked: now.since(self.ack_at),
-            counters: self.counters,
+            counters: self.counters(),
         }
     }
 }

@@ -29,7 +29,7 @@ impl Tcb {
         segment: &Segment<'_>,
         rx: &mut R,
     ) -> Result<Events, Drop> {
-        self.counters
+        self.traffic
             .on_received(segment.payload.len(), segment.wire_payload());
         let events = match self.state {
             State::Closed => Err(Drop::Closed),
@@ -58,7 +58,7 @@ impl Tcb {
             && !self.orphan
             && !self.deaf
             && self.rcv.fin == NO_FIN
-            && self.assembler.is_empty()
+            && self.rare.assembler.is_empty()
             && segment.options.sack.is_empty()
             && ack >= 0
             && ack as u64 <= self.snd.flight()
@@ -192,8 +192,8 @@ impl Tcb {
         }
         if self.state == State::SynReceived && flags.contains(Flags::SYN) {
             // Our SYN-ACK was lost: it is the acknowledgement.
-            if now >= self.challenge_at {
-                self.challenge_at = now + self.set.answer_interval();
+            if now >= self.rare.challenge_at {
+                self.rare.make().challenge_at = now + self.set.answer_interval();
                 self.syn_due = true;
             }
             return;
@@ -224,8 +224,8 @@ impl Tcb {
 
     /// Sends a challenge ACK (RFC 5961 section 3.2), at a bounded rate (section 10).
     pub(super) fn challenge(&mut self, now: Instant) {
-        if now >= self.challenge_at {
-            self.challenge_at = now + self.set.answer_interval();
+        if now >= self.rare.challenge_at {
+            self.rare.make().challenge_at = now + self.set.answer_interval();
             self.ack.due = true;
         }
     }
@@ -276,11 +276,11 @@ impl Tcb {
         if segment.flags.contains(Flags::FIN)
             && self.rcv.fin == NO_FIN
             && end <= self.rcv.edge
-            && end >= self.rcv.nxt.max(self.assembler.end())
+            && end >= self.rcv.nxt.max(self.rare.assembler.end())
         {
             self.rcv.fin = end;
         }
-        if seq < self.rcv.nxt || !self.assembler.is_empty() {
+        if seq < self.rcv.nxt || !self.rare.assembler.is_empty() {
             self.note_duplicate(seq..end.min(self.rcv.edge));
         }
         // Trim to what is new and inside the window.
@@ -323,18 +323,19 @@ impl Tcb {
                 .payload
                 .len()
                 .div_ceil(segment.wire_payload().max(1));
-            self.counters.out_of_order = self.counters.out_of_order.saturating_add(segments as u32);
+            let counters = self.rare.count();
+            counters.out_of_order = counters.out_of_order.saturating_add(segments as u32);
             if !self.recovery.sack {
                 self.ack.owe_duplicates(segments);
             }
-            return match self.assembler.insert(from..to) {
+            return match self.rare.make().assembler.insert(from..to) {
                 Ok(()) => Events::NONE,
                 Err(_) => Events::TOO_MANY_HOLES,
             };
         }
         self.rcv.nxt = to;
-        if !self.assembler.is_empty() {
-            self.rcv.nxt = self.assembler.advance(to);
+        if !self.rare.assembler.is_empty() {
+            self.rcv.nxt = self.rare.make().assembler.advance(to);
             self.ack.on_disorder();
             return Events::READABLE;
         }
@@ -395,7 +396,7 @@ impl Tcb {
             true => self.enter_closed(),
             false => self.fail(Error::Reset),
         };
-        self.reset_seq = Some(segment.ack);
+        self.rare.make().reset_seq = Some(segment.ack);
         events | Events::SEND
     }
 
@@ -403,7 +404,9 @@ impl Tcb {
     fn on_fin(&mut self, now: Instant) -> Events {
         self.rcv.nxt += 1;
         // As Linux: what came twice is of no interest any more.
-        self.duplicate = None;
+        if let Some(rare) = self.rare.if_any() {
+            rare.duplicate = None;
+        }
         if self.state == State::Established {
             // The application's own FIN often follows: as Linux, the ACK waits for it.
             self.state = State::CloseWait;

@@ -70,31 +70,36 @@ impl Tcb {
     pub fn end_record(&mut self, end: u64) {
         let end = end.saturating_add(1);
         if end > self.snd.una && end <= self.snd.end {
-            self.marks.get_or_insert_default().ends.push(end);
+            self.rare
+                .make()
+                .marks
+                .get_or_insert_default()
+                .ends
+                .push(end);
         }
     }
 
     /// Where a segment from the start of `range` has to end at the latest.
     pub(super) fn record_end(&self, range: &Range<u64>) -> u64 {
-        let marks = self.marks.as_ref();
+        let marks = self.rare.marks.as_ref();
         marks.map_or(range.end, |marks| marks.ends.cut(range))
     }
 
     /// Where a segment up to the end of `range` has to begin at the earliest.
     pub(super) fn record_start(&self, range: &Range<u64>) -> u64 {
-        let marks = self.marks.as_ref();
+        let marks = self.rare.marks.as_ref();
         marks.map_or(range.start, |marks| marks.ends.cut_start(range))
     }
 
     /// Whether a record ends at a position.
     pub(super) fn ends_record(&self, position: u64) -> bool {
-        let marks = self.marks.as_ref();
+        let marks = self.rare.marks.as_ref();
         marks.is_some_and(|marks| marks.ends.end_at(position))
     }
 
     /// What is below SND.UNA is acknowledged.
     pub(super) fn forget_records(&mut self) {
-        if let Some(marks) = &mut self.marks {
+        if let Some(marks) = self.rare.if_any().and_then(|rare| rare.marks.as_mut()) {
             marks.ends.acknowledge(self.snd.una);
         }
     }

@@ -19,7 +19,7 @@ impl Tcb {
             && self.recovery.held == 0
             && self.recovery.probe_end == 0
             && self.sent.is_plain()
-            && !self.undo.is_possible()
+            && !self.rare.undo.is_possible()
             && segment.options.sack.is_empty()
             && !self.echoes_mark(segment)
     }
@@ -38,7 +38,9 @@ impl Tcb {
         let events = self.advance(now, ack);
         self.recovery.new_data_first = false;
         self.recovery.waits = false;
-        self.undo.end_episode();
+        if let Some(rare) = self.rare.if_any() {
+            rare.undo.end_episode();
+        }
         if let Some(arrival) = arrival {
             let last = &arrival.last;
             let rtt = now.since(last.sent_at);
@@ -47,7 +49,9 @@ impl Tcb {
             self.rate.on_delivered(now, arrival.bytes, arrival.segments);
             self.rack
                 .advance(now, (last.sent_at, arrival.end), last.sent_at);
-            self.rack.adapt(last.delivered, self.rate.delivered);
+            if let Some(rare) = self.rare.if_any() {
+                rare.reordering.adapt(last.delivered, self.rate.delivered);
+            }
             let acked = clamp_u32(arrival.bytes);
             let sample = AckSample {
                 now,
@@ -61,7 +65,7 @@ impl Tcb {
                 in_flight: clamp_u32(self.snd.flight()),
                 rtt: Some(rtt),
                 rate: self.rate.measure(now, last, self.rtt.min_rtt()),
-                window_limited: limited && !self.ecn.is_reduced(self.snd.una),
+                window_limited: limited && !self.is_reduced(),
                 phase: Phase::Open,
             };
             self.cc.on_ack(&sample, self.send_mss());

@@ -44,7 +44,7 @@ impl Tcb {
     /// What [`poll_transmit`](Self::poll_transmit) gives if [`has_no_more`](Self::has_no_more) has just
     /// said that there may be something.
     pub fn next_outgoing(&mut self, now: Instant, max_payload: usize) -> Option<Outgoing> {
-        if let Some(seq) = self.reset_seq.take() {
+        if let Some(seq) = self.rare.if_any().and_then(|rare| rare.reset_seq.take()) {
             return Some(self.bare_reset(seq));
         }
         if let Some(ack) = self.next_owed_ack(now) {
@@ -76,8 +76,8 @@ impl Tcb {
             && !self.probe_due
             && !self.rst_wanted
             && !self.has_data()
-            && !self.ecn.owes_acks()
-            && self.reset_seq.is_none()
+            && !self.owes_acks()
+            && self.rare.reset_seq.is_none()
     }
 
     /// All is sent: notes what that means.
@@ -100,7 +100,9 @@ impl Tcb {
         if !core::mem::take(&mut self.rst_due) {
             return None;
         }
-        self.marks = None;
+        if let Some(rare) = self.rare.if_any() {
+            rare.marks = None;
+        }
         Some(self.without_data(self.snd.nxt, Flags::RST | Flags::ACK))
     }
 
@@ -272,7 +274,7 @@ impl Tcb {
         if tail == 0
             || self.fin_wanted
             || self.recovery.new_data_first
-            || self.push_to >= self.snd.nxt + len
+            || self.rare.push_to >= self.snd.nxt + len
         {
             return true;
         }
@@ -303,7 +305,9 @@ impl Tcb {
         if range.end >= self.snd.end {
             self.timers.cork = Instant::NEVER;
         }
-        self.recovery.prr.on_sent(range.end - range.start);
+        if let Some(rare) = self.rare.if_any() {
+            rare.prr.on_sent(range.end - range.start);
+        }
         self.pace(now, len);
         self.sent.push(range.clone(), segments, cut as u16, stamp);
         self.note_usage(self.congestion_room() < u64::from(self.send_mss()));
@@ -367,7 +371,7 @@ impl Tcb {
 
     /// [`Events::SEND`] if something is surely due.
     pub fn pending(&self) -> Events {
-        let due = self.ack.due || self.syn_due || self.rst_due || self.reset_seq.is_some();
+        let due = self.ack.due || self.syn_due || self.rst_due || self.rare.reset_seq.is_some();
         if due { Events::SEND } else { Events::NONE }
     }
 }

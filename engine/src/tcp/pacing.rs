@@ -47,7 +47,7 @@ impl Pacer {
 impl Tcb {
     /// Bytes a second at which data is to leave; `None` for as fast as the windows let it.
     pub(super) fn pacing_rate(&self) -> Option<u64> {
-        let limit = self.pacer.as_ref().map(|pacer| pacer.limit);
+        let limit = self.rare.pacer.as_ref().map(|pacer| pacer.limit);
         let limit = limit.filter(|limit| *limit != u64::MAX);
         match (self.cc.pacing_rate(), limit) {
             (Some(rate), Some(limit)) => Some(rate.min(limit)),
@@ -61,7 +61,7 @@ impl Tcb {
         let Some(rate) = self.pacing_rate() else {
             return Some(max);
         };
-        if self.pacer.as_ref().is_some_and(|p| now < p.release()) {
+        if self.rare.pacer.as_ref().is_some_and(|p| now < p.release()) {
             return None;
         }
         Some(max.min((rate >> BURST_SHIFT).max(LEAST_BURST * cut)))
@@ -76,7 +76,7 @@ impl Tcb {
 
     /// When data that pacing holds back may leave; [`Instant::NEVER`] if there is none.
     pub(super) fn release_at(&self) -> Instant {
-        match &self.pacer {
+        match &self.rare.pacer {
             Some(pacer) if self.recovery.paced => pacer.release(),
             _ => Instant::NEVER,
         }
@@ -84,14 +84,14 @@ impl Tcb {
 
     /// Data never leaves faster than `limit` bytes a second.
     pub(super) fn limit_pacing(&mut self, limit: Option<u64>) {
-        if limit.is_some() || self.pacer.is_some() {
+        if limit.is_some() || self.rare.pacer.is_some() {
             self.get_pacer().limit = limit.unwrap_or(u64::MAX);
         }
     }
 
     fn get_pacer(&mut self) -> &mut Pacer {
-        self.pacer
-            .get_or_insert_with(|| Box::new(Pacer::new(u64::MAX)))
+        let pacer = &mut self.rare.make().pacer;
+        pacer.get_or_insert_with(|| Box::new(Pacer::new(u64::MAX)))
     }
 }
 

@@ -87,8 +87,10 @@ impl Tcb {
                 self.cc
                     .get_mut()
                     .on_congestion(now, Cause::Loss, flight, mss);
-                self.ecn.on_reduced(self.snd.nxt, Cause::Loss);
-                self.undo.cancel();
+                self.on_reduced(Cause::Loss);
+                if let Some(rare) = self.rare.if_any() {
+                    rare.undo.cancel();
+                }
             }
         } else if ack.duplicate && news.sacked == 0 {
             self.recovery.end_probe();

@@ -4,7 +4,7 @@
 use super::acknowledge::clamp_u32;
 
 /// State of one recovery, in bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Prr {
     /// The window when recovery began.
     prior: u32,
@@ -24,11 +24,19 @@ pub(super) struct Progress {
 }
 
 impl Prr {
+    pub(super) const fn new() -> Self {
+        Prr {
+            prior: 0,
+            delivered: 0,
+            sent: 0,
+        }
+    }
+
     /// Recovery begins from a window of `prior` bytes.
     pub(super) fn begin(&mut self, prior: u32) {
         *self = Prr {
             prior,
-            ..Prr::default()
+            ..Prr::new()
         };
     }
 
@@ -79,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_window_falls_in_proportion_to_what_is_delivered() {
-        let mut prr = Prr::default();
+        let mut prr = Prr::new();
         prr.begin(20 * MSS);
         // 20 in flight, 1 lost; 3 delivered before recovery began counts as the first ACK.
         let mut pipe = 19 - 3;
@@ -97,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_first_repetition_goes_at_once() {
-        let mut prr = Prr::default();
+        let mut prr = Prr::new();
         prr.begin(100 * MSS);
         assert_eq!(segments(&mut prr, 0, 99, false, 10), 1);
     }
@@ -105,7 +113,7 @@ mod tests {
     #[test]
     fn below_the_target_it_conserves_unless_progress_is_safe() {
         for (safe, expected) in [(false, 1), (true, 2)] {
-            let mut prr = Prr::default();
+            let mut prr = Prr::new();
             prr.begin(20 * MSS);
             prr.on_sent(5000);
             prr.delivered = 5000;
@@ -115,7 +123,7 @@ mod tests {
 
     #[test]
     fn it_never_leads_above_the_target() {
-        let mut prr = Prr::default();
+        let mut prr = Prr::new();
         prr.begin(20 * MSS);
         prr.on_sent(1000);
         assert_eq!(segments(&mut prr, 15, 8, true, 10), 2);

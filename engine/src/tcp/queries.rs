@@ -37,7 +37,7 @@ impl Tcb {
 
     /// CLOSED, with nothing left to send: may be freed.
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed && !self.rst_due && self.reset_seq.is_none()
+        self.state == State::Closed && !self.rst_due && self.rare.reset_seq.is_none()
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -77,7 +77,7 @@ impl Tcb {
 
     /// Segments sent again so far.
     pub fn retransmits(&self) -> u32 {
-        self.counters.retransmits
+        self.rare.incidents.retransmits
     }
 
     /// Sequence numbers sent and not acknowledged.
@@ -118,6 +118,6 @@ impl Tcb {
 
     /// Whether bytes were received beyond [`received`](Self::received), out of order.
     pub fn has_holes(&self) -> bool {
-        !self.assembler.is_empty()
+        !self.rare.assembler.is_empty()
     }
 }

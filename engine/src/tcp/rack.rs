@@ -26,14 +26,19 @@ pub(super) struct Rack {
     rtt: u32,
     /// Something was delivered since losses were last looked for.
     pub(super) advanced: bool,
-    /// Degree of reordering in segments.
-    pub(super) reordering: u16,
-    /// Times that reordering was seen.
+}
+
+/// What is known of reordering on one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Reordering {
+    /// Its degree in segments.
+    pub(super) degree: u16,
+    /// Times that it was seen.
     pub(super) seen: u32,
     /// The reordering window in quarters of the least round trip.
     steps: u8,
     /// Recoveries for which `steps` still holds.
-    pub(super) persist: u8,
+    persist: u8,
     /// A DSACK asks for a wider window.
     pub(super) dsack: bool,
     /// Bytes delivered when the window was last widened.
@@ -47,12 +52,6 @@ impl Rack {
             end: 0,
             rtt: 0,
             advanced: false,
-            reordering: DUP_THRESH,
-            seen: 0,
-            steps: 1,
-            persist: 0,
-            dsack: false,
-            widened_at: 0,
         }
     }
 
@@ -66,17 +65,41 @@ impl Rack {
         }
     }
 
+    /// How much longer a record may take (step 5); `None` if nothing that left later has arrived.
+    fn patience(&self, now: Instant, record: &Record, window: Duration) -> Option<Duration> {
+        let sent = (record.stamp.sent_at, record.end);
+        (sent < (self.sent_at, self.end)).then(|| self.remaining(now, record, window))
+    }
+
+    /// How much longer a record may take by its age alone.
+    pub(super) fn remaining(&self, now: Instant, record: &Record, window: Duration) -> Duration {
+        (record.stamp.sent_at + Duration::from_micros(self.rtt.into()) + window).since(now)
+    }
+}
+
+impl Reordering {
+    pub(super) const fn new() -> Self {
+        Reordering {
+            degree: DUP_THRESH,
+            seen: 0,
+            steps: 1,
+            persist: 0,
+            dsack: false,
+            widened_at: 0,
+        }
+    }
+
     /// A never repeated segment at `low` arrived after one that ends at `high` (step 3).
     pub(super) fn on_reordering(&mut self, low: u64, high: u64, mss: u64) {
         let degree = high.saturating_sub(low).div_ceil(mss.max(1));
         let degree = u16::try_from(degree).unwrap_or(u16::MAX);
-        self.reordering = self.reordering.max(degree.min(MAX_REORDERING));
+        self.degree = self.degree.max(degree.min(MAX_REORDERING));
         self.seen = self.seen.saturating_add(1);
     }
 
     /// After a timeout in spite of many reports the degree was overestimated.
-    pub(super) fn doubt_reordering(&mut self) {
-        self.reordering = self.reordering.min(DUP_THRESH);
+    pub(super) fn doubt(&mut self) {
+        self.degree = self.degree.min(DUP_THRESH);
     }
 
     /// Adapts the reordering window, at most once a round trip (step 4). `prior`: bytes delivered
@@ -106,15 +129,9 @@ impl Rack {
         (quarter * u64::from(self.steps)).min(srtt)
     }
 
-    /// How much longer a record may take (step 5); `None` if nothing that left later has arrived.
-    fn patience(&self, now: Instant, record: &Record, window: Duration) -> Option<Duration> {
-        let sent = (record.stamp.sent_at, record.end);
-        (sent < (self.sent_at, self.end)).then(|| self.remaining(now, record, window))
-    }
-
-    /// How much longer a record may take by its age alone.
-    pub(super) fn remaining(&self, now: Instant, record: &Record, window: Duration) -> Duration {
-        (record.stamp.sent_at + Duration::from_micros(self.rtt.into()) + window).since(now)
+    /// A recovery is over.
+    pub(super) fn on_recovered(&mut self) {
+        self.persist = self.persist.saturating_sub(1);
     }
 }
 
@@ -143,8 +160,11 @@ impl Tcb {
     pub(super) fn detect_losses_by_age(&mut self, now: Instant) -> Option<Duration> {
         let min_rtt = self.rtt.min_rtt();
         let srtt = self.rtt.srtt().unwrap_or(Duration::ZERO);
-        let many = self.sent.sacked().segments >= self.rack.reordering.into();
-        let window = self.rack.window(min_rtt, srtt, self.recovering() || many);
+        let many = self.sent.sacked().segments >= self.rare.reordering.degree.into();
+        let window = self
+            .rare
+            .reordering
+            .window(min_rtt, srtt, self.recovering() || many);
         let Tcb {
             sent,
             rack,
@@ -179,54 +199,69 @@ mod tests {
 
     #[test]
     fn without_reordering_an_impatient_sender_does_not_wait() {
-        let mut rack = Rack::new();
-        assert_eq!(rack.window(MIN, SRTT, true), Duration::ZERO);
-        assert_eq!(rack.window(MIN, SRTT, false), Duration::from_millis(10));
-        rack.on_reordering(1, 1001, 100);
-        assert_eq!(rack.window(MIN, SRTT, true), Duration::from_millis(10));
-        assert_eq!((rack.reordering, rack.seen), (10, 1));
+        let mut reordering = Reordering::new();
+        assert_eq!(reordering.window(MIN, SRTT, true), Duration::ZERO);
+        assert_eq!(
+            reordering.window(MIN, SRTT, false),
+            Duration::from_millis(10)
+        );
+        reordering.on_reordering(1, 1001, 100);
+        assert_eq!(
+            reordering.window(MIN, SRTT, true),
+            Duration::from_millis(10)
+        );
+        assert_eq!((reordering.degree, reordering.seen), (10, 1));
     }
 
     #[test]
     fn the_window_widens_once_a_round_trip_and_no_further_than_srtt() {
-        let mut rack = Rack::new();
-        rack.dsack = true;
-        rack.adapt(100, 200);
-        assert_eq!(rack.window(MIN, SRTT, false), Duration::from_millis(20));
-        rack.dsack = true;
-        rack.adapt(150, 250);
+        let mut reordering = Reordering::new();
+        reordering.dsack = true;
+        reordering.adapt(100, 200);
         assert_eq!(
-            rack.window(MIN, SRTT, false),
+            reordering.window(MIN, SRTT, false),
+            Duration::from_millis(20)
+        );
+        reordering.dsack = true;
+        reordering.adapt(150, 250);
+        assert_eq!(
+            reordering.window(MIN, SRTT, false),
             Duration::from_millis(20),
             "same round trip"
         );
         for round in 1..300 {
-            rack.dsack = true;
-            rack.adapt(1000 * round, 1000 * round + 1);
+            reordering.dsack = true;
+            reordering.adapt(1000 * round, 1000 * round + 1);
         }
-        assert_eq!(rack.window(MIN, SRTT, false), SRTT);
+        assert_eq!(reordering.window(MIN, SRTT, false), SRTT);
     }
 
     #[test]
     fn a_widened_window_lasts_for_sixteen_recoveries() {
-        let mut rack = Rack::new();
-        rack.dsack = true;
-        rack.adapt(0, 100);
+        let mut reordering = Reordering::new();
+        reordering.dsack = true;
+        reordering.adapt(0, 100);
         for _ in 0..PERSISTENCE {
-            rack.adapt(200, 300);
-            assert_eq!(rack.window(MIN, SRTT, false), Duration::from_millis(20));
-            rack.persist -= 1;
+            reordering.adapt(200, 300);
+            assert_eq!(
+                reordering.window(MIN, SRTT, false),
+                Duration::from_millis(20)
+            );
+            reordering.on_recovered();
         }
-        rack.adapt(200, 300);
-        assert_eq!(rack.window(MIN, SRTT, false), Duration::from_millis(10));
+        reordering.adapt(200, 300);
+        assert_eq!(
+            reordering.window(MIN, SRTT, false),
+            Duration::from_millis(10)
+        );
     }
 
     #[test]
     fn reordering_is_believed_up_to_a_bound() {
-        let mut rack = Rack::new();
-        rack.on_reordering(0, u64::MAX, 1);
-        assert_eq!(rack.reordering, MAX_REORDERING);
-        rack.doubt_reordering();
-        assert_eq!(rack.reordering, DUP_THRESH);
+        let mut reordering = Reordering::new();
+        reordering.on_reordering(0, u64::MAX, 1);
+        assert_eq!(reordering.degree, MAX_REORDERING);
+        reordering.doubt();
+        assert_eq!(reordering.degree, DUP_THRESH);
     }
 }

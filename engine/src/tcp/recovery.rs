@@ -4,7 +4,7 @@
 use super::acknowledge::{Ack, clamp_u32};
 use super::congestion::Cause;
 use super::news::News;
-use super::prr::{Progress, Prr};
+use super::prr::Progress;
 use super::rack::{DUP_THRESH, count_lost};
 use super::tcb::Tcb;
 use super::time::{Duration, Instant};
@@ -43,7 +43,6 @@ pub(super) struct Recovery {
     pub(super) held: u32,
     /// SND.NXT when recovery began; it ends when all before it is acknowledged.
     pub(super) point: u64,
-    pub(super) prr: Prr,
     /// After a timeout: whether it was spurious is being found out (RFC 5682).
     pub(super) frto: bool,
     /// For that, new data goes before repetitions, which wait for the next ACK.
@@ -69,7 +68,6 @@ impl Recovery {
             sack: false,
             held: 0,
             point: 0,
-            prr: Prr::default(),
             frto: false,
             new_data_first: false,
             waits: false,
@@ -138,12 +136,15 @@ impl Tcb {
             self.undo_reduction(now, false);
             return true;
         }
-        self.rack.persist = self.rack.persist.saturating_sub(1);
+        if let Some(rare) = self.rare.if_any() {
+            rare.reordering.on_recovered();
+        }
         false
     }
 
     pub(super) fn may_undo(&self, ack: &Ack) -> bool {
-        self.undo.is_possible() && (self.undo.all_duplicates() || self.echoes_original(ack.echo))
+        self.rare.undo.is_possible()
+            && (self.rare.undo.all_duplicates() || self.echoes_original(ack.echo))
     }
 
     fn go_on_in_fast_recovery(&mut self, now: Instant, ack: &Ack) {
@@ -151,12 +152,15 @@ impl Tcb {
             self.hold_duplicate(ack);
         } else {
             self.release_held(ack);
-            if self.undo.is_possible() && self.echoes_original(ack.echo) {
+            if self.rare.undo.is_possible() && self.echoes_original(ack.echo) {
                 // The hole was filled by a late original: others are late as well.
                 if self.recovery.sack {
                     let (una, highest) = (ack.una, self.sent.highest_sacked());
-                    self.rack
-                        .on_reordering(una, highest, self.send_mss().into());
+                    let mss = self.send_mss();
+                    self.rare
+                        .make()
+                        .reordering
+                        .on_reordering(una, highest, mss.into());
                 }
                 if self.sent.resent().segments > 0 {
                     return;
@@ -192,7 +196,9 @@ impl Tcb {
         self.hold_duplicate(ack);
         self.try_undo_by_dsack(now);
         if self.sent.resent().segments == 0 {
-            self.undo.end_episode();
+            if let Some(rare) = self.rare.if_any() {
+                rare.undo.end_episode();
+            }
         }
         self.mark_losses(now, ack);
         if self.sent.lost().segments > 0 {
@@ -257,20 +263,23 @@ impl Tcb {
         let flight = clamp_u32(self.snd.flight());
         let probes = u32::from(self.recovery.is_repeating_probe());
         // A mark was no mistake, and has reduced the window already.
-        if !self.ecn.answers_mark(self.snd.una) {
-            self.undo
+        if !self.answers_mark() {
+            self.rare
+                .make()
+                .undo
                 .begin(self.snd.una, self.sent.resent().segments + probes);
             self.cc
                 .get_mut()
                 .on_congestion(now, Cause::Loss, flight, mss);
-            self.ecn.on_reduced(self.snd.nxt, Cause::Loss);
-            self.recovery.prr.begin(cwnd);
+            self.on_reduced(Cause::Loss);
+            self.rare.make().prr.begin(cwnd);
         }
         self.recovery.phase = Phase::Fast;
         self.recovery.point = self.snd.nxt;
         self.recovery.frto = false;
         self.recovery.end_probe();
-        self.counters.fast_recoveries = self.counters.fast_recoveries.saturating_add(1);
+        let counters = self.rare.count();
+        counters.fast_recoveries = counters.fast_recoveries.saturating_add(1);
     }
 
     /// The timer found late segments lost.
@@ -288,15 +297,17 @@ impl Tcb {
 
     /// A mark has set the threshold: the window, so far of `cwnd` bytes, falls to it.
     pub(super) fn begin_reduction(&mut self, cwnd: u32) {
-        self.undo.cancel();
+        if let Some(rare) = self.rare.if_any() {
+            rare.undo.cancel();
+        }
         if !self.cc.governs_recovery() {
             self.recovery.phase = Phase::Reduction;
-            self.recovery.prr.begin(cwnd);
+            self.rare.make().prr.begin(cwnd);
         }
     }
 
     fn end_reduction(&mut self, now: Instant) {
-        if self.recovery.phase == Phase::Reduction && !self.ecn.is_reduced(self.snd.una) {
+        if self.recovery.phase == Phase::Reduction && !self.is_reduced() {
             let (flight, mss) = (clamp_u32(self.snd.flight()), self.send_mss());
             self.cc.get_mut().on_recovered(now, flight, mss);
             self.recovery.phase = Phase::Open;
@@ -315,7 +326,7 @@ impl Tcb {
             pipe: self.pipe(),
         };
         let (ssthresh, mss) = (self.cc.ssthresh(), self.send_mss());
-        let window = self.recovery.prr.window(progress, ssthresh, mss);
+        let window = self.rare.make().prr.window(progress, ssthresh, mss);
         self.cc.get_mut().set_cwnd(window.max(mss));
     }
 
@@ -326,21 +337,23 @@ impl Tcb {
         let recovering = self.recovering();
         let reduced = match self.recovery.phase {
             Phase::Open => false,
-            Phase::Reduction => self.ecn.answers_mark(self.snd.una),
+            Phase::Reduction => self.answers_mark(),
             Phase::Fast => self.snd.una < self.recovery.point,
             Phase::Loss => self.snd.una < self.recovery.point && again,
         };
         self.lose_outstanding(now);
         if self.recovery.phase == Phase::Open
-            && self.sent.sacked().segments >= u32::from(self.rack.reordering)
+            && self.sent.sacked().segments >= u32::from(self.rare.reordering.degree)
         {
-            self.rack.doubt_reordering();
+            self.rare.make().reordering.doubt();
         }
         self.cc.get_mut().on_timeout(now, flight, mss, reduced);
-        self.ecn.on_reduced(self.snd.nxt, Cause::Loss);
+        self.on_reduced(Cause::Loss);
         if !reduced {
             let probes = u32::from(self.recovery.is_repeating_probe());
-            self.undo
+            self.rare
+                .make()
+                .undo
                 .begin(self.snd.una, self.sent.resent().segments + probes);
         }
         self.recovery.phase = Phase::Loss;
@@ -396,7 +409,9 @@ impl Tcb {
         self.recovery.phase = Phase::Loss;
         self.recovery.point = point;
         self.recovery.frto = false;
-        self.undo.cancel();
+        if let Some(rare) = self.rare.if_any() {
+            rare.undo.cancel();
+        }
         self.recovery.end_probe();
         self.arm_retransmit(now);
     }

@@ -319,7 +319,9 @@ impl Request {
             tcb.sent_at = Instant::NEVER;
         }
         tcb.syn_retransmitted = self.timeouts > 0;
-        tcb.counters.retransmits = self.retransmits.into();
+        if self.retransmits > 0 {
+            tcb.rare.count().retransmits = self.retransmits.into();
+        }
         tcb
     }
 

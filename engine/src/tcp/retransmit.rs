@@ -52,7 +52,8 @@ impl Tcb {
             self.retransmit(now, start..last.end, cut, true)
         };
         self.recovery.begin_probe(self.snd.nxt, !new);
-        self.counters.tail_probes = self.counters.tail_probes.saturating_add(1);
+        let counters = self.rare.count();
+        counters.tail_probes = counters.tail_probes.saturating_add(1);
         Some(piece)
     }
 
@@ -74,11 +75,12 @@ impl Tcb {
         self.sent.resend(&range, segments, cut as u16, stamp, probe);
         self.pace(now, bytes);
         if !probe {
-            self.undo.on_resend(now, segments);
-            self.recovery.prr.on_sent(bytes);
+            self.rare.make().undo.on_resend(now, segments);
+            self.rare.make().prr.on_sent(bytes);
         }
-        self.counters.retransmits = self.counters.retransmits.saturating_add(segments);
-        self.bytes_resent = self.bytes_resent.saturating_add(bytes as u32);
+        let counters = self.rare.count();
+        counters.retransmits = counters.retransmits.saturating_add(segments);
+        counters.bytes_resent = counters.bytes_resent.saturating_add(bytes as u32);
         Piece { range, cut }
     }
 

@@ -2,21 +2,19 @@
 
 use alloc::rc::Rc;
 use core::num::NonZero;
-use core::ops::Range;
 
 use super::ack::AckPolicy;
 use super::assembler::Assembler;
 use super::chronograph::{Chronograph, Limit};
 use super::config::{DEFAULT_MSS, MIN_MSS};
 use super::congestion::Controller;
+use super::counters::Traffic;
 use super::ecn::Ecn;
 use super::event::{Error, Events};
-use super::fast_open::FastOpen;
-use super::marks::Marks;
 use super::options::TIMESTAMPS_LEN;
-use super::pacing::Pacer;
 use super::pmtu::PathMtu;
 use super::rack::Rack;
+use super::rare::Rare;
 use super::rate::DeliveryRate;
 use super::recovery::Recovery;
 use super::rtt::RttEstimator;
@@ -26,7 +24,6 @@ use super::settings::Settings;
 use super::time::Instant;
 use super::timers::Timers;
 use super::timestamps::Timestamps;
-use super::undo::Undo;
 use super::usage::WindowUsage;
 use super::window::{RecvSpace, SendSpace};
 
@@ -68,62 +65,6 @@ pub trait RecvStream {
 /// The receive stream cannot hold the bytes now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoRoom;
-
-/// Counters of one connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// Segments sent again, handshake included.
-    pub retransmits: u32,
-    /// Expiries of the retransmission timer with a SYN or data in flight.
-    pub timeouts: u16,
-    /// Times that fast recovery began.
-    pub fast_recoveries: u16,
-    /// Recoveries that turned out needless, and whose reduction was taken back.
-    pub undos: u16,
-    /// Tail loss probes sent.
-    pub tail_probes: u16,
-    /// Segments that the peer reports to have got twice.
-    pub dsacks: u32,
-    /// Data segments that came marked as having met congestion, super-segments counted once.
-    pub marked_in: u32,
-    /// Segments that the peer reports as marked.
-    pub marked_delivered: u32,
-    /// Segments that came; a super-segment counts as those that it was made of.
-    pub segments_in: u32,
-    /// Segments sent; a super-segment counts as those that it is cut into.
-    pub segments_out: u32,
-    /// Of the segments that came, those with data.
-    pub data_segments_in: u32,
-    /// Of the segments sent, those with data.
-    pub data_segments_out: u32,
-    /// Data segments that came out of order.
-    pub out_of_order: u32,
-}
-
-impl Counters {
-    /// A segment with that much payload, in pieces of `piece`, came.
-    pub(super) fn on_received(&mut self, payload: usize, piece: usize) {
-        let segments = pieces(payload, piece);
-        self.segments_in = self.segments_in.wrapping_add(segments.max(1) as u32);
-        self.data_segments_in = self.data_segments_in.wrapping_add(segments as u32);
-    }
-
-    /// A segment with that much payload, to be cut into pieces of `piece`, goes out.
-    pub(super) fn on_sent(&mut self, payload: usize, piece: usize) {
-        let segments = pieces(payload, piece);
-        self.segments_out = self.segments_out.wrapping_add(segments.max(1) as u32);
-        self.data_segments_out = self.data_segments_out.wrapping_add(segments as u32);
-    }
-}
-
-/// In how many pieces a payload comes or goes.
-fn pieces(payload: usize, piece: usize) -> usize {
-    if payload <= piece {
-        usize::from(payload > 0)
-    } else {
-        payload.div_ceil(piece.max(1))
-    }
-}
 
 /// Payload of a full segment that both ends and the path allow.
 fn payload(set: &Settings, path: &PathMtu, peer_mss: u16, stamped: bool) -> u16 {
@@ -183,38 +124,23 @@ pub struct Tcb {
     pub(super) cc: Controller,
     pub(super) ecn: Ecn,
     pub(super) usage: WindowUsage,
-    /// Held partial segments before this go out (end of the cork's delay).
-    pub(super) push_to: u64,
     pub(super) sent: Sent,
     pub(super) recovery: Recovery,
     pub(super) rack: Rack,
-    pub(super) undo: Undo,
     pub(super) rate: DeliveryRate,
-    pub(super) assembler: Assembler,
-    /// What was received twice and is not reported yet (RFC 2883).
-    pub(super) duplicate: Option<Box<Range<u64>>>,
-    pub(super) pacer: Option<Box<Pacer>>,
-    pub(super) marks: Option<Box<Marks>>,
     /// When SND.UNA last advanced, or data began to wait for that.
     pub(super) progress_at: Instant,
     /// When an ACK last came.
     pub(super) ack_at: Instant,
     /// When data was last sent; before there was any, when the handshake was over.
     pub(super) sent_at: Instant,
-    /// When the next challenge ACK may go out.
-    pub(super) challenge_at: Instant,
-    /// A RST with this sequence number has to answer an unacceptable ACK of the handshake.
-    pub(super) reset_seq: Option<SeqNum>,
     pub(super) error: Option<Error>,
     /// What an ICMP error gave as a reason, should the connection time out.
     pub(super) soft_error: Option<Error>,
-    /// Fast Open, where it is used.
-    pub(super) fast_open: Option<Box<FastOpen>>,
-    pub(super) counters: Counters,
-    /// Bytes sent again, counted up to 4 GB.
-    pub(super) bytes_resent: u32,
+    pub(super) traffic: Traffic,
     pub(super) chronograph: Chronograph,
     pub(super) limit: Limit,
+    pub(super) rare: Rare,
     pub(super) set: Rc<Settings>,
 }
 
@@ -224,7 +150,7 @@ impl Tcb {
         let path = PathMtu::new(now, cfg.mss.max(MIN_MSS), cfg.mtu_probing);
         let mss = payload(set, &path, DEFAULT_MSS, cfg.timestamps);
         let window = u32::from(mss) * u32::from(set.initial_window);
-        Tcb {
+        let mut tcb = Tcb {
             state: State::Closed,
             fin_wanted: false,
             fin_sent: false,
@@ -256,33 +182,23 @@ impl Tcb {
             cc: Controller::new(set.congestion, window),
             ecn: Ecn::default(),
             usage: WindowUsage::default(),
-            push_to: 0,
             sent: Sent::default(),
             recovery: Recovery::new(),
             rack: Rack::new(),
-            undo: Undo::default(),
             rate: DeliveryRate::new(),
-            assembler: Assembler::default(),
-            duplicate: None,
-            pacer: set
-                .opts
-                .max_pacing_rate
-                .map(|limit| Box::new(Pacer::new(limit))),
-            marks: None,
             progress_at: now,
             ack_at: now,
             sent_at: now,
-            challenge_at: Instant::ZERO,
-            reset_seq: None,
             error: None,
             soft_error: None,
-            fast_open: None,
-            counters: Counters::default(),
-            bytes_resent: 0,
+            traffic: Traffic::default(),
             chronograph: Chronograph::new(now),
             limit: Limit::Idle,
+            rare: Rare::default(),
             set: set.clone(),
-        }
+        };
+        tcb.limit_pacing(set.opts.max_pacing_rate);
+        tcb
     }
 
     /// The handshake tells what peer and timestamps leave of a segment: congestion control begins.
@@ -331,8 +247,8 @@ impl Tcb {
         }
         let old = core::mem::replace(&mut self.set, new.clone());
         // Setting it anew pushes as well, past a cork (tcp(7)).
-        if new.nodelay {
-            self.push_to = self.snd.end;
+        if new.nodelay && self.unsent() > 0 {
+            self.rare.make().push_to = self.snd.end;
         }
         if new.quickack && !old.quickack && self.timers.delayed_ack != Instant::NEVER {
             self.ack.due = true;
@@ -394,8 +310,8 @@ impl Tcb {
     /// send it again. Returns the offset beyond which nothing is held now; `None` if there was
     /// nothing to forget.
     pub fn forget_out_of_order(&mut self) -> Option<u64> {
-        let forgot = self.assembler.forget_highest();
-        let end = self.assembler.end().max(self.rcv.nxt) - 1;
+        let forgot = self.rare.make().assembler.forget_highest();
+        let end = self.rare.assembler.end().max(self.rcv.nxt) - 1;
         forgot.then_some(end)
     }
 
@@ -492,14 +408,18 @@ impl Tcb {
             end: now + self.set.time_wait.get(),
             ..Timers::new()
         };
-        self.assembler = Assembler::default();
+        if let Some(rare) = self.rare.if_any() {
+            rare.assembler = Assembler::new();
+        }
     }
 
     pub(super) fn enter_closed(&mut self) -> Events {
         self.state = State::Closed;
         self.timers = Timers::new();
-        self.reset_seq = None;
-        self.assembler = Assembler::default();
+        if let Some(rare) = self.rare.if_any() {
+            rare.reset_seq = None;
+            rare.assembler = Assembler::new();
+        }
         Events::CLOSED
     }
 

@@ -66,7 +66,7 @@ impl Tcb {
         let window = self.rcv.window() >> self.rcv.scale.shift();
         Some(TimeWait {
             deadline: self.timers.end,
-            answer_at: self.challenge_at,
+            answer_at: self.rare.challenge_at,
             answer_interval: self.set.answer_interval,
             ts: self.ts,
             snd_nxt: self.iss.at(self.snd.nxt),

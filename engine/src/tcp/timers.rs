@@ -85,7 +85,7 @@ impl Tcb {
             events |= Events::SEND;
         }
         if expired(&mut self.timers.cork, now) {
-            self.push_to = self.snd.end;
+            self.rare.make().push_to = self.snd.end;
             events |= Events::SEND;
         }
         if expired(&mut self.timers.keepalive, now) {
@@ -180,8 +180,9 @@ impl Tcb {
         self.syn_retransmitted = true;
         self.stop_asking_for_ecn();
         self.syn_due = true;
-        self.counters.retransmits = self.counters.retransmits.saturating_add(1);
-        self.counters.timeouts = self.counters.timeouts.saturating_add(1);
+        let counters = self.rare.count();
+        counters.retransmits = counters.retransmits.saturating_add(1);
+        counters.timeouts = counters.timeouts.saturating_add(1);
         self.rtt.back_off();
         self.arm_retransmit(now);
         Events::SEND
@@ -207,7 +208,8 @@ impl Tcb {
             self.update_mss();
         }
         self.enter_loss(now, repeated);
-        self.counters.timeouts = self.counters.timeouts.saturating_add(1);
+        let counters = self.rare.count();
+        counters.timeouts = counters.timeouts.saturating_add(1);
         self.rtt.back_off();
         self.arm_retransmit(now);
         Events::SEND

@@ -5,12 +5,9 @@
 use super::tcb::Tcb;
 use super::time::Instant;
 
-/// What is known of the repetitions since the window was last reduced; nothing while there was none.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Undo(Option<Box<Repetitions>>);
-
+/// What is known of the repetitions since the window was last reduced.
 #[derive(Clone, Debug)]
-struct Repetitions {
+pub(super) struct Undo {
     /// SND.UNA when the window was reduced; 0 if there is nothing to undo.
     marker: u64,
     /// Segments repeated since and not reported as duplicates. `None` before the first.
@@ -20,74 +17,61 @@ struct Repetitions {
 }
 
 impl Undo {
-    fn get(&mut self) -> &mut Repetitions {
-        self.0.get_or_insert_with(|| {
-            Box::new(Repetitions {
-                marker: 0,
-                unanswered: None,
-                resent_at: Instant::NEVER,
-            })
-        })
+    pub(super) const fn new() -> Self {
+        Undo {
+            marker: 0,
+            unanswered: None,
+            resent_at: Instant::NEVER,
+        }
     }
 
     /// The window is reduced while `resent` segments are in flight for the second time.
     pub(super) fn begin(&mut self, una: u64, resent: u32) {
-        let this = self.get();
-        this.marker = una;
-        this.unanswered = (resent > 0).then_some(resent);
+        self.marker = una;
+        self.unanswered = (resent > 0).then_some(resent);
     }
 
     /// Nothing can be undone any more.
     pub(super) fn cancel(&mut self) {
-        if let Some(this) = &mut self.0 {
-            this.marker = 0;
-        }
+        self.marker = 0;
     }
 
     pub(super) fn is_possible(&self) -> bool {
-        self.0.as_ref().is_some_and(|this| this.marker != 0)
+        self.marker != 0
     }
 
     pub(super) fn on_resend(&mut self, now: Instant, segments: u32) {
-        let this = self.get();
-        this.resent_at = this.resent_at.min(now);
-        this.unanswered = Some(this.unanswered.unwrap_or(0).saturating_add(segments));
+        self.resent_at = self.resent_at.min(now);
+        self.unanswered = Some(self.unanswered.unwrap_or(0).saturating_add(segments));
     }
 
     /// Nothing repeated is in flight any more.
     pub(super) fn end_episode(&mut self) {
-        if let Some(this) = &mut self.0 {
-            this.resent_at = Instant::NEVER;
-        }
+        self.resent_at = Instant::NEVER;
     }
 
     /// `segments` that end at `end` arrived twice.
     pub(super) fn on_duplicates(&mut self, segments: u32, end: u64) {
-        if let Some(this) = &mut self.0
-            && this.marker != 0
-            && end > this.marker
-        {
-            this.unanswered = this.unanswered.map(|n| n.saturating_sub(segments));
+        if self.marker != 0 && end > self.marker {
+            self.unanswered = self.unanswered.map(|n| n.saturating_sub(segments));
         }
     }
 
     /// All that was repeated since the reduction arrived twice.
     pub(super) fn all_duplicates(&self) -> bool {
-        let all = |this: &Repetitions| this.marker != 0 && this.unanswered == Some(0);
-        self.0.as_deref().is_some_and(all)
+        self.marker != 0 && self.unanswered == Some(0)
     }
 
     /// When the first repetition left, if one may still be under way.
     fn resent_at(&self) -> Option<Instant> {
-        let at = self.0.as_ref()?.resent_at;
-        (at != Instant::NEVER).then_some(at)
+        Some(self.resent_at).filter(|at| *at != Instant::NEVER)
     }
 }
 
 impl Tcb {
     /// Whether `echo`, the timestamp that an ACK echoes, is older than the first repetition.
     pub(super) fn echoes_original(&self, echo: Option<u32>) -> bool {
-        match (self.undo.resent_at(), echo) {
+        match (self.rare.undo.resent_at(), echo) {
             (Some(resent_at), Some(echo)) => self.ts.is_before(echo, resent_at),
             _ => false,
         }
@@ -99,16 +83,19 @@ impl Tcb {
             self.sent.forget_lost();
         }
         self.cc.get_mut().on_undo(now);
-        self.undo.cancel();
+        if let Some(rare) = self.rare.if_any() {
+            rare.undo.cancel();
+        }
         self.rack.advanced = true;
-        self.counters.undos = self.counters.undos.saturating_add(1);
+        let counters = self.rare.count();
+        counters.undos = counters.undos.saturating_add(1);
     }
 
     /// Undoes the reduction if DSACKs say that all repetitions were needless.
     pub(super) fn try_undo_by_dsack(&mut self, now: Instant) -> bool {
-        let undo = self.undo.all_duplicates();
+        let undo = self.rare.undo.all_duplicates();
         if undo {
-            self.rack.on_spurious_recovery();
+            self.rare.make().reordering.on_spurious_recovery();
             self.undo_reduction(now, false);
         }
         undo

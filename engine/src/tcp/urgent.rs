@@ -23,30 +23,31 @@ impl Tcb {
         if up <= self.snd.una {
             return;
         }
-        let urgent = &mut self.marks.get_or_insert_default().urgent;
+        let rare = self.rare.make();
+        let urgent = &mut rare.marks.get_or_insert_default().urgent;
         if up > urgent.send {
             urgent.send = up;
             // Nagle's rule does not hold it back.
-            self.push_to = self.push_to.max(up);
+            rare.push_to = rare.push_to.max(up);
         }
     }
 
     /// Offset in the receive stream behind the last byte that the peer marked as urgent, which may
     /// not have come yet. `None` if it never marked any.
     pub fn urgent_end(&self) -> Option<u64> {
-        let received = self.marks.as_ref()?.urgent.received;
+        let received = self.rare.marks.as_ref()?.urgent.received;
         (received > 0).then_some(received)
     }
 
     /// Whether the peer has yet to acknowledge urgent data.
     pub(super) fn is_urgent(&self) -> bool {
-        let marks = self.marks.as_ref();
+        let marks = self.rare.marks.as_ref();
         marks.is_some_and(|marks| marks.urgent.send > self.snd.una)
     }
 
     /// Sets the urgent pointer of a segment, as far as the field reaches.
     pub(super) fn mark_urgent(&self, next: &mut Next) {
-        let Some(marks) = self.marks.as_ref().filter(|_| self.is_urgent()) else {
+        let Some(marks) = self.rare.marks.as_ref().filter(|_| self.is_urgent()) else {
             return;
         };
         let urgent = &marks.urgent;
@@ -73,7 +74,12 @@ impl Tcb {
         if last < self.rcv.nxt || self.urgent_end().is_some_and(|end| end >= last) {
             return Events::NONE;
         }
-        self.marks.get_or_insert_default().urgent.received = last;
+        self.rare
+            .make()
+            .marks
+            .get_or_insert_default()
+            .urgent
+            .received = last;
         Events::URGENT
     }
 }

@@ -51,7 +51,7 @@ fn segments_that_vanish_become_smaller_after_repeated_timeouts() {
     let (mut client, mut server) = established(&cfg, &SocketOptions::default());
     transfer(&mut client, &mut server, 100_000, 1100);
     assert!((1024 - 12..=1100).contains(&client.tcb.mss()));
-    assert!(client.tcb.counters.timeouts >= 4);
+    assert!(client.tcb.counters().timeouts >= 4);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn probing_from_the_start_finds_a_large_path_without_slowing_down() {
         transfer(&mut client, &mut server, 10_000_000, carries);
         let (mss, best) = (usize::from(client.tcb.mss()), carries.min(8960 - 12));
         assert!(mss <= best && mss + 8 > best, "{mss} of {best}");
-        let counters = client.tcb.counters;
+        let counters = client.tcb.counters();
         assert_eq!((counters.timeouts, counters.fast_recoveries), (0, 0));
         assert_eq!(client.tcb.ssthresh(), u32::MAX, "no loss was congestion");
     }
@@ -97,7 +97,7 @@ fn a_small_window_or_little_data_is_not_risked() {
         transfer(&mut client, &mut server, 4000, 1100);
     }
     assert_eq!(client.tcb.mss(), 1024 - 12);
-    assert_eq!(client.tcb.counters.retransmits, 0);
+    assert_eq!(client.tcb.counters().retransmits, 0);
 }
 
 #[test]

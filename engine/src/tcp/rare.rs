@@ -1,0 +1,103 @@
+//! What few connections ever need, or none for long: kept apart, so that the others stay small.
+
+use alloc::collections::VecDeque;
+use core::ops::{Deref, Range};
+
+use super::assembler::Assembler;
+use super::counters::Incidents;
+use super::ecn::Reduction;
+use super::fast_open::FastOpen;
+use super::marks::Marks;
+use super::pacing::Pacer;
+use super::prr::Prr;
+use super::rack::Reordering;
+use super::seq::SeqNum;
+use super::time::Instant;
+use super::undo::Undo;
+
+/// State of a connection on which something out of the ordinary has happened.
+#[derive(Clone, Debug)]
+pub(super) struct Extra {
+    /// What was received out of order.
+    pub(super) assembler: Assembler,
+    /// What was received twice and is not reported yet (RFC 2883).
+    pub(super) duplicate: Option<Range<u64>>,
+    pub(super) undo: Undo,
+    pub(super) prr: Prr,
+    pub(super) reordering: Reordering,
+    pub(super) reduction: Reduction,
+    /// ACKs that have to go out before others, with RCV.NXT and ECE as they were (RFC 8257).
+    pub(super) owed: VecDeque<(u64, bool)>,
+    pub(super) incidents: Incidents,
+    pub(super) pacer: Option<Box<Pacer>>,
+    pub(super) marks: Option<Box<Marks>>,
+    /// Fast Open, where it is used.
+    pub(super) fast_open: Option<Box<FastOpen>>,
+    /// Held partial segments before this go out (end of the cork's delay).
+    pub(super) push_to: u64,
+    /// When the next challenge ACK may go out.
+    pub(super) challenge_at: Instant,
+    /// A RST with this sequence number has to answer an unacceptable ACK of the handshake.
+    pub(super) reset_seq: Option<SeqNum>,
+}
+
+/// Of a connection on which nothing has happened.
+static NOTHING: Extra = Extra::new();
+
+impl Extra {
+    const fn new() -> Self {
+        Extra {
+            assembler: Assembler::new(),
+            duplicate: None,
+            undo: Undo::new(),
+            prr: Prr::new(),
+            reordering: Reordering::new(),
+            reduction: Reduction::new(),
+            owed: VecDeque::new(),
+            incidents: Incidents::new(),
+            pacer: None,
+            marks: None,
+            fast_open: None,
+            push_to: 0,
+            challenge_at: Instant::ZERO,
+            reset_seq: None,
+        }
+    }
+}
+
+/// [`Extra`] state, which takes memory from the first change on. It can always be read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rare(Option<Box<Extra>>);
+
+impl Rare {
+    /// To change it.
+    #[inline]
+    pub(super) fn make(&mut self) -> &mut Extra {
+        self.0.get_or_insert_with(Self::allocate)
+    }
+
+    #[cold]
+    fn allocate() -> Box<Extra> {
+        Box::new(Extra::new())
+    }
+
+    /// To change it if it is not as at the beginning.
+    #[inline]
+    pub(super) fn if_any(&mut self) -> Option<&mut Extra> {
+        self.0.as_deref_mut()
+    }
+
+    /// Something goes wrong.
+    pub(super) fn count(&mut self) -> &mut Incidents {
+        &mut self.make().incidents
+    }
+}
+
+impl Deref for Rare {
+    type Target = Extra;
+
+    #[inline]
+    fn deref(&self) -> &Extra {
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
