@@ -188,10 +188,10 @@ impl Tcb {
                 .reordering
                 .on_reordering(low, high, mss.into());
         }
-        if let Some(newest) = news.newest {
-            if let Some(rare) = self.rare.if_any() {
-                rare.reordering.adapt(newest.delivered, self.rate.delivered);
-            }
+        if let Some(newest) = news.newest
+            && let Some(rare) = self.rare.if_any()
+        {
+            rare.reordering.adapt(newest.delivered, self.rate.delivered);
         }
         self.judge_probe(now, ack, news);
         self.recover(now, ack, news);

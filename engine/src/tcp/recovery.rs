@@ -195,10 +195,10 @@ impl Tcb {
         }
         self.hold_duplicate(ack);
         self.try_undo_by_dsack(now);
-        if self.sent.resent().segments == 0 {
-            if let Some(rare) = self.rare.if_any() {
-                rare.undo.end_episode();
-            }
+        if self.sent.resent().segments == 0
+            && let Some(rare) = self.rare.if_any()
+        {
+            rare.undo.end_episode();
         }
         self.mark_losses(now, ack);
         if self.sent.lost().segments > 0 {
