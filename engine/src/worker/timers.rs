@@ -5,6 +5,9 @@
 //! connection that ends leaves nothing behind. Entries are hints: when one fires, the owner asks the
 //! connection what is really due. A deadline that moves later costs nothing: the early entry fires
 //! and is set anew.
+//!
+//! Most entries are cancelled within milliseconds, when an ACK comes or the connection ends. So what is
+//! set stands in a list at first, and only what is left after a few ticks comes into a slot.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,6 +15,10 @@ use std::collections::BinaryHeap;
 const SLOTS: u64 = 1024;
 const TICK: u64 = 1000;
 const NONE: u32 = u32::MAX;
+/// Ticks that an entry stands in the list of young ones, if it is not due before.
+const YOUTH: u64 = 8;
+/// Most young entries, cancelled ones included.
+const MOST_YOUNG: usize = 1024;
 
 /// What is woken: any number that its owner understands, and a stamp against reuse.
 pub type Token = (u32, u32);
@@ -37,10 +44,18 @@ pub struct TimerWheel {
     nodes: Vec<Node>,
     /// The first of the nodes that stand in no slot; they are linked by `next`.
     free: u32,
+    /// Nodes set in the last ticks, and how many of them were not cancelled.
+    young: Vec<u32>,
+    young_left: usize,
+    /// No young node is due before this tick.
+    young_due: u64,
+    /// The tick at which the young nodes come into slots; not after `young_due`.
+    sort_at: u64,
     /// Due within two ticks when set, to the microsecond.
     soon: BinaryHeap<Reverse<(u64, Token)>>,
     /// Ticks that have been handled: all entries before it have fired.
     now: u64,
+    /// Nodes that stand in slots.
     len: usize,
 }
 
@@ -51,8 +66,18 @@ struct Node {
     life: u32,
     previous: u32,
     next: u32,
-    /// Level and slot; `None` while it is free.
-    slot: Option<(u8, u16)>,
+    stands: Stands,
+}
+
+/// Where a node stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// Nowhere: it is free, or was cancelled while it was young.
+    Nowhere,
+    /// In the list of young ones.
+    Young,
+    /// In a slot of a level.
+    Slot(u8, u16),
 }
 
 /// The slots of one level: the first node of each ring.
@@ -107,6 +132,10 @@ impl TimerWheel {
             levels: [Level::new(), Level::new()],
             nodes: Vec::new(),
             free: NONE,
+            young: Vec::new(),
+            young_left: 0,
+            young_due: u64::MAX,
+            sort_at: u64::MAX,
             soon: BinaryHeap::new(),
             now: now / TICK,
             len: 0,
@@ -120,21 +149,51 @@ impl TimerWheel {
             self.soon.push(Reverse((at, token)));
             return Entry::NONE;
         }
-        let tick = at.div_ceil(TICK).max(self.now + 1);
+        let tick = at.div_ceil(TICK);
         let node = self.allocate(tick, token);
-        self.len += 1;
-        self.place(node);
+        if self.young.len() >= MOST_YOUNG {
+            self.sort_young();
+        }
+        self.young.push(node);
+        self.young_left += 1;
+        self.young_due = self.young_due.min(tick);
+        self.sort_at = self.sort_at.min(tick).min(self.now + YOUTH);
         let life = self.nodes[node as usize].life;
         Entry { node, life }
     }
 
     /// Takes an entry back, unless it has fired. What is due within two ticks may fire nevertheless.
     pub fn cancel(&mut self, entry: Entry) {
-        let node = self.nodes.get(entry.node as usize);
-        if node.is_some_and(|node| node.life == entry.life && node.slot.is_some()) {
-            self.unlink(entry.node);
-            self.release(entry.node);
+        let Some(node) = self.nodes.get_mut(entry.node as usize) else {
+            return;
+        };
+        match node.stands {
+            _ if node.life != entry.life => {}
+            Stands::Nowhere => {}
+            Stands::Young => {
+                node.stands = Stands::Nowhere;
+                self.young_left -= 1;
+            }
+            Stands::Slot(..) => {
+                self.unlink(entry.node);
+                self.release(entry.node);
+            }
         }
+    }
+
+    /// Puts the young entries that are left into slots.
+    fn sort_young(&mut self) {
+        let mut young = std::mem::take(&mut self.young);
+        for node in young.drain(..) {
+            if self.nodes[node as usize].stands == Stands::Young {
+                self.place(node);
+            } else {
+                self.release(node);
+            }
+        }
+        self.young = young;
+        self.young_left = 0;
+        (self.young_due, self.sort_at) = (u64::MAX, u64::MAX);
     }
 
     fn allocate(&mut self, tick: u64, token: Token) -> u32 {
@@ -146,19 +205,19 @@ impl TimerWheel {
                 life: 0,
                 previous: NONE,
                 next: NONE,
-                slot: None,
+                stands: Stands::Nowhere,
             });
         }
         let index = self.free;
         let node = &mut self.nodes[index as usize];
         self.free = node.next;
         (node.tick, node.token) = (tick, token);
+        node.stands = Stands::Young;
         node.life = node.life.wrapping_add(1);
         index
     }
 
     fn release(&mut self, node: u32) {
-        self.len -= 1;
         self.nodes[node as usize].next = self.free;
         self.free = node;
     }
@@ -178,7 +237,8 @@ impl TimerWheel {
         };
         let node = &mut self.nodes[index as usize];
         (node.previous, node.next) = (previous, next);
-        node.slot = Some((level as u8, slot));
+        node.stands = Stands::Slot(level as u8, slot);
+        self.len += 1;
         self.nodes[previous as usize].next = index;
         self.nodes[next as usize].previous = index;
         if first == NONE {
@@ -190,9 +250,10 @@ impl TimerWheel {
     fn unlink(&mut self, index: u32) {
         let node = &mut self.nodes[index as usize];
         let (previous, next) = (node.previous, node.next);
-        let Some((level, slot)) = node.slot.take() else {
+        let Stands::Slot(level, slot) = std::mem::replace(&mut node.stands, Stands::Nowhere) else {
             return;
         };
+        self.len -= 1;
         self.nodes[previous as usize].next = next;
         self.nodes[next as usize].previous = previous;
         let level = &mut self.levels[usize::from(level)];
@@ -219,6 +280,9 @@ impl TimerWheel {
             fire(token);
         }
         let until = now / TICK;
+        if until >= self.sort_at {
+            self.sort_young();
+        }
         while self.now < until {
             if self.len == 0 {
                 self.now = until;
@@ -258,9 +322,12 @@ impl TimerWheel {
 
     /// When [`advance`](TimerWheel::advance) is to be called next, in microseconds.
     pub fn next_deadline(&self) -> Option<u64> {
-        let tick = (self.len > 0).then(|| self.next_tick().saturating_mul(TICK));
+        let in_slots = (self.len > 0).then(|| self.next_tick());
+        let young = (self.young_left > 0).then_some(self.young_due);
+        let tick = in_slots.into_iter().chain(young).min();
         let soon = self.soon.peek().map(|Reverse((at, _))| *at);
-        [tick, soon].into_iter().flatten().min()
+        let at = tick.map(|tick| tick.saturating_mul(TICK));
+        at.into_iter().chain(soon).min()
     }
 }
 
@@ -330,20 +397,28 @@ mod tests {
         assert_eq!(wheel.next_deadline(), Some(1_400_000));
     }
 
+    /// Long enough for entries to come into slots.
+    const GROWN: u64 = (YOUTH + 1) * TICK;
+
     #[test]
     fn what_is_cancelled_does_not_fire_and_leaves_its_place_to_others() {
-        let mut wheel = TimerWheel::new(0);
-        for round in 0..1000 {
-            let at = |i: u64| 10_000 + (i * 7919 + round) % 90_000_000;
-            let entries: Vec<_> = (0..100).map(|i| wheel.set(at(i), (i as u32, 1))).collect();
-            for entry in entries {
-                wheel.cancel(entry);
-                wheel.cancel(entry);
+        for age in [0, GROWN] {
+            let (mut wheel, mut now) = (TimerWheel::new(0), 0);
+            for round in 0..1000 {
+                let at = |i: u64| now + 100_000 + (i * 7919 + round) % 90_000_000;
+                let entries: Vec<_> = (0..100).map(|i| wheel.set(at(i), (i as u32, 1))).collect();
+                now += age;
+                wheel.advance(now, |token| panic!("{token:?} is not due"));
+                for entry in entries {
+                    wheel.cancel(entry);
+                    wheel.cancel(entry);
+                }
+                assert_eq!(wheel.next_deadline(), None);
             }
+            let nodes = wheel.nodes.len();
+            assert!(nodes <= 100 + MOST_YOUNG, "{nodes}");
+            wheel.advance(now + 100_000_000, |token| panic!("{token:?} was cancelled"));
         }
-        assert!(wheel.nodes.len() <= 100, "{}", wheel.nodes.len());
-        assert_eq!(wheel.next_deadline(), None);
-        wheel.advance(100_000_000, |token| panic!("{token:?} was cancelled"));
     }
 
     #[test]
@@ -360,14 +435,37 @@ mod tests {
 
     #[test]
     fn neighbours_in_a_slot_keep_their_order_when_one_is_cancelled() {
+        for age in [0, GROWN] {
+            let mut wheel = TimerWheel::new(0);
+            let entries: Vec<_> = (0..5).map(|i| wheel.set(20_000, (i, 0))).collect();
+            wheel.advance(age, |token| panic!("{token:?} is not due"));
+            wheel.cancel(entries[0]);
+            wheel.cancel(entries[2]);
+            wheel.cancel(entries[4]);
+            wheel.set(20_000, (5, 0));
+            let mut fired = Vec::new();
+            wheel.advance(20_000, |(i, _)| fired.push(i));
+            assert_eq!(fired, [1, 3, 5]);
+        }
+    }
+
+    #[test]
+    fn young_and_grown_entries_fire_each_at_its_time() {
         let mut wheel = TimerWheel::new(0);
-        let entries: Vec<_> = (0..5).map(|i| wheel.set(20_000, (i, 0))).collect();
-        wheel.cancel(entries[0]);
-        wheel.cancel(entries[2]);
-        wheel.cancel(entries[4]);
-        wheel.set(20_000, (5, 0));
-        let mut fired = Vec::new();
-        wheel.advance(20_000, |(i, _)| fired.push(i));
-        assert_eq!(fired, [1, 3, 5]);
+        let (mut now, mut due) = (0, Vec::new());
+        for i in 0..5000u32 {
+            now += 777;
+            let at = now + 3_000 + u64::from(i) * 7919 % 40_000;
+            wheel.set(at, (i, 0));
+            due.push(at);
+            wheel.advance(now, |(i, _)| {
+                let at = std::mem::replace(&mut due[i as usize], 0);
+                assert!(at <= now && now < at + 2 * TICK, "due {at}, fired {now}");
+            });
+        }
+        while let Some(next) = wheel.next_deadline() {
+            wheel.advance(next, |(i, _)| due[i as usize] = 0);
+        }
+        assert!(due.iter().all(|at| *at == 0));
     }
 }
