@@ -110,20 +110,20 @@ counters! {
     stream_memory,
 }
 
-/// The counters of one worker.
+/// The counters of one worker; no cache line is another's as well.
+#[repr(align(64))]
 pub struct Counters {
-    counters: Vec<AtomicU64>,
-    link_drops: Vec<AtomicU64>,
-    tcp_drops: Vec<AtomicU64>,
+    counters: [AtomicU64; Counter::ALL.len()],
+    link_drops: [AtomicU64; DropReason::COUNT],
+    tcp_drops: [AtomicU64; tcp::Drop::COUNT],
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
         Counters {
-            counters: zeros(Counter::ALL.len()),
-            link_drops: zeros(DropReason::COUNT),
-            tcp_drops: zeros(tcp::Drop::COUNT),
+            counters: [const { AtomicU64::new(0) }; _],
+            link_drops: [const { AtomicU64::new(0) }; _],
+            tcp_drops: [const { AtomicU64::new(0) }; _],
         }
     }
 }

@@ -80,33 +80,38 @@ impl Options {
     ///
     /// # Errors
     /// A length that is 0 or 1 or reaches past the header.
-    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Options, ParseError> {
-        // What most segments carry, as RFC 7323 appendix A has it.
-        if let [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] = *bytes {
-            return Ok(Options {
-                timestamps: Some(stamps_of([a, b, c, d, e, f, g, h])),
-                ..Options::default()
-            });
-        }
-        Self::parse_each(bytes)
+        let mut options = Options::default();
+        options.read(bytes)?;
+        Ok(options)
     }
 
-    fn parse_each(bytes: &[u8]) -> Result<Options, ParseError> {
+    /// The same into options of which none is set yet.
+    #[inline]
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
+        // What most segments carry, as RFC 7323 appendix A has it.
+        if let [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] = *bytes {
+            self.timestamps = Some(stamps_of([a, b, c, d, e, f, g, h]));
+            return Ok(());
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.read_each(bytes)
+    }
+
+    fn read_each(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
         // What the SYNs of Linux and of this stack carry.
         if let Some(([MSS, 4, hi, lo, SACK_PERMITTED, 2, TIMESTAMPS, 10], rest)) =
             bytes.split_first_chunk()
             && let [a, b, c, d, e, f, g, h, NOP, WINDOW_SCALE, 3, shift] = *rest
         {
-            return Ok(Options {
-                mss: Some(u16::from_be_bytes([*hi, *lo])),
-                window_scale: Some(shift),
-                sack_permitted: true,
-                timestamps: Some(stamps_of([a, b, c, d, e, f, g, h])),
-                ..Options::default()
-            });
+            self.mss = Some(u16::from_be_bytes([*hi, *lo]));
+            self.window_scale = Some(shift);
+            self.sack_permitted = true;
+            self.timestamps = Some(stamps_of([a, b, c, d, e, f, g, h]));
+            return Ok(());
         }
-        let mut options = Options::default();
         let mut rest = bytes;
         while let [kind, after_kind @ ..] = rest {
             match *kind {
@@ -126,13 +131,13 @@ impl Options {
             let Some((option, next)) = rest.split_at_checked(usize::from(len)) else {
                 return Err(ParseError::OptionOverrun);
             };
-            options.read(*kind, &option[2..]);
+            self.take(*kind, &option[2..]);
             rest = next;
         }
-        Ok(options)
+        Ok(())
     }
 
-    fn read(&mut self, kind: u8, value: &[u8]) {
+    fn take(&mut self, kind: u8, value: &[u8]) {
         match (kind, value) {
             (MSS, &[hi, lo]) => self.mss = Some(u16::from_be_bytes([hi, lo])),
             (WINDOW_SCALE, &[shift]) => self.window_scale = Some(shift),

@@ -141,7 +141,7 @@ impl Segment<'_> {
         let long = |at: usize| {
             u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
-        Ok(Segment {
+        let mut segment = Segment {
             src_port: word(0),
             dst_port: word(2),
             seq: SeqNum(long(4)),
@@ -149,11 +149,13 @@ impl Segment<'_> {
             flags: Flags(header[13]),
             window: word(14),
             urgent: word(18),
-            options: Options::parse(&bytes[MIN_HEADER_LEN..header_len])?,
+            options: Options::default(),
             payload: &bytes[header_len..],
             ecn: Codepoint::NotEct,
             gso_size: 0,
-        })
+        };
+        segment.options.read(&bytes[MIN_HEADER_LEN..header_len])?;
+        Ok(segment)
     }
 
     /// SEG.LEN: sequence numbers that the segment occupies, SYN and FIN included.

@@ -199,7 +199,12 @@ impl Connections {
     /// What the flow of a frame leads to; the next frame is likely of the same.
     #[inline]
     pub fn place_of_frame(&mut self, flow: &Flow) -> Option<Place> {
-        let place = self.place(flow)?;
+        if let Some((latest, place)) = self.latest
+            && latest == *flow
+        {
+            return Some(place);
+        }
+        let place = self.flows.find(flow, |place| self.flow_of(place))?;
         self.latest = Some((*flow, place));
         Some(place)
     }

@@ -192,12 +192,11 @@ impl Stack {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let record = connection.socket.and_then(|s| shared.segment.socket(s));
         let mut sink = Sink {
             segment: &shared.segment,
             pool: &mut self.pool,
             chain: &mut connection.recv,
-            record,
+            socket: connection.socket,
         };
         let events = connection.tcb.accept_fast(now, syn, renewed, &mut sink);
         if let Some(reason) = events.payload_drop() {

@@ -13,7 +13,6 @@ use crate::wire::arp::ArpPacket;
 use crate::wire::ethernet::{EthernetFrame, ethertype};
 use crate::wire::{DropReason, Ipv4Packet, checksum, protocol};
 use context::Segment;
-use context::socket::Socket;
 use psio::{RxChecksum, RxMeta};
 
 /// The receive stream of a connection, as the protocol core sees it.
@@ -24,23 +23,24 @@ pub struct Sink<'a> {
     pub pool: &'a mut super::chunks::ChunkPool,
     /// The stream.
     pub chain: &'a mut RecvChain,
-    /// The record, if the connection has one.
-    pub record: Option<&'a Socket>,
+    /// The record's number, if the connection has one.
+    pub socket: Option<u32>,
 }
 
 impl RecvStream for Sink<'_> {
     fn store(&mut self, offset: u64, data: &[u8]) -> Result<(), NoRoom> {
+        let record = self.socket.and_then(|socket| self.segment.socket(socket));
         self.chain
-            .store(self.segment, self.pool, self.record, offset, data)
+            .store(self.segment, self.pool, record, offset, data)
             .then_some(())
             .ok_or(NoRoom)
     }
 }
 
 impl Stack {
-    /// Takes a frame from the device, or from another worker; so many have had it `before`.
+    /// Takes a frame from the device, or from another worker; so many have had it `before`. Who hands it
+    /// in counts it.
     pub fn on_frame(&mut self, frame: &[u8], meta: RxMeta, before: usize) {
-        self.count(Counter::frames_in);
         if let Err(reason) = self.try_frame(frame, meta, before) {
             self.counters().drop_frame(reason);
         }
@@ -53,14 +53,9 @@ impl Stack {
             ethertype::IPV4 => {
                 let packet = Ipv4Packet::parse(frame.payload)?;
                 let to = self.addresses.accept(&packet, link)?;
-                if packet.protocol == protocol::TCP
-                    && self.shared.inboxes.len() > 1
-                    && let Some(owner) = self.other_owner(
-                        packet.dst.into(),
-                        packet.src.into(),
-                        packet.payload(),
-                        before,
-                    )
+                if self.shared.inboxes.len() > 1
+                    && packet.protocol == protocol::TCP
+                    && let Some(owner) = self.owner_of(&packet, before)
                 {
                     self.redirect(owner, Message::Frame(bytes.to_vec(), meta, before + 1));
                     return Ok(());
@@ -71,6 +66,16 @@ impl Stack {
             ethertype::IPV6 => self.on_ipv6_frame(bytes, frame.payload, link, (meta, before)),
             _ => Err(DropReason::EthernetUnknownType),
         }
+    }
+
+    #[inline(never)]
+    fn owner_of(&self, packet: &Ipv4Packet<'_>, before: usize) -> Option<usize> {
+        self.other_owner(
+            packet.dst.into(),
+            packet.src.into(),
+            packet.payload(),
+            before,
+        )
     }
 
     fn on_arp(&mut self, packet: &ArpPacket) -> Result<(), DropReason> {
@@ -105,6 +110,7 @@ impl Stack {
     }
 
     /// Takes a datagram for us.
+    #[inline]
     pub fn on_packet(
         &mut self,
         packet: &Ipv4Packet<'_>,
@@ -112,12 +118,21 @@ impl Stack {
         meta: RxMeta,
         looped: bool,
     ) -> Result<(), DropReason> {
+        if packet.protocol == protocol::TCP && to == Destination::Ours {
+            self.on_tcp(&Datagram::v4(packet), meta, looped);
+            return Ok(());
+        }
+        self.on_other_packet(packet, to, looped)
+    }
+
+    fn on_other_packet(
+        &mut self,
+        packet: &Ipv4Packet<'_>,
+        to: Destination,
+        looped: bool,
+    ) -> Result<(), DropReason> {
         match packet.protocol {
-            protocol::TCP if to != Destination::Ours => Err(DropReason::TcpToBroadcast),
-            protocol::TCP => {
-                self.on_tcp(&Datagram::v4(packet), meta, looped);
-                Ok(())
-            }
+            protocol::TCP => Err(DropReason::TcpToBroadcast),
             protocol::ICMP => self.on_icmp(packet, to, looped),
             other => {
                 let (what, reason) = match other {
@@ -216,16 +231,30 @@ impl Stack {
             local_port: segment.dst_port,
             remote_port: segment.src_port,
         };
-        let hop = if looped { Hop::Loopback } else { Hop::Unknown };
-        let mut iss = None;
         match self.connections.place_of_frame(&flow) {
             Some(Place::Connection(id)) if !self.reopens(id, &segment) => {
-                return self.on_segment(id, &segment);
+                self.on_segment(id, &segment);
             }
+            place => self.on_stray_segment(place, flow, &segment, looped),
+        }
+    }
+
+    /// Takes a segment that is for no connection with a control block.
+    fn on_stray_segment(
+        &mut self,
+        place: Option<Place>,
+        flow: Flow,
+        segment: &TcpSegment<'_>,
+        looped: bool,
+    ) {
+        let hop = if looped { Hop::Loopback } else { Hop::Unknown };
+        let mut iss = None;
+        match place {
+            // A SYN takes its place.
             Some(Place::Connection(id)) => self.remove(id),
-            Some(Place::HalfOpen(id)) => return self.on_half_open_segment(id, &segment),
+            Some(Place::HalfOpen(id)) => return self.on_half_open_segment(id, segment),
             Some(Place::TimeWait(id)) => {
-                iss = self.on_time_wait_segment(id, &segment);
+                iss = self.on_time_wait_segment(id, segment);
                 if iss.is_none() {
                     return;
                 }
@@ -235,10 +264,10 @@ impl Stack {
         let control = tcp::Flags::SYN | tcp::Flags::ACK | tcp::Flags::RST;
         match self.listener_for(&flow) {
             Some(listener) if segment.flags.0 & control.0 == tcp::Flags::SYN.0 => {
-                self.on_syn(&listener, flow, &segment, hop, iss);
+                self.on_syn(&listener, flow, segment, hop, iss);
             }
-            Some(listener) => self.on_listener_segment(&listener, flow, &segment, hop),
-            None => self.refuse(&flow, &segment, hop),
+            Some(listener) => self.on_listener_segment(&listener, flow, segment, hop),
+            None => self.refuse(&flow, segment, hop),
         }
     }
 
@@ -252,45 +281,36 @@ impl Stack {
             segment: &shared.segment,
             pool: &mut self.pool,
             chain: &mut connection.recv,
-            record: connection.socket.and_then(|s| shared.segment.socket(s)),
+            socket: connection.socket,
         };
         connection.tcb.set_scarce(self.pressed);
-        match connection.tcb.on_segment(self.now, segment, &mut sink) {
-            Ok(events) => {
-                if connection.tcb.puts_off_ack() {
-                    self.put_off.push((id, connection.stamp));
-                }
-                if let Some(reason) = events.payload_drop() {
-                    shared.counters[self.index].drop_segment(reason);
-                    self.prune(id);
-                }
-                self.note(id, events);
-            }
-            Err(reason) => {
-                shared.counters[self.index].drop_segment(reason);
-                self.note(id, tcp::Events::SEND);
-            }
+        let taken = connection.tcb.on_segment(self.now, segment, &mut sink);
+        if taken.is_ok() && connection.tcb.puts_off_ack() {
+            self.put_off.push((id, connection.stamp));
         }
-    }
-
-    /// Takes note of what a segment changed. That data came or was acknowledged waits for the end of
-    /// the burst: one look at the streams does for all of its segments.
-    fn note(&mut self, id: u32, events: tcp::Events) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
+        let events = taken.unwrap_or(tcp::Events::SEND);
         if events.contains(tcp::Events::READABLE) {
             connection.recv.advance(connection.tcb.received());
         }
-        if !events.is_routine() {
+        // That data came or was acknowledged waits for the end of the burst: one look at the streams
+        // does for all of its segments.
+        let waits = events.is_routine();
+        if waits {
+            if connection.news.is_empty() {
+                self.changed.push((id, connection.stamp));
+            }
+            connection.news |= events | tcp::Events::SEND;
+        }
+        let dropped = taken.map_or_else(Some, tcp::Events::payload_drop);
+        if let Some(reason) = dropped {
+            shared.counters[self.index].drop_segment(reason);
+            if taken.is_ok() {
+                self.prune(id);
+            }
+        }
+        if !waits {
             self.after(id, events);
-            return;
         }
-        if connection.news.is_empty() {
-            let token = (id, connection.stamp);
-            self.changed.push(token);
-        }
-        connection.news |= events | tcp::Events::SEND;
     }
 
     /// The burst is over: what its segments changed has its effect.

@@ -364,6 +364,7 @@ impl Worker {
         let received = self
             .queue
             .receive(BURST, &mut |frame, meta| stack.on_frame(frame, meta, 0))?;
+        stack.counters().add(Counter::frames_in, received as u64);
         let mut worked = received > 0;
         worked |= stack.receive_looped(BURST);
         stack.end_burst();
@@ -586,7 +587,10 @@ impl Stack {
             Message::Conflict { bind, port, done } => {
                 let _ = done.send(self.holds_port(&bind, port));
             }
-            Message::Frame(frame, meta, before) => self.on_frame(&frame, meta, before),
+            Message::Frame(frame, meta, before) => {
+                self.count(Counter::frames_in);
+                self.on_frame(&frame, meta, before);
+            }
             Message::Looped(datagram, gso_size) => self.on_looped(&datagram, gso_size),
             Message::Arp(packet) => self.overhear_arp(&packet),
             Message::Ndp(packet) => self.overhear_ndp(&packet),
