@@ -87,6 +87,12 @@ impl LocalAddresses {
             || self.networks.iter().any(|ours| ours.contains(address))
     }
 
+    /// The only address, if there is just one and no network besides.
+    pub fn only(&self) -> Option<&InterfaceAddress> {
+        let first = self.addresses.first();
+        first.filter(|_| self.addresses.len() == 1 && self.networks.is_empty())
+    }
+
     /// The network connected to us that the address is in: the longest, if several are.
     pub fn connected_network(&self, address: Ipv4Addr) -> Option<Prefix> {
         self.on_link_with(address).map(|ours| ours.network)
@@ -157,39 +163,13 @@ impl LocalAddresses {
     /// # Errors
     /// The `Ipv4Source…` and `Ipv4Destination…` reasons, [`DropReason::Ipv4NotForUs`] and
     /// [`DropReason::Ipv4UnicastInBroadcast`].
-    #[inline]
     pub fn accept(
         &self,
         packet: &Ipv4Packet<'_>,
         link: LinkDestination,
     ) -> Result<Destination, DropReason> {
-        if link == LinkDestination::Unicast && self.is_plain(packet.src, packet.dst) {
-            return Ok(Destination::Ours);
-        }
-        self.judge(packet.src, packet.dst, link)
-    }
-
-    /// Whether this is how most datagrams come: from a host to our only address.
-    #[inline]
-    fn is_plain(&self, src: Ipv4Addr, dst: Ipv4Addr) -> bool {
-        let [ours] = &*self.addresses else {
-            return false;
-        };
-        dst == ours.address
-            && src != dst
-            && unusable_source(src).is_none()
-            && !ours.network.is_broadcast(src)
-            && self.networks.is_empty()
-    }
-
-    fn judge(
-        &self,
-        src: Ipv4Addr,
-        dst: Ipv4Addr,
-        link: LinkDestination,
-    ) -> Result<Destination, DropReason> {
-        self.check_source(src)?;
-        match self.classify(dst) {
+        self.check_source(packet.src)?;
+        match self.classify(packet.dst) {
             Destination::Ours if link == LinkDestination::Broadcast => {
                 Err(DropReason::Ipv4UnicastInBroadcast)
             }
@@ -368,34 +348,6 @@ mod tests {
             local.add_network(network).unwrap();
         }
         assert!(local.add_network(network).is_err());
-    }
-
-    #[test]
-    fn a_host_of_one_address_judges_alike_at_once_and_at_length() {
-        let mut local = LocalAddresses::default();
-        let ours = InterfaceAddress::new(ip("10.77.0.2"), 24).unwrap();
-        local.add(ours).unwrap();
-        let addresses = [
-            "10.77.0.1",
-            "10.77.0.2",
-            "10.77.0.0",
-            "10.77.0.255",
-            "10.78.0.255",
-            "0.0.0.0",
-            "0.1.2.3",
-            "127.0.0.1",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-        ];
-        for (src, dst) in addresses
-            .iter()
-            .flat_map(|s| addresses.map(|d| (ip(s), ip(d))))
-        {
-            let at_length = local.judge(src, dst, LinkDestination::Unicast);
-            let at_once = at_length == Ok(Destination::Ours);
-            assert_eq!(local.is_plain(src, dst), at_once, "{src} to {dst}");
-        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl fmt::Display for ParseError {
 impl core::error::Error for ParseError {}
 
 /// A segment that came in. Borrows its payload.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Segment<'a> {
     /// Source port.
     pub src_port: u16,
@@ -122,14 +122,24 @@ pub struct Segment<'a> {
     pub gso_size: u16,
 }
 
-impl Segment<'_> {
+impl<'a> Segment<'a> {
     /// Reads a segment: header, options, and all that follows as payload. The checksum is the
     /// caller's business.
     ///
     /// # Errors
     /// See [`ParseError`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Segment<'a>, ParseError> {
+        let mut segment = Segment::default();
+        segment.read(bytes)?;
+        Ok(segment)
+    }
+
+    /// The same in place: over one of which nothing is set yet, and nothing counts after an error.
+    ///
+    /// # Errors
+    /// See [`ParseError`].
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Segment<'_>, ParseError> {
+    pub fn read(&mut self, bytes: &'a [u8]) -> Result<(), ParseError> {
         let Some((header, _)) = bytes.split_first_chunk::<MIN_HEADER_LEN>() else {
             return Err(ParseError::Truncated);
         };
@@ -141,21 +151,12 @@ impl Segment<'_> {
         let long = |at: usize| {
             u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
-        let mut segment = Segment {
-            src_port: word(0),
-            dst_port: word(2),
-            seq: SeqNum(long(4)),
-            ack: SeqNum(long(8)),
-            flags: Flags(header[13]),
-            window: word(14),
-            urgent: word(18),
-            options: Options::default(),
-            payload: &bytes[header_len..],
-            ecn: Codepoint::NotEct,
-            gso_size: 0,
-        };
-        segment.options.read(&bytes[MIN_HEADER_LEN..header_len])?;
-        Ok(segment)
+        (self.src_port, self.dst_port) = (word(0), word(2));
+        (self.seq, self.ack) = (SeqNum(long(4)), SeqNum(long(8)));
+        self.flags = Flags(header[13]);
+        (self.window, self.urgent) = (word(14), word(18));
+        self.payload = &bytes[header_len..];
+        self.options.read(&bytes[MIN_HEADER_LEN..header_len])
     }
 
     /// SEG.LEN: sequence numbers that the segment occupies, SYN and FIN included.

@@ -1,6 +1,6 @@
 //! Ethernet II frames (IEEE 802.3 §3, RFC 894).
 
-use super::{DropReason, MacAddr, be16};
+use super::{DropReason, MacAddr};
 
 /// Bytes of an Ethernet header.
 pub const HEADER_LEN: usize = 14;
@@ -21,16 +21,8 @@ pub const fn is_multicast(mac: MacAddr) -> bool {
 }
 
 /// Whether one station can have this address.
-#[inline]
 pub fn is_unicast(mac: MacAddr) -> bool {
-    !is_multicast(mac) && word(mac) != 0
-}
-
-/// An address as a number, to be compared at once.
-#[inline]
-fn word(mac: MacAddr) -> u64 {
-    let [a, b, c, d, e, f] = mac.0;
-    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
+    !is_multicast(mac) && mac.0 != [0; 6]
 }
 
 /// Whom a frame is addressed to.
@@ -62,14 +54,14 @@ impl<'a> EthernetFrame<'a> {
     /// [`DropReason::FrameTooShort`].
     #[inline]
     pub fn parse(frame: &'a [u8]) -> Result<Self, DropReason> {
-        let (header, payload) = frame
-            .split_first_chunk::<HEADER_LEN>()
-            .ok_or(DropReason::FrameTooShort)?;
-        let &[a, b, c, d, e, f, g, h, i, j, k, l, ..] = header;
+        let short = DropReason::FrameTooShort;
+        let (dst, rest) = frame.split_first_chunk::<6>().ok_or(short)?;
+        let (src, rest) = rest.split_first_chunk::<6>().ok_or(short)?;
+        let (ethertype, payload) = rest.split_first_chunk::<2>().ok_or(short)?;
         Ok(Self {
-            dst: MacAddr([a, b, c, d, e, f]),
-            src: MacAddr([g, h, i, j, k, l]),
-            ethertype: be16(header, 12),
+            dst: MacAddr(*dst),
+            src: MacAddr(*src),
+            ethertype: u16::from_be_bytes(*ethertype),
             payload,
         })
     }
@@ -81,10 +73,10 @@ impl<'a> EthernetFrame<'a> {
     /// can have sent it.
     #[inline]
     pub fn accept(&self, us: MacAddr) -> Result<LinkDestination, DropReason> {
-        if !is_unicast(self.src) || word(self.src) == word(us) {
+        if !is_unicast(self.src) || self.src == us {
             return Err(DropReason::EthernetBadSource);
         }
-        if word(self.dst) == word(us) {
+        if self.dst == us {
             Ok(LinkDestination::Unicast)
         } else if is_multicast(self.dst) {
             Ok(LinkDestination::Broadcast)

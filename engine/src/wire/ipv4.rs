@@ -65,20 +65,25 @@ impl<'a> Ipv4Packet<'a> {
         if flags_and_offset & MORE_FRAGMENTS_OR_OFFSET != 0 {
             return Err(DropReason::Ipv4Fragment);
         }
-        let ttl = header[8];
-        if ttl == 0 {
+        if header[8] == 0 {
             return Err(DropReason::Ipv4TtlZero);
         }
-        Ok(Self {
+        Ok(Self::of_checked(header, datagram))
+    }
+
+    /// A datagram whose `header` is known to be right.
+    #[inline]
+    pub(crate) fn of_checked(header: &[u8; HEADER_LEN], datagram: &'a [u8]) -> Self {
+        Self {
             src: address_at(header, 12),
             dst: address_at(header, 16),
             protocol: header[9],
-            ttl,
+            ttl: header[8],
             tos: header[1],
-            df: flags_and_offset & DONT_FRAGMENT != 0,
+            df: be16(header, 6) & DONT_FRAGMENT != 0,
             id: be16(header, 4),
             datagram,
-        })
+        }
     }
 
     /// What the datagram carries, without padding.

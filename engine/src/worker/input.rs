@@ -41,8 +41,14 @@ impl Stack {
     /// Takes a frame from the device, or from another worker; so many have had it `before`. Who hands it
     /// in counts it.
     pub fn on_frame(&mut self, frame: &[u8], meta: RxMeta, before: usize) {
-        if let Err(reason) = self.try_frame(frame, meta, before) {
-            self.counters().drop_frame(reason);
+        match self.plain.and_then(|plain| plain.read(frame)) {
+            Some(packet) if self.passes_on(frame, meta, before, &packet) => {}
+            Some(packet) => self.take_segment(&Datagram::v4(&packet), meta, false),
+            None => {
+                if let Err(reason) = self.try_frame(frame, meta, before) {
+                    self.counters().drop_frame(reason);
+                }
+            }
         }
     }
 
@@ -53,11 +59,8 @@ impl Stack {
             ethertype::IPV4 => {
                 let packet = Ipv4Packet::parse(frame.payload)?;
                 let to = self.addresses.accept(&packet, link)?;
-                if self.shared.inboxes.len() > 1
-                    && packet.protocol == protocol::TCP
-                    && let Some(owner) = self.owner_of(&packet, before)
+                if packet.protocol == protocol::TCP && self.passes_on(bytes, meta, before, &packet)
                 {
-                    self.redirect(owner, Message::Frame(bytes.to_vec(), meta, before + 1));
                     return Ok(());
                 }
                 self.on_packet(&packet, to, meta, false)
@@ -68,14 +71,32 @@ impl Stack {
         }
     }
 
+    /// Hands a frame to the worker that it is for, if that is another one.
+    #[inline]
+    fn passes_on(
+        &self,
+        frame: &[u8],
+        meta: RxMeta,
+        before: usize,
+        packet: &Ipv4Packet<'_>,
+    ) -> bool {
+        self.shared.inboxes.len() > 1 && self.hands_over(frame, meta, before, packet)
+    }
+
     #[inline(never)]
-    fn owner_of(&self, packet: &Ipv4Packet<'_>, before: usize) -> Option<usize> {
-        self.other_owner(
-            packet.dst.into(),
-            packet.src.into(),
-            packet.payload(),
-            before,
-        )
+    fn hands_over(
+        &self,
+        frame: &[u8],
+        meta: RxMeta,
+        before: usize,
+        packet: &Ipv4Packet<'_>,
+    ) -> bool {
+        let ends = (packet.dst.into(), packet.src.into());
+        let owner = self.other_owner(ends.0, ends.1, packet.payload(), before);
+        if let Some(owner) = owner {
+            self.redirect(owner, Message::Frame(frame.to_vec(), meta, before + 1));
+        }
+        owner.is_some()
     }
 
     fn on_arp(&mut self, packet: &ArpPacket) -> Result<(), DropReason> {
@@ -110,7 +131,6 @@ impl Stack {
     }
 
     /// Takes a datagram for us.
-    #[inline]
     pub fn on_packet(
         &mut self,
         packet: &Ipv4Packet<'_>,
@@ -206,6 +226,11 @@ impl Stack {
 
     /// Takes a datagram with a TCP segment.
     pub fn on_tcp(&mut self, packet: &Datagram<'_>, meta: RxMeta, looped: bool) {
+        self.take_segment(packet, meta, looped);
+    }
+
+    #[inline(always)]
+    fn take_segment(&mut self, packet: &Datagram<'_>, meta: RxMeta, looped: bool) {
         let bytes = packet.payload;
         if meta.checksum == RxChecksum::Unknown
             && !packet.pseudo_header().plus(checksum::sum(bytes)).is_valid()
@@ -213,10 +238,11 @@ impl Stack {
             self.count(Counter::bad_checksum);
             return;
         }
-        let Ok(mut segment) = TcpSegment::parse(bytes) else {
+        let mut segment = TcpSegment::default();
+        if segment.read(bytes).is_err() {
             self.count(Counter::bad_segment);
             return;
-        };
+        }
         segment.gso_size = meta.gso_size;
         segment.ecn = Codepoint::of(packet.tos);
         if segment.ecn == Codepoint::Ce {

@@ -45,7 +45,8 @@ pub mod timers;
 use crate::binds::EPHEMERAL;
 use crate::net::icmp::ErrorSender;
 use crate::net::{
-    Address, LocalAddresses, NeighborConfig, NeighborTable, PathMtus, RateLimit, RoutingTable,
+    Address, LocalAddresses, NeighborConfig, NeighborTable, PathMtus, PlainFrames, RateLimit,
+    RoutingTable,
 };
 use crate::shared::{Message, Shared, lock};
 use crate::stats::{Counter, Counters};
@@ -103,6 +104,8 @@ pub struct Stack {
     tcp: TcpConfig,
     settings: options::KnownSettings,
     addresses: LocalAddresses,
+    /// What most received frames look like.
+    plain: Option<PlainFrames>,
     routes: RoutingTable,
     /// Connections wait for the address of their neighbour.
     neighbors: NeighborTable<(u32, u32)>,
@@ -243,6 +246,7 @@ impl Worker {
             capabilities,
             tcp,
             settings: options::KnownSettings::default(),
+            plain: PlainFrames::to(mac, &addresses),
             routes,
             latest_way: None,
             path_mtus: PathMtus::default(),
