@@ -114,12 +114,12 @@ impl Settings {
             (
                 "tcp.send_buffer",
                 self.tcp.send_buffer,
-                self.tcp.send_buffer_max,
+                self.send_buffer_max(),
             ),
             (
                 "tcp.recv_buffer",
                 self.tcp.recv_buffer,
-                self.tcp.recv_buffer_max,
+                self.recv_buffer_max(),
             ),
         ];
         buffers

@@ -87,6 +87,7 @@ pub const VARIABLES: [(&str, &str); 3] = [
 
 const PATH: &str = "a file name, or none";
 const BUFFER: &str = "a size from 2K to 1G such as 64K";
+const MOST: &str = "a size from 2K to 1G such as 64K, or auto";
 const BUFFERS: std::ops::RangeInclusive<u64> = 2 << 10..=1 << 30;
 
 /// All settings but routes, static neighbours and rules, which are tables of the file.
@@ -266,10 +267,11 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "tcp.send_buffer_max",
         section: Section::Memory,
-        expected: BUFFER,
-        doc: "Size that a send buffer may grow to.",
-        read: |s, v| buffer(v).map(|n| s.tcp.send_buffer_max = n),
-        write: |s| size_text(s.tcp.send_buffer_max as u64),
+        expected: MOST,
+        doc: "Size that a send buffer may grow to; auto is 4M, or 1M over a wire, \
+              where more would only leave the processor's cache, and tcp.send_buffer at least.",
+        read: |s, v| most(v).map(|n| s.tcp.send_buffer_max = n),
+        write: |s| most_text(s.tcp.send_buffer_max),
     },
     Key {
         name: "tcp.recv_buffer",
@@ -282,10 +284,11 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "tcp.recv_buffer_max",
         section: Section::Memory,
-        expected: BUFFER,
-        doc: "Size that a receive buffer may grow to; the window scale follows from it.",
-        read: |s, v| buffer(v).map(|n| s.tcp.recv_buffer_max = n),
-        write: |s| size_text(s.tcp.recv_buffer_max as u64),
+        expected: MOST,
+        doc: "Size that a receive buffer may grow to; the window scale follows from it; auto is 6M, or 1M over a wire, \
+              where more would only leave the processor's cache, and tcp.recv_buffer at least.",
+        read: |s, v| most(v).map(|n| s.tcp.recv_buffer_max = n),
+        write: |s| most_text(s.tcp.recv_buffer_max),
     },
     Key {
         name: "tcp.time_wait",
@@ -586,6 +589,17 @@ fn path_text(path: &Option<PathBuf>) -> String {
 
 fn buffer(value: &str) -> Option<usize> {
     value::size_within(value, BUFFERS).and_then(|n| usize::try_from(n).ok())
+}
+
+fn most(value: &str) -> Option<Option<usize>> {
+    match value {
+        "auto" => Some(None),
+        _ => buffer(value).map(Some),
+    }
+}
+
+fn most_text(max: Option<usize>) -> String {
+    max.map_or_else(|| "auto".to_owned(), |n| size_text(n as u64))
 }
 
 fn time(value: &str, least: Duration, most: Duration) -> Option<Duration> {

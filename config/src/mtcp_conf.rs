@@ -208,12 +208,17 @@ impl Joint {
 }
 
 /// Takes a fixed size of mTCP's as the size to begin with, and lets the maximum keep up.
-fn buffer(loader: &mut Loader, key: &str, found: Found<u64>, max: usize) -> Result<(), Error> {
+fn buffer(
+    loader: &mut Loader,
+    key: &str,
+    found: Found<u64>,
+    max: Option<usize>,
+) -> Result<(), Error> {
     let Some((bytes, origin)) = found else {
         return Ok(());
     };
     let bytes = bytes.max(*BUFFERS.start());
-    if bytes > max as u64 {
+    if max.is_some_and(|max| bytes > max as u64) {
         let key = format!("{key}_max");
         set(loader, &key, &bytes.to_string(), origin.clone())?;
     }

@@ -85,12 +85,12 @@ pub struct Settings {
 pub struct TcpSettings {
     /// Bytes of a send buffer to begin with.
     pub send_buffer: usize,
-    /// Bytes that a send buffer may grow to.
-    pub send_buffer_max: usize,
+    /// Bytes that a send buffer may grow to; see [`Settings::send_buffer_max`].
+    pub send_buffer_max: Option<usize>,
     /// Bytes of a receive buffer to begin with.
     pub recv_buffer: usize,
-    /// Bytes that a receive buffer may grow to.
-    pub recv_buffer_max: usize,
+    /// Bytes that a receive buffer may grow to; see [`Settings::recv_buffer_max`].
+    pub recv_buffer_max: Option<usize>,
     /// How long a connection stays in TIME-WAIT (2 MSL of RFC 9293 §3.6.1).
     pub time_wait: Duration,
     /// Shortest retransmission time-out (RFC 6298 §2.4).
@@ -211,9 +211,9 @@ impl Default for TcpSettings {
     fn default() -> TcpSettings {
         TcpSettings {
             send_buffer: 16 << 10,
-            send_buffer_max: 4 << 20,
+            send_buffer_max: None,
             recv_buffer: 64 << 10,
-            recv_buffer_max: 6 << 20,
+            recv_buffer_max: None,
             time_wait: Duration::from_secs(60),
             rto_min: Duration::from_millis(200),
             rto_max: Duration::from_secs(120),
@@ -266,6 +266,26 @@ impl Settings {
     /// Queue pairs to open: as set, else one per worker.
     pub fn queue_count(&self) -> usize {
         self.queues.unwrap_or_else(|| self.workers())
+    }
+
+    /// Bytes that a send buffer may grow to: as set, else what suits the device.
+    pub fn send_buffer_max(&self) -> usize {
+        let fits = |suits: usize| suits.max(self.tcp.send_buffer);
+        let max = self.tcp.send_buffer_max;
+        max.unwrap_or_else(|| fits(self.near_buffer().unwrap_or(4 << 20)))
+    }
+
+    /// Bytes that a receive buffer may grow to: as set, else what suits the device.
+    pub fn recv_buffer_max(&self) -> usize {
+        let fits = |suits: usize| suits.max(self.tcp.recv_buffer);
+        let max = self.tcp.recv_buffer_max;
+        max.unwrap_or_else(|| fits(self.near_buffer().unwrap_or(6 << 20)))
+    }
+
+    /// Bytes that are enough for any rate where the peer is microseconds away, and stay in the
+    /// processor's cache.
+    fn near_buffer(&self) -> Option<usize> {
+        matches!(self.device, Device::Wire(_)).then_some(1 << 20)
     }
 
     /// Whether the program keeps off `core`, so that a worker there may spin.
@@ -374,6 +394,19 @@ mod tests {
         settings.host_address = HostAddress::Auto;
         settings.device = Device::Wire("/tmp/w".to_owned());
         assert_eq!(settings.kernel_address(), None);
+    }
+
+    #[test]
+    fn buffers_grow_to_what_suits_the_device_unless_told_otherwise() {
+        let mut settings = Settings::default();
+        let most = |s: &Settings| (s.send_buffer_max(), s.recv_buffer_max());
+        assert_eq!(most(&settings), (4 << 20, 6 << 20));
+        settings.device = Device::Wire("/tmp/w".to_owned());
+        assert_eq!(most(&settings), (1 << 20, 1 << 20));
+        settings.tcp.recv_buffer = 8 << 20;
+        assert_eq!(most(&settings), (1 << 20, 8 << 20));
+        settings.tcp.recv_buffer_max = Some(2 << 20);
+        assert_eq!(settings.recv_buffer_max(), 2 << 20);
     }
 
     #[test]

@@ -131,8 +131,8 @@ fn one_buffer_size_stands_for_both() {
 fn the_maximum_follows_a_large_buffer() {
     let s = conf("rcvbuf = 16777216").unwrap().settings;
     assert_eq!(s.tcp.recv_buffer, 16 << 20);
-    assert_eq!(s.tcp.recv_buffer_max, 16 << 20);
-    assert_eq!(s.tcp.send_buffer_max, 16 << 20);
+    assert_eq!(s.recv_buffer_max(), 16 << 20);
+    assert_eq!(s.send_buffer_max(), 16 << 20);
 }
 
 #[test]

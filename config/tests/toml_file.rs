@@ -327,7 +327,7 @@ fn settings_that_do_not_go_together_are_refused() {
             "mtcp.toml:2: route: mtu is 600, and IPv6 needs packets of 1280 bytes",
         ),
         (
-            "[tcp]\nsend_buffer = \"8M\"",
+            "[tcp]\nsend_buffer = \"8M\"\nsend_buffer_max = \"4M\"",
             "mtcp.toml:2: tcp.send_buffer: 8M is more than tcp.send_buffer_max, which is 4M",
         ),
     ] {

@@ -96,7 +96,7 @@ mod tests {
         let flags = Flags::parse("").unwrap();
         let settings = &flags.settings;
         assert_eq!(settings.address.to_string(), "192.168.0.1/16");
-        assert_eq!(settings.tcp.recv_buffer_max, 15 << 20);
+        assert_eq!(settings.recv_buffer_max(), 15 << 20);
         assert_eq!(settings.tcp.rto_min, Duration::from_millis(200));
         assert_eq!(settings.tcp.delayed_ack, Duration::from_millis(40));
         assert_eq!((settings.mtu, settings.neighbors.len()), (1500, 1));
