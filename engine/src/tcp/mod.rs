@@ -33,6 +33,7 @@ mod options;
 mod orderly;
 mod output;
 mod pacing;
+mod plain;
 mod pmtu;
 mod ports;
 mod probe;

@@ -44,6 +44,14 @@ impl Tcb {
     /// What [`poll_transmit`](Self::poll_transmit) gives if [`has_no_more`](Self::has_no_more) has just
     /// said that there may be something.
     pub fn next_outgoing(&mut self, now: Instant, max_payload: usize) -> Option<Outgoing> {
+        match self.next_plain(now, max_payload as u64) {
+            None => self.next_of_any_kind(now, max_payload),
+            plain => plain,
+        }
+    }
+
+    #[inline(never)]
+    fn next_of_any_kind(&mut self, now: Instant, max_payload: usize) -> Option<Outgoing> {
         if let Some(seq) = self.rare.if_any().and_then(|rare| rare.reset_seq.take()) {
             return Some(self.bare_reset(seq));
         }
@@ -208,7 +216,7 @@ impl Tcb {
         }
     }
 
-    fn note_starvation(&mut self) {
+    pub(super) fn note_starvation(&mut self) {
         let pipe = self.pipe();
         if pipe < u64::from(self.cc.cwnd()) {
             self.rate.limit_by_application(pipe);
@@ -261,16 +269,21 @@ impl Tcb {
 
     /// RFC 5681 section 4.1: after a silence, the window has to be tried anew.
     fn restart_after_idle(&mut self, now: Instant) {
-        let silent = now.since(self.sent_at) > self.rtt.rto() && self.snd.nxt > 1;
-        if silent && self.set.slow_start_after_idle {
+        if self.was_silent(now) {
             let window = self.initial_window();
             self.cc.get_mut().on_idle(now, window);
         }
     }
 
+    /// Whether the window has to be tried anew, if nothing is in flight.
+    pub(super) fn was_silent(&self, now: Instant) -> bool {
+        let silent = now.since(self.sent_at) > self.rtt.rto() && self.snd.nxt > 1;
+        silent && self.set.slow_start_after_idle
+    }
+
     /// Whether the last `tail` bytes of what is written, less than a segment, may go now: Nagle's
     /// rule (RFC 9293 3.7.4) in Minshall's variant, which minds only small segments in flight.
-    fn may_send_tail(&mut self, now: Instant, len: u64, tail: u64) -> bool {
+    pub(super) fn may_send_tail(&mut self, now: Instant, len: u64, tail: u64) -> bool {
         if tail == 0
             || self.fin_wanted
             || self.recovery.new_data_first
@@ -288,6 +301,13 @@ impl Tcb {
     }
 
     pub(super) fn send_new(&mut self, now: Instant, range: Range<u64>, cut: u64) -> Piece {
+        self.note_new_data(now, range.clone(), cut);
+        Piece { range, cut }
+    }
+
+    /// New data leaves, or a FIN: notes all that follows from it.
+    #[inline(always)]
+    pub(super) fn note_new_data(&mut self, now: Instant, range: Range<u64>, cut: u64) {
         let idle = self.snd.flight() == 0;
         if idle {
             self.progress_at = now;
@@ -309,10 +329,9 @@ impl Tcb {
             rare.prr.on_sent(range.end - range.start);
         }
         self.pace(now, len);
-        self.sent.push(range.clone(), segments, cut as u16, stamp);
+        self.sent.push(range, segments, cut as u16, stamp);
         self.note_usage(self.congestion_room() < u64::from(self.send_mss()));
         self.watch_flight(now, idle);
-        Piece { range, cut }
     }
 
     /// Notes how much of the congestion window is in use.
@@ -353,7 +372,7 @@ impl Tcb {
         u64::from(self.snd.max_wnd.div_ceil(2).max(1))
     }
 
-    fn fin_due(&self) -> bool {
+    pub(super) fn fin_due(&self) -> bool {
         self.fin_wanted && !self.fin_sent
     }
 

@@ -132,6 +132,11 @@ impl PathMtu {
         true
     }
 
+    /// Whether it is not being searched, and no router's word is too old.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        self.search.is_none() && now < self.until
+    }
+
     /// Forgets a router's word that is too old. Says whether there was one.
     pub(super) fn forget(&mut self, now: Instant) -> bool {
         if now < self.until {

@@ -65,6 +65,17 @@ impl Extra {
     }
 }
 
+impl Extra {
+    fn is_calm(&self) -> bool {
+        self.reset_seq.is_none()
+            && self.owed.is_empty()
+            && self.duplicate.is_none()
+            && self.assembler.is_empty()
+            && self.marks.is_none()
+            && self.pacer.is_none()
+    }
+}
+
 /// [`Extra`] state, which takes memory from the first change on. It can always be read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rare(Option<Box<Extra>>);
@@ -85,6 +96,12 @@ impl Rare {
     #[inline]
     pub(super) fn if_any(&mut self) -> Option<&mut Extra> {
         self.0.as_deref_mut()
+    }
+
+    /// Whether nothing is kept that what leaves next depends on.
+    #[inline]
+    pub(super) fn is_calm(&self) -> bool {
+        self.0.as_deref().is_none_or(Extra::is_calm)
     }
 
     /// Something goes wrong.

@@ -94,6 +94,7 @@ impl Tcb {
     }
 
     /// The connection as a segment of `bytes` leaves; congestion control is told.
+    #[inline]
     pub(super) fn stamp(&mut self, now: Instant, bytes: u64) -> Stamp {
         let pipe = self.pipe();
         let limited = self.rate.is_app_limited();

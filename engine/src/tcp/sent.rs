@@ -147,7 +147,9 @@ impl Sent {
         };
         self.out.add(&record);
         self.records.push_back(record);
-        self.join(self.records.len() - 1);
+        if self.records.len() > 1 {
+            self.join(self.records.len() - 1);
+        }
     }
 
     /// Makes one of a record and the one before it if nothing tells them apart; at the bound, if
