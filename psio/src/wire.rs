@@ -49,13 +49,13 @@ pub struct WireConfig {
 }
 
 impl Default for WireConfig {
-    /// One queue, 1,500 bytes, rings of 4 MB, no spinning; the path is empty.
+    /// One queue, 1,500 bytes, rings of 1 MB (larger ones leave the cache), no spinning; the path is empty.
     fn default() -> WireConfig {
         WireConfig {
             path: PathBuf::new(),
             queues: 1,
             mtu: 1500,
-            ring_bytes: 4 << 20,
+            ring_bytes: 1 << 20,
             spin: Duration::ZERO,
         }
     }

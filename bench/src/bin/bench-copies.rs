@@ -19,8 +19,8 @@ use serde_json::json;
 /// Bytes of a frame: what the stack sends at once.
 const FRAME: usize = 64 * 1024 - 1024;
 
-/// Frames taken at once: few enough that the ring, which has room for 64, is given back in parts.
-const TAKEN: usize = 8;
+/// Frames taken at once: few enough that the ring, which has room for 16, is given back in parts.
+const TAKEN: usize = 4;
 
 #[derive(Parser)]
 #[command(about = "The speed of a wire in shared memory with a bulk transfer's copies")]
