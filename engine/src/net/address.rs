@@ -28,6 +28,12 @@ impl Address {
         (bits >> 32 == MAPPED).then(|| Ipv4Addr::from_bits(bits as u32))
     }
 
+    /// The last four bytes as a number: those of the IPv4 address, if it is one.
+    #[inline]
+    pub const fn low_bits(self) -> u32 {
+        self.0.to_bits() as u32
+    }
+
     /// The address as IPv6's sixteen bytes, IPv4 mapped.
     #[inline]
     pub const fn mapped(self) -> Ipv6Addr {

@@ -7,28 +7,22 @@ use super::time::{Duration, Instant};
 /// What holds data back at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Limit {
-    /// There is nothing to send, and nothing but a SYN is outstanding.
-    Idle,
     /// The network: congestion control, or the way there and back.
     Network,
     /// The window that the peer offers.
     Window,
     /// The send buffer: all of it is in flight, the network would take more, and a writer waits.
     Buffer,
+    /// There is nothing to send, and nothing but a SYN is outstanding: not counted.
+    Idle,
 }
 
 /// Time spent under each limit, in milliseconds like Linux's: 49 days fit.
 #[derive(Clone, Debug)]
 pub(super) struct Chronograph {
     since: u32,
-    spent: Spent,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Spent {
-    network: u32,
-    window: u32,
-    buffer: u32,
+    /// By the number of the limit.
+    spent: [u32; 3],
 }
 
 /// Time held back by each.
@@ -43,27 +37,24 @@ impl Chronograph {
     pub(super) fn new(now: Instant) -> Self {
         Chronograph {
             since: millis(now),
-            spent: Spent::default(),
+            spent: [0; 3],
         }
     }
 
     /// Until now `limit` held data back; from now on, another one does.
     fn end(&mut self, now: Instant, limit: Limit) {
-        self.spent = self.sums(now, limit);
-        self.since = millis(now);
+        let now = millis(now);
+        if let Some(sum) = self.spent.get_mut(limit as usize) {
+            *sum = sum.wrapping_add(now.wrapping_sub(self.since));
+        }
+        self.since = now;
     }
 
-    fn sums(&self, now: Instant, limit: Limit) -> Spent {
-        let lasted = millis(now).wrapping_sub(self.since);
-        let mut spent = self.spent;
-        let sum = match limit {
-            Limit::Idle => return spent,
-            Limit::Network => &mut spent.network,
-            Limit::Window => &mut spent.window,
-            Limit::Buffer => &mut spent.buffer,
-        };
-        *sum = sum.wrapping_add(lasted);
-        spent
+    /// The sums with the time that `limit` has lasted by now.
+    fn sums(&self, now: Instant, limit: Limit) -> [u32; 3] {
+        let mut ended = self.clone();
+        ended.end(now, limit);
+        ended.spent
     }
 }
 
@@ -124,11 +115,11 @@ impl Tcb {
     /// Time held back by each limit, up to now.
     pub(super) fn held_back(&self, now: Instant) -> HeldBack {
         let spent = self.chronograph.sums(now, self.limit);
-        let span = |ms: u32| Duration::from_millis(ms.into());
+        let [network, window, buffer] = spent.map(|ms| Duration::from_millis(ms.into()));
         HeldBack {
-            network: span(spent.network),
-            window: span(spent.window),
-            buffer: span(spent.buffer),
+            network,
+            window,
+            buffer,
         }
     }
 }
@@ -150,11 +141,7 @@ mod tests {
         ] {
             chronograph.end(at(ms), limit);
         }
-        let spent = |network| Spent {
-            network,
-            window: 5,
-            buffer: 3,
-        };
+        let spent = |network| [network, 5, 3];
         assert_eq!(chronograph.sums(at(110), Limit::Network), spent(27));
         assert_eq!(chronograph.sums(at(110), Limit::Idle), spent(20));
     }

@@ -34,11 +34,15 @@ impl Tcb {
     /// Whether a quick look shows that there is nothing to send.
     #[inline]
     pub fn has_no_more(&mut self, now: Instant) -> bool {
-        let rests = self.is_at_rest();
-        if rests {
+        if self.is_at_rest() {
             self.rest(now);
+            return true;
         }
-        rests
+        let waits = self.only_waits();
+        if waits {
+            self.note_limit(now);
+        }
+        waits
     }
 
     /// What [`poll_transmit`](Self::poll_transmit) gives if [`has_no_more`](Self::has_no_more) has just
@@ -88,6 +92,16 @@ impl Tcb {
             && self.rare.reset_seq.is_none()
     }
 
+    /// A connection that is not open, with nothing to send for that.
+    fn only_waits(&self) -> bool {
+        let waits = match self.state {
+            State::SynSent => !self.syn_due && !self.is_open_early(),
+            State::Closed => !self.rst_due && !self.rst_wanted,
+            _ => false,
+        };
+        waits && self.rare.is_calm()
+    }
+
     /// All is sent: notes what that means.
     fn rest(&mut self, now: Instant) {
         self.forget_path(now);
@@ -135,9 +149,9 @@ impl Tcb {
         } else if let Some(piece) = self.next_piece(now, max_payload) {
             return Some(self.with_data(now, &piece));
         }
-        self.note_application_limit();
         let probe = core::mem::take(&mut self.probe_due);
         if !probe && !self.ack.due {
+            self.note_application_limit();
             return None;
         }
         let at = if probe {
@@ -216,7 +230,7 @@ impl Tcb {
         }
     }
 
-    pub(super) fn note_starvation(&mut self) {
+    fn note_starvation(&mut self) {
         let pipe = self.pipe();
         if pipe < u64::from(self.cc.cwnd()) {
             self.rate.limit_by_application(pipe);
@@ -277,8 +291,9 @@ impl Tcb {
 
     /// Whether the window has to be tried anew, if nothing is in flight.
     pub(super) fn was_silent(&self, now: Instant) -> bool {
-        let silent = now.since(self.sent_at) > self.rtt.rto() && self.snd.nxt > 1;
-        silent && self.set.slow_start_after_idle
+        self.snd.nxt > 1
+            && self.set.slow_start_after_idle
+            && now.since(self.sent_at) > self.rtt.rto()
     }
 
     /// Whether the last `tail` bytes of what is written, less than a segment, may go now: Nagle's

@@ -33,9 +33,7 @@ impl Tcb {
                 self.sent_at = now;
             }
             (payload, mss) = (nxt - 1..nxt - 1 + len, cut as u16);
-        } else if self.ack.due {
-            self.note_starvation();
-        } else {
+        } else if !self.ack.due {
             return None;
         }
         self.recovery.paced = false;

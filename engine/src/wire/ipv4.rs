@@ -143,8 +143,7 @@ impl Ipv4Header {
     pub fn emit(&self, out: &mut [u8]) {
         assert!(
             self.payload_len <= Self::MAX_PAYLOAD,
-            "{} bytes do not fit into an IPv4 datagram",
-            self.payload_len
+            "the payload does not fit into an IPv4 datagram"
         );
         let out: &mut [u8; HEADER_LEN] = out.first_chunk_mut().expect("room for an IPv4 header");
         let pair = |high: u16, low: u16| u32::from(high) << 16 | u32::from(low);

@@ -8,6 +8,7 @@ use crate::wire::checksum::{self, Sum};
 use crate::wire::{Ipv4Header, Ipv6Header, ethernet, ipv4, ipv6, protocol};
 use context::Segment;
 use psio::{ChecksumOffload, Gso, GsoKind, TxMeta};
+use std::net::Ipv4Addr;
 
 /// Offset of the checksum field in a TCP header.
 const TCP_CHECKSUM: usize = 16;
@@ -79,7 +80,11 @@ fn emit(
     offload: bool,
     fill: impl FnOnce(&mut [u8]),
 ) -> (usize, TxMeta) {
-    let v4 = flow.local.v4().zip(flow.remote.v4());
+    // Both ends are of one family.
+    let v4 = match flow.remote.v4() {
+        Some(dst) => Some((flow.local.low_bits(), dst)),
+        None => None,
+    };
     let ip_len = match v4 {
         Some(_) => ipv4::HEADER_LEN,
         None => ipv6::HEADER_LEN,
@@ -94,7 +99,7 @@ fn emit(
     let pseudo_header = match v4 {
         Some((src, dst)) => {
             let header = Ipv4Header {
-                src,
+                src: Ipv4Addr::from_bits(src),
                 dst,
                 protocol: protocol::TCP,
                 ttl,
