@@ -81,10 +81,8 @@ fn emit(
     fill: impl FnOnce(&mut [u8]),
 ) -> (usize, TxMeta) {
     // Both ends are of one family.
-    let v4 = match flow.remote.v4() {
-        Some(dst) => Some((flow.local.low_bits(), dst)),
-        None => None,
-    };
+    let remote = flow.remote.v4();
+    let v4 = remote.map(|dst| (flow.local.low_bits(), dst));
     let ip_len = match v4 {
         Some(_) => ipv4::HEADER_LEN,
         None => ipv6::HEADER_LEN,
