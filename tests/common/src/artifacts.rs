@@ -56,6 +56,11 @@ pub fn bench_calls() -> PathBuf {
     find("bench-calls")
 }
 
+/// `bench-handover`.
+pub fn bench_handover() -> PathBuf {
+    find("bench-handover")
+}
+
 /// `bench-smoltcp`.
 pub fn bench_smoltcp() -> PathBuf {
     find("bench-smoltcp")

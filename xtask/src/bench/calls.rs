@@ -43,7 +43,8 @@ pub fn measure(pairs: usize) -> Result<Calls, Error> {
     Ok(calls)
 }
 
-fn nanoseconds(mut command: Command) -> Result<f64, Error> {
+/// What a program prints that measures nanoseconds.
+pub fn nanoseconds(mut command: Command) -> Result<f64, Error> {
     let output = command.output();
     let failed = |what: &str| Error::Other(format!("`{}`: {what}", describe(&command)));
     let output = output.map_err(|error| failed(&error.to_string()))?;

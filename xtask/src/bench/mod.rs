@@ -2,6 +2,7 @@
 
 mod calls;
 mod crowd;
+mod handover;
 mod idle;
 mod instructions;
 mod kind;
@@ -173,6 +174,10 @@ fn measure_apart(options: &Options, pairs: usize, seconds: f64, report: &mut Rep
     if options.wants(calls::NAME) {
         eprintln!("{}", calls::NAME);
         report.calls = Some(calls::measure(pairs).map_err(|error| error.to_string()));
+    }
+    if options.wants(handover::NAME) {
+        eprintln!("{}", handover::NAME);
+        report.hand_over = Some(handover::measure(pairs).map_err(|error| error.to_string()));
     }
     if options.wants(instructions::NAME) && !options.quick {
         eprintln!("{}", instructions::NAME);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::calls::{self, Calls};
 use super::crowd::Cost;
+use super::handover::{self, HandOver};
 use super::idle::{self, Memory};
 use super::instructions::{self, Count};
 use super::machine::{Busy, description};
@@ -219,6 +220,8 @@ pub struct Report {
     pub sweeps: Vec<Sweep>,
     /// Cost of an intercepted call, or why there is no figure; `None` if not asked for.
     pub calls: Option<Result<Calls, String>>,
+    /// What a change of threads costs.
+    pub hand_over: Option<Result<HandOver, String>>,
     /// Instructions of the fast paths, or why there are none; `None` if not asked for.
     pub instructions: Option<Result<Vec<Count>, String>>,
 }
@@ -244,6 +247,7 @@ impl Report {
             crowds: Vec::new(),
             sweeps: Vec::new(),
             calls: None,
+            hand_over: None,
             instructions: None,
         })
     }
@@ -333,6 +337,11 @@ impl Report {
             Some(Err(error)) => table += &format!("\n{}: failed: {error}\n", calls::NAME),
             None => {}
         }
+        match &self.hand_over {
+            Some(Ok(hand_over)) => table += &format!("\n{}\n", hand_over.text()),
+            Some(Err(error)) => table += &format!("\n{}: failed: {error}\n", handover::NAME),
+            None => {}
+        }
         match &self.instructions {
             Some(Ok(counts)) => table += &format!("\n{}", instructions::table(counts)),
             Some(Err(error)) => table += &format!("\ninstructions: failed: {error}\n"),
@@ -390,6 +399,7 @@ impl Report {
         let instructions = self.instructions.as_ref().and_then(|i| i.as_ref().ok());
         let idle = self.idle.as_ref().and_then(|idle| idle.as_ref().ok());
         let calls = self.calls.as_ref().and_then(|calls| calls.as_ref().ok());
+        let hand_over = self.hand_over.as_ref().and_then(|h| h.as_ref().ok());
         json!({
             "circumstances": self.circumstances,
             "lines": self.lines.iter().map(Measurement::to_json).collect::<Vec<_>>(),
@@ -397,6 +407,7 @@ impl Report {
             "cost_of_idle_connections": self.crowds.iter().map(Cost::to_json).collect::<Vec<_>>(),
             "sweeps": self.sweeps.iter().map(Sweep::to_json).collect::<Vec<_>>(),
             "intercepted_call": calls.map(Calls::to_json),
+            "hand_over": hand_over.map(HandOver::to_json),
             "instructions": instructions.map(|counts| instructions::to_json(counts)),
         })
     }
