@@ -233,7 +233,25 @@ impl Options {
         self.emit_each(out)
     }
 
+    /// What the SYNs of this stack carry, where nothing is switched off.
+    fn of_common_syn(&self) -> Option<[u8; 20]> {
+        if !self.sack_permitted || !self.sack.is_empty() || self.fast_open.is_some() {
+            return None;
+        }
+        let [hi, lo] = self.mss?.to_be_bytes();
+        let stamps = timestamps_option([SACK_PERMITTED, 2], self.timestamps?);
+        let mut bytes = [0; 20];
+        bytes[..4].copy_from_slice(&[MSS, 4, hi, lo]);
+        bytes[4..16].copy_from_slice(&stamps);
+        bytes[16..].copy_from_slice(&[NOP, WINDOW_SCALE, 3, self.window_scale?]);
+        Some(bytes)
+    }
+
     fn emit_each(&self, out: &mut [u8]) -> usize {
+        if let Some(bytes) = self.of_common_syn() {
+            out[..bytes.len()].copy_from_slice(&bytes);
+            return bytes.len();
+        }
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
             out[at..at + bytes.len()].copy_from_slice(bytes);

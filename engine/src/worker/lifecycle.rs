@@ -24,7 +24,7 @@ impl Stack {
         {
             connection.queued = true;
             let token = (id, connection.stamp);
-            self.dirty.push_back(token);
+            self.dirty.push(token);
         }
     }
 

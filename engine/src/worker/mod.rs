@@ -142,7 +142,9 @@ pub struct Stack {
     /// Connections whose streams a burst has changed.
     changed: Vec<(u32, u32)>,
     /// Connections that may have something to send.
-    dirty: VecDeque<(u32, u32)>,
+    dirty: Vec<(u32, u32)>,
+    /// Empty memory for those whose turn it is.
+    turns: Vec<(u32, u32)>,
     /// Connections whose ACK waits for what the program answers.
     put_off: PutOff,
     /// Connections whose memory is looked at later, with the time in microseconds.
@@ -276,7 +278,8 @@ impl Worker {
             manners: Manners::default(),
             wheel: TimerWheel::new(now),
             changed: Vec::new(),
-            dirty: VecDeque::new(),
+            dirty: Vec::new(),
+            turns: Vec::new(),
             put_off: PutOff::default(),
             idle: Default::default(),
             starved: VecDeque::new(),

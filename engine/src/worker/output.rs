@@ -52,11 +52,12 @@ impl Stack {
     /// was sent.
     pub fn transmit(&mut self, queue: &mut dyn Queue) -> bool {
         let mut sent = self.send_control(queue);
-        for _ in 0..self.dirty.len() {
-            let Some(token) = self.dirty.pop_front() else {
-                break;
-            };
-            match self.serve(token, queue, &mut sent) {
+        let mut turns = std::mem::take(&mut self.turns);
+        std::mem::swap(&mut turns, &mut self.dirty);
+        let mut served = 0;
+        for token in &turns {
+            served += 1;
+            match self.serve(*token, queue, &mut sent) {
                 Turn::Done => self.settle(token.0),
                 Turn::More => self.mark(token.0),
                 Turn::Held | Turn::Gone => {}
@@ -66,6 +67,13 @@ impl Stack {
                 }
             }
         }
+        turns.drain(..served);
+        if !turns.is_empty() {
+            // The others go before those that were put into the list meanwhile.
+            turns.append(&mut self.dirty);
+            std::mem::swap(&mut turns, &mut self.dirty);
+        }
+        self.turns = turns;
         self.latest_way = None;
         if sent > 0 {
             self.counters().add(Counter::frames_out, sent);
