@@ -27,6 +27,10 @@ pub const HEADER: usize = 10;
 /// A ring this large has room for any record once it is empty, wherever its cursors stand.
 pub const MIN_CAPACITY: usize = (2 * span(MAX_FRAME)).next_power_of_two();
 
+/// Longest records that are fetched ahead; those of long ones follow each other line by line, which the
+/// processor sees by itself.
+const PREFETCHED: usize = 4 * ALIGN;
+
 /// Bytes that a frame of `len` bytes takes up.
 pub const fn span(len: usize) -> usize {
     (HEADER + len).next_multiple_of(ALIGN)
@@ -58,6 +62,8 @@ pub trait Memory {
     fn copy_out(&self, at: usize, to: &mut [u8]);
     /// Lends bytes to write to. `at + len` is at most the capacity.
     fn room(&mut self, at: usize, len: usize) -> &mut [u8];
+    /// Says that the cache line at `at`, below the capacity, will be read soon.
+    fn prefetch(&self, at: usize);
     /// A sequentially consistent fence.
     fn fence();
 }
@@ -252,6 +258,7 @@ impl<M: Memory> Consumer<M> {
             if span(len) > to_end || span(len) as u64 > produced {
                 return Err(Broken("a frame is longer than what was sent"));
             }
+            self.prefetch_behind(span(len));
             self.memory.copy_out(at + HEADER, &mut to[..len]);
             self.head += span(len) as u64;
             // A long burst gives room back on the way, so that the producer need not stop.
@@ -259,6 +266,17 @@ impl<M: Memory> Consumer<M> {
                 self.release();
             }
             return Ok(Some((len, meta)));
+        }
+    }
+
+    /// Fetches the record behind the next one, if that is as long as this. The lines are the peer's, and
+    /// a look at them waits as long as a small segment takes to handle.
+    fn prefetch_behind(&self, span: usize) {
+        if span <= PREFETCHED && self.tail - self.head > 2 * span as u64 {
+            let at = self.head as usize + 2 * span;
+            for line in (at..at + span).step_by(ALIGN) {
+                self.memory.prefetch(line & (self.memory.capacity() - 1));
+            }
         }
     }
 

@@ -256,6 +256,8 @@ mod interleavings {
             &mut self.room[..len]
         }
 
+        fn prefetch(&self, _at: usize) {}
+
         fn fence() {
             watched::fence(Ordering::SeqCst);
         }

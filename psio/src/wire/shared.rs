@@ -217,6 +217,18 @@ impl Memory for SharedRing {
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 
+    fn prefetch(&self, at: usize) {
+        let line = self.bytes(at, 1);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint, which cannot fault; the address is that of a byte of the ring.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(line.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    }
+
     fn fence() {
         fence(Ordering::SeqCst);
     }
