@@ -49,8 +49,8 @@ impl Tcb {
     /// said that there may be something.
     pub fn next_outgoing(&mut self, now: Instant, max_payload: usize) -> Option<Outgoing> {
         match self.next_plain(now, max_payload as u64) {
-            None => self.next_of_any_kind(now, max_payload),
-            plain => plain,
+            Ok(next) => next,
+            Err(_) => self.next_of_any_kind(now, max_payload),
         }
     }
 
@@ -224,7 +224,7 @@ impl Tcb {
 
     /// Nothing is left to send although the window has room: what is under way measures the
     /// application rather than the network.
-    fn note_application_limit(&mut self) {
+    pub(super) fn note_application_limit(&mut self) {
         if self.snd.end.saturating_sub(self.snd.nxt) < u64::from(self.mss) {
             self.note_starvation();
         }
@@ -350,7 +350,7 @@ impl Tcb {
     }
 
     /// Notes how much of the congestion window is in use.
-    fn note_usage(&mut self, limited: bool) {
+    pub(super) fn note_usage(&mut self, limited: bool) {
         let flight = clamp_u32(self.snd.flight());
         let (una, nxt) = (self.snd.una, self.snd.nxt);
         self.usage.note(una, nxt, flight, limited);

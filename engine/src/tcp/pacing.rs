@@ -68,6 +68,7 @@ impl Tcb {
     }
 
     /// Data leaves: the clock goes on.
+    #[inline]
     pub(super) fn pace(&mut self, now: Instant, bytes: u64) {
         if let Some(rate) = self.pacing_rate() {
             self.get_pacer().on_sent(now, bytes, rate);

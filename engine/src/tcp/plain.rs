@@ -1,4 +1,4 @@
-//! The short way out: new data that the windows take as it is, or a pure ACK, while nothing is lost,
+//! The short way out: new data as far as the windows take it, or a pure ACK, while nothing is lost,
 //! marked, held out of order or paced. Few questions decide then. What leaves, and what is noted of it,
 //! is the same by the long way (`output.rs`).
 
@@ -10,38 +10,56 @@ use super::segment::{Flags, Outgoing};
 use super::tcb::{State, Tcb};
 use super::time::Instant;
 
+/// The long way is to be taken; nothing has changed.
+pub(super) struct Unusual;
+
 impl Tcb {
-    /// The next segment, where the short way leads to one; otherwise nothing has changed.
+    /// The next segment, or `None` if nothing may leave now.
     #[inline(always)]
-    pub(super) fn next_plain(&mut self, now: Instant, max_payload: u64) -> Option<Outgoing> {
+    pub(super) fn next_plain(
+        &mut self,
+        now: Instant,
+        max_payload: u64,
+    ) -> Result<Option<Outgoing>, Unusual> {
         if !self.is_plain(now) {
-            return None;
+            return Err(Unusual);
         }
         let nxt = self.snd.nxt;
         let (mut flags, mut payload, mut mss) = (Flags::ACK, 0..0, self.mss);
+        let (mut len, mut fin, mut cut) = (0, false, 0);
         if self.snd.end > nxt || self.fin_due() {
-            let cut = u64::from(self.send_mss()).min(max_payload).max(1);
-            let len = self.plain_len(now, max_payload, cut)?;
-            let fin = self.fin_wanted && self.snd.usable() > len;
+            cut = u64::from(self.send_mss()).min(max_payload).max(1);
+            len = self.plain_len(now, max_payload, cut)?;
+            fin = self.fin_wanted && nxt + len == self.snd.end && self.snd.usable() > len;
+            let blocked = len == 0 && !fin;
+            if blocked && (self.snd.flight() == 0 || self.squeeze) {
+                return Err(Unusual);
+            }
+        }
+        self.recovery.paced = false;
+        if len > 0 || fin {
+            let end = nxt + len;
+            self.note_new_data(now, nxt..end + u64::from(fin), cut);
             if fin {
                 flags |= Flags::FIN;
             }
-            self.note_new_data(now, nxt..nxt + len + u64::from(fin), cut);
             if len > 0 {
-                flags |= Flags::PSH;
+                if end == self.snd.end || len > cut {
+                    flags |= Flags::PSH;
+                }
                 self.ack.on_data_sent(now, self.set.delayed_ack.get());
                 self.sent_at = now;
             }
-            (payload, mss) = (nxt - 1..nxt - 1 + len, cut as u16);
+            (payload, mss) = (nxt - 1..end - 1, cut as u16);
         } else if !self.ack.due {
-            return None;
+            self.note_application_limit();
+            self.note_limit(now);
+            return Ok(None);
         }
-        self.recovery.paced = false;
-        let len = (payload.end - payload.start) as usize;
-        self.traffic.on_sent(len, mss.into());
+        self.traffic.on_sent(len as usize, mss.into());
         self.ack.on_sent(self.rcv.nxt);
         self.timers.delayed_ack = Instant::NEVER;
-        Some(Outgoing {
+        Ok(Some(Outgoing {
             seq: self.iss.at(nxt),
             ack: self.irs.at(self.rcv.nxt),
             flags,
@@ -54,7 +72,7 @@ impl Tcb {
             },
             payload,
             mss,
-        })
+        }))
     }
 
     #[inline(always)]
@@ -79,23 +97,25 @@ impl Tcb {
             && self.cc.pacing_rate().is_none()
     }
 
-    /// Bytes that wait, if all of them, and a FIN where it is all that waits, may go at once and in one
-    /// piece.
+    /// Bytes of what waits that may go now.
     #[inline(always)]
-    fn plain_len(&mut self, now: Instant, max_payload: u64, cut: u64) -> Option<u64> {
-        let waiting = self.snd.end - self.snd.nxt;
-        let usable = self.snd.usable();
+    fn plain_len(&mut self, now: Instant, max_payload: u64, cut: u64) -> Result<u64, Unusual> {
         if self.fin_sent || (self.snd.flight() == 0 && self.was_silent(now)) {
-            return None;
-        }
-        if waiting == 0 {
-            return (usable > 0).then_some(0);
+            return Err(Unusual);
         }
         let most = match max_payload <= self.mss.into() {
             true => cut,
             false => max_payload,
         };
-        let fits = waiting <= most && waiting <= usable && waiting <= self.congestion_room();
-        (fits && self.may_send_tail(now, waiting, waiting % cut)).then_some(waiting)
+        let waiting = self.snd.end - self.snd.nxt;
+        let usable = self.snd.usable();
+        let room = usable.min(self.congestion_room());
+        if waiting > room && usable > room {
+            self.note_usage(true);
+        }
+        let len = waiting.min(room).min(most);
+        let tail = len % cut;
+        let whole = len == waiting && self.may_send_tail(now, len, tail);
+        Ok(if whole { len } else { len - tail })
     }
 }
