@@ -268,7 +268,7 @@ pub static KEYS: &[Key] = &[
         name: "tcp.send_buffer_max",
         section: Section::Memory,
         expected: MOST,
-        doc: "Size that a send buffer may grow to; auto is 4M, or 1M over a wire, \
+        doc: "Size that a send buffer may grow to; auto is 4M, or 1536K over a wire, \
               where more would only leave the processor's cache, and tcp.send_buffer at least.",
         read: |s, v| most(v).map(|n| s.tcp.send_buffer_max = n),
         write: |s| most_text(s.tcp.send_buffer_max),
@@ -285,7 +285,7 @@ pub static KEYS: &[Key] = &[
         name: "tcp.recv_buffer_max",
         section: Section::Memory,
         expected: MOST,
-        doc: "Size that a receive buffer may grow to; the window scale follows from it; auto is 6M, or 1M over a wire, \
+        doc: "Size that a receive buffer may grow to; the window scale follows from it; auto is 6M, or 1536K over a wire, \
               where more would only leave the processor's cache, and tcp.recv_buffer at least.",
         read: |s, v| most(v).map(|n| s.tcp.recv_buffer_max = n),
         write: |s| most_text(s.tcp.recv_buffer_max),

@@ -285,7 +285,7 @@ impl Settings {
     /// Bytes that are enough for any rate where the peer is microseconds away, and stay in the
     /// processor's cache.
     fn near_buffer(&self) -> Option<usize> {
-        matches!(self.device, Device::Wire(_)).then_some(1 << 20)
+        matches!(self.device, Device::Wire(_)).then_some(3 << 19)
     }
 
     /// Whether the program keeps off `core`, so that a worker there may spin.
@@ -402,9 +402,9 @@ mod tests {
         let most = |s: &Settings| (s.send_buffer_max(), s.recv_buffer_max());
         assert_eq!(most(&settings), (4 << 20, 6 << 20));
         settings.device = Device::Wire("/tmp/w".to_owned());
-        assert_eq!(most(&settings), (1 << 20, 1 << 20));
+        assert_eq!(most(&settings), (3 << 19, 3 << 19));
         settings.tcp.recv_buffer = 8 << 20;
-        assert_eq!(most(&settings), (1 << 20, 8 << 20));
+        assert_eq!(most(&settings), (3 << 19, 8 << 20));
         settings.tcp.recv_buffer_max = Some(2 << 20);
         assert_eq!(settings.recv_buffer_max(), 2 << 20);
     }
