@@ -375,8 +375,8 @@ fn arm(wheel: &mut TimerWheel, id: u32, connection: &mut Connection) {
         && deadline < connection.armed
     {
         connection.armed = deadline;
-        wheel.cancel(connection.timer);
-        connection.timer = wheel.set(deadline.as_micros(), (id, connection.stamp));
+        let token = (id, connection.stamp);
+        connection.timer = wheel.set_anew(connection.timer, deadline.as_micros(), token);
     }
 }
 

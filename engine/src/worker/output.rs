@@ -240,8 +240,8 @@ impl Stack {
         if let Some(connection) = self.connections.get_stamped(token) {
             connection.held = false;
             connection.armed = again;
-            self.wheel.cancel(connection.timer);
-            connection.timer = self.wheel.set(again.as_micros(), token);
+            let timer = connection.timer;
+            connection.timer = self.wheel.set_anew(timer, again.as_micros(), token);
         }
     }
 

@@ -156,10 +156,31 @@ impl TimerWheel {
         }
         self.young.push(node);
         self.young_left += 1;
-        self.young_due = self.young_due.min(tick);
-        self.sort_at = self.sort_at.min(tick).min(self.now + YOUTH);
+        self.note_young(tick);
         let life = self.nodes[node as usize].life;
         Entry { node, life }
+    }
+
+    /// A young entry is due at `tick`.
+    fn note_young(&mut self, tick: u64) {
+        self.young_due = self.young_due.min(tick);
+        self.sort_at = self.sort_at.min(tick).min(self.now + YOUTH);
+    }
+
+    /// Like [`set`](Self::set), in place of another entry of the same token.
+    pub fn set_anew(&mut self, entry: Entry, at: u64, token: Token) -> Entry {
+        let tick = at.div_ceil(TICK);
+        if tick > self.now + 2
+            && let Some(node) = self.nodes.get_mut(entry.node as usize)
+            && node.life == entry.life
+            && node.stands == Stands::Young
+        {
+            node.tick = tick;
+            self.note_young(tick);
+            return entry;
+        }
+        self.cancel(entry);
+        self.set(at, token)
     }
 
     /// Takes an entry back, unless it has fired. What is due within two ticks may fire nevertheless.
@@ -418,6 +439,23 @@ mod tests {
             let nodes = wheel.nodes.len();
             assert!(nodes <= 100 + MOST_YOUNG, "{nodes}");
             wheel.advance(now + 100_000_000, |token| panic!("{token:?} was cancelled"));
+        }
+    }
+
+    #[test]
+    fn an_entry_set_anew_fires_once_at_its_new_time() {
+        for age in [0, GROWN] {
+            for at in [age + 500, age + 3_000, age + 70_000, 3_000_000] {
+                let mut wheel = TimerWheel::new(0);
+                let entry = wheel.set(100_000, (1, 1));
+                wheel.advance(age, |token| panic!("{token:?} is not due"));
+                wheel.set_anew(entry, at, (1, 1));
+                let mut fired = Vec::new();
+                while let Some(next) = wheel.next_deadline() {
+                    wheel.advance(next, |_| fired.push(next));
+                }
+                assert!(matches!(fired[..], [only] if only >= at && only < at + 2 * TICK));
+            }
         }
     }
 
