@@ -18,6 +18,13 @@ pub(super) struct Piece {
     pub(super) cut: u64,
 }
 
+/// What whole segments of `cut` bytes leave of `len` bytes. Most often there is less than one, and a
+/// division takes longer than to see that.
+#[inline]
+pub(super) fn tail_of(len: u64, cut: u64) -> u64 {
+    if len < cut { len } else { len % cut }
+}
+
 impl Tcb {
     /// The next segment to send, or `None`. `max_payload` is the biggest payload that the caller can
     /// take in one piece, at least [`mss`](Self::mss); above it, it asks for super-segments. A probe
@@ -262,7 +269,7 @@ impl Tcb {
             self.note_usage(true);
         }
         let mut len = waiting.min(room).min(max_payload);
-        let tail = len % cut;
+        let tail = tail_of(len, cut);
         // Nagle's rule is for what more may be written to.
         let ended = end < self.snd.end;
         if len < waiting || !(ended || self.may_send_tail(now, len, tail)) {
@@ -334,7 +341,7 @@ impl Tcb {
             self.fin_sent = true;
         }
         self.snd.nxt = range.end;
-        if !len.is_multiple_of(cut) {
+        if tail_of(len, cut) > 0 {
             self.snd.small = range.end;
         }
         if range.end >= self.snd.end {

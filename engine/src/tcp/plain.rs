@@ -5,6 +5,7 @@
 use super::ecn::Codepoint;
 use super::input::predicts;
 use super::options::Options;
+use super::output::tail_of;
 use super::recovery::Phase;
 use super::segment::{Flags, Outgoing};
 use super::tcb::{State, Tcb};
@@ -114,7 +115,7 @@ impl Tcb {
             self.note_usage(true);
         }
         let len = waiting.min(room).min(most);
-        let tail = len % cut;
+        let tail = tail_of(len, cut);
         let whole = len == waiting && self.may_send_tail(now, len, tail);
         Ok(if whole { len } else { len - tail })
     }
