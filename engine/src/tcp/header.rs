@@ -22,7 +22,7 @@ pub(super) struct Next {
     pub(super) ecn: Codepoint,
     /// Its payload, as offsets in the send stream.
     pub(super) payload: Range<u64>,
-    mss: u16,
+    pub(super) mss: u16,
 }
 
 impl Next {
@@ -44,6 +44,7 @@ impl Tcb {
     }
 
     /// The segment that a piece leaves in.
+    #[inline]
     pub(super) fn with_data(&mut self, now: Instant, Piece { range, cut }: &Piece) -> Next {
         let data_end = range.end.min(self.snd.end);
         let mut flags = Flags::ACK;

@@ -3,15 +3,16 @@
 //! is the same by the long way (`output.rs`).
 
 use super::ecn::Codepoint;
+use super::header::Next;
 use super::input::predicts;
 use super::options::Options;
-use super::output::tail_of;
+use super::output::{Piece, tail_of};
 use super::recovery::Phase;
 use super::segment::{Flags, Outgoing};
 use super::tcb::{State, Tcb};
 use super::time::Instant;
 
-/// The long way is to be taken; nothing has changed.
+/// The long way is to be taken: nothing is noted yet that it would not note as well.
 pub(super) struct Unusual;
 
 impl Tcb {
@@ -26,44 +27,37 @@ impl Tcb {
             return Err(Unusual);
         }
         let nxt = self.snd.nxt;
-        let (mut flags, mut payload, mut mss) = (Flags::ACK, 0..0, self.mss);
-        let (mut len, mut fin, mut cut) = (0, false, 0);
-        if self.snd.end > nxt || self.fin_due() {
-            cut = u64::from(self.send_mss()).min(max_payload).max(1);
-            len = self.plain_len(now, max_payload, cut)?;
-            fin = self.fin_wanted && nxt + len == self.snd.end && self.snd.usable() > len;
-            let blocked = len == 0 && !fin;
-            if blocked && (self.snd.flight() == 0 || self.squeeze) {
-                return Err(Unusual);
-            }
-        }
+        let waits = self.snd.end > nxt || self.fin_due();
+        let piece = match waits {
+            true => self.plain_piece(now, max_payload)?,
+            false => None,
+        };
         self.recovery.paced = false;
-        if len > 0 || fin {
-            let end = nxt + len;
-            self.note_new_data(now, nxt..end + u64::from(fin), cut);
-            if fin {
-                flags |= Flags::FIN;
+        let next = match piece {
+            Some(piece) => {
+                self.note_new_data(now, piece.range.clone(), piece.cut);
+                self.with_data(now, &piece)
             }
-            if len > 0 {
-                if end == self.snd.end || len > cut {
-                    flags |= Flags::PSH;
-                }
-                self.ack.on_data_sent(now, self.set.delayed_ack.get());
-                self.sent_at = now;
+            None if self.ack.due => self.without_data(nxt, Flags::ACK),
+            None => {
+                self.note_application_limit();
+                self.note_limit(now);
+                return Ok(None);
             }
-            (payload, mss) = (nxt - 1..end - 1, cut as u16);
-        } else if !self.ack.due {
-            self.note_application_limit();
-            self.note_limit(now);
-            return Ok(None);
-        }
-        self.traffic.on_sent(len as usize, mss.into());
+        };
+        Ok(Some(self.plain_segment(now, next)))
+    }
+
+    /// Gives a segment its header, which tells of nothing but what came in order.
+    #[inline(always)]
+    fn plain_segment(&mut self, now: Instant, next: Next) -> Outgoing {
+        self.traffic.on_sent(next.payload_len(), next.mss.into());
         self.ack.on_sent(self.rcv.nxt);
         self.timers.delayed_ack = Instant::NEVER;
-        Ok(Some(Outgoing {
-            seq: self.iss.at(nxt),
+        Outgoing {
+            seq: self.iss.at(next.at),
             ack: self.irs.at(self.rcv.nxt),
-            flags,
+            flags: next.flags,
             window: self.rcv.advertise(self.set.own_mss.into()),
             urgent: 0,
             ecn: Codepoint::NotEct,
@@ -71,9 +65,9 @@ impl Tcb {
                 timestamps: self.ts.option(now),
                 ..Options::default()
             },
-            payload,
-            mss,
-        }))
+            payload: next.payload,
+            mss: next.mss,
+        }
     }
 
     #[inline(always)]
@@ -98,25 +92,38 @@ impl Tcb {
             && self.cc.pacing_rate().is_none()
     }
 
-    /// Bytes of what waits that may go now.
+    /// As much of what waits as may go now, and the FIN behind it.
     #[inline(always)]
-    fn plain_len(&mut self, now: Instant, max_payload: u64, cut: u64) -> Result<u64, Unusual> {
-        if self.fin_sent || (self.snd.flight() == 0 && self.was_silent(now)) {
+    fn plain_piece(&mut self, now: Instant, max_payload: u64) -> Result<Option<Piece>, Unusual> {
+        let idle = self.snd.flight() == 0;
+        if self.fin_sent || (idle && self.was_silent(now)) {
             return Err(Unusual);
         }
+        let nxt = self.snd.nxt;
+        let cut = u64::from(self.send_mss()).min(max_payload).max(1);
         let most = match max_payload <= self.mss.into() {
             true => cut,
             false => max_payload,
         };
-        let waiting = self.snd.end - self.snd.nxt;
-        let usable = self.snd.usable();
+        let (waiting, usable) = (self.snd.end - nxt, self.snd.usable());
         let room = usable.min(self.congestion_room());
         if waiting > room && usable > room {
             self.note_usage(true);
         }
-        let len = waiting.min(room).min(most);
+        let mut len = waiting.min(room).min(most);
         let tail = tail_of(len, cut);
-        let whole = len == waiting && self.may_send_tail(now, len, tail);
-        Ok(if whole { len } else { len - tail })
+        if len < waiting || !self.may_send_tail(now, len, tail) {
+            len -= tail;
+        }
+        let fin = self.fin_wanted && len == waiting && usable > len;
+        match len + u64::from(fin) {
+            // A window that is shut has to be asked about.
+            0 if idle || self.squeeze => Err(Unusual),
+            0 => Ok(None),
+            len => Ok(Some(Piece {
+                range: nxt..nxt + len,
+                cut,
+            })),
+        }
     }
 }
