@@ -64,6 +64,8 @@ pub trait Memory {
     fn room(&mut self, at: usize, len: usize) -> &mut [u8];
     /// Says that the cache line at `at`, below the capacity, will be read soon.
     fn prefetch(&self, at: usize);
+    /// Says that it will be written to soon.
+    fn prefetch_to_write(&self, at: usize);
     /// A sequentially consistent fence.
     fn fence();
 }
@@ -171,6 +173,19 @@ impl<M: Memory> Producer<M> {
         }
         self.memory.header(at).store(encode(len, meta), Relaxed);
         self.tail += span(len) as u64;
+        self.prefetch_room(span(len));
+    }
+
+    /// Fetches room for a record like those just written. The peer has had its lines, and to get them
+    /// back takes as long as a few small segments take to build.
+    fn prefetch_room(&self, span: usize) {
+        if span <= PREFETCHED {
+            let at = self.tail as usize + PREFETCHED;
+            for line in (at..at + span).step_by(ALIGN) {
+                let at = line & (self.memory.capacity() - 1);
+                self.memory.prefetch_to_write(at);
+            }
+        }
     }
 
     /// Shows the consumer all that is committed. True if it sleeps: wake it.

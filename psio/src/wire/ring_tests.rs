@@ -258,6 +258,8 @@ mod interleavings {
 
         fn prefetch(&self, _at: usize) {}
 
+        fn prefetch_to_write(&self, _at: usize) {}
+
         fn fence() {
             watched::fence(Ordering::SeqCst);
         }

@@ -229,6 +229,17 @@ impl Memory for SharedRing {
         let _ = line;
     }
 
+    fn prefetch_to_write(&self, at: usize) {
+        let line = self.bytes(at, 1);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint, which changes nothing and cannot fault; processors without it do nothing.
+        unsafe {
+            std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    }
+
     fn fence() {
         fence(Ordering::SeqCst);
     }
