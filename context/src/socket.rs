@@ -181,6 +181,8 @@ pub struct AppHalf {
     pub acceptor: AtomicU32,
     /// So many accepts are to go to `acceptor` alone before it counts as the only one that accepts.
     pub rivalry: AtomicU32,
+    /// Urgent data, of which there seldom is any: the engine's word of it stands here as well.
+    pub urgent: Urgent,
 }
 
 /// Socket options as the application set them; the engine reads them after `Options`, `Connect`
@@ -285,7 +287,7 @@ pub mod congestion {
 }
 
 /// Urgent data (RFC 6093): positions in the streams, 0 while there is none.
-#[repr(C, align(64))]
+#[repr(C)]
 #[derive(Default)]
 pub struct Urgent {
     /// Engine: behind the last byte that the peer marked as urgent, which may not have come yet.
@@ -339,8 +341,6 @@ pub struct Socket {
     pub options: Options,
     /// Addresses.
     pub names: Names,
-    /// Urgent data.
-    pub urgent: Urgent,
     /// Of a listener: the large chunk that holds each worker's accept ring, or 0 for none (chunk 0
     /// is small, so 0 is free for that). Written by the engine.
     pub accept_rings: [AtomicU32; MAX_WORKERS],
@@ -378,6 +378,20 @@ impl Waiting {
     }
 }
 
+/// Sets words to 0, one instruction each: a record is made fresh for each connection.
+macro_rules! clear {
+    ($($word:expr),*) => {
+        $($word.store(0, Ordering::Relaxed);)*
+    };
+}
+
+/// Copies words of the same name.
+macro_rules! copy {
+    ($from:ident => $to:ident: $($word:ident),*) => {
+        $($to.$word.store($from.$word.load(Ordering::Relaxed), Ordering::Relaxed);)*
+    };
+}
+
 impl Socket {
     /// How many bytes from the next one to be read to the urgent byte; `None` if the peer has marked
     /// none, or it was read. The byte may not have come yet.
@@ -386,7 +400,7 @@ impl Socket {
         if self.engine.state.load(Ordering::Acquire) & state::URGENT == 0 {
             return None;
         }
-        let end = self.urgent.received.load(Ordering::Acquire);
+        let end = self.app.urgent.received.load(Ordering::Acquire);
         let head = self.app.rx_head.load(Ordering::Relaxed);
         end.checked_sub(head + 1)
     }
@@ -394,77 +408,81 @@ impl Socket {
     /// Whether there is an urgent byte to be had by `MSG_OOB`: it has come, and was taken neither so
     /// nor in line.
     pub fn has_urgent(&self) -> bool {
-        let end = self.urgent.received.load(Ordering::Acquire);
+        let end = self.app.urgent.received.load(Ordering::Acquire);
         self.urgent_mark()
             .is_some_and(|mark| mark < self.readable())
-            && self.urgent.taken.load(Ordering::Relaxed) != end
+            && self.app.urgent.taken.load(Ordering::Relaxed) != end
     }
 
     /// Engine: makes the record fresh for its next life and returns the new generation. Only while
     /// no process holds it.
     pub fn reset(&self) -> u32 {
-        let (e, a, o, u) = (&self.engine, &self.app, &self.options, &self.urgent);
+        let (e, a, o, u) = (&self.engine, &self.app, &self.options, &self.app.urgent);
         let generation = e.generation.load(Ordering::Relaxed).wrapping_add(1);
         e.generation.store(generation, Ordering::SeqCst);
         e.state.store(state::CLOSE, Ordering::Relaxed);
-        for word in [
-            &e.rx_tail,
-            &e.tx_head,
-            &e.tx_next,
-            &e.rx_seek_pos,
-            &e.rx_notify_at,
-            &a.rx_head,
-            &a.rx_chunk_start,
-            &a.tx_tail,
-            &a.tx_chunk_start,
-            &a.tx_seek_pos,
-            &o.receive_timeout,
-            &o.send_timeout,
-            &o.pacing_limit,
-            &u.received,
-            &u.taken,
-            &u.sent,
-        ]
-        .into_iter()
-        .chain(o.fastopen_keys.as_flattened())
-        {
-            word.store(0, Ordering::Relaxed);
-        }
-        for word in [
-            &e.tx_limit,
-            &a.flags,
-            &a.waiters,
-            &a.file_flags,
-            &a.queued,
-            &a.starved,
-            &a.taker,
-            &a.acceptor,
-            &a.rivalry,
-            &o.bits,
-            &o.keep_idle,
-            &o.keep_interval,
-            &o.keep_count,
-            &o.user_timeout,
-            &o.max_segment,
-            &o.receive_buffer,
-            &o.send_buffer,
-            &o.linger,
-            &o.tos_ttl,
-            &o.receive_low,
-            &o.defer_accept,
-            &o.congestion,
-            &o.syn_count,
-            &o.fin_wait2,
-            &o.window_clamp,
-            &o.notsent_low,
-            &o.fastopen_queue,
-        ] {
+        clear!(
+            e.rx_tail,
+            e.tx_head,
+            e.tx_next,
+            e.rx_seek_pos,
+            e.rx_notify_at,
+            e.tx_limit,
+            e.error
+        );
+        clear!(
+            a.rx_head,
+            a.rx_chunk_start,
+            a.tx_tail,
+            a.tx_chunk_start,
+            a.tx_seek_pos
+        );
+        clear!(
+            a.flags,
+            a.waiters,
+            a.file_flags,
+            a.queued,
+            a.starved,
+            a.taker,
+            a.acceptor,
+            a.rivalry
+        );
+        clear!(u.received, u.taken, u.sent);
+        clear!(
+            o.bits,
+            o.keep_idle,
+            o.keep_interval,
+            o.keep_count,
+            o.user_timeout,
+            o.max_segment
+        );
+        clear!(
+            o.receive_buffer,
+            o.send_buffer,
+            o.linger,
+            o.tos_ttl,
+            o.receive_low,
+            o.defer_accept
+        );
+        clear!(
+            o.receive_timeout,
+            o.send_timeout,
+            o.congestion,
+            o.syn_count,
+            o.fin_wait2
+        );
+        clear!(
+            o.window_clamp,
+            o.notsent_low,
+            o.fastopen_queue,
+            o.pacing_limit
+        );
+        for word in o.fastopen_keys.as_flattened() {
             word.store(0, Ordering::Relaxed);
         }
         for word in [&e.rx_seek_chunk, &a.rx_chunk, &a.tx_open, &a.tx_seek_chunk] {
             word.store(NONE, Ordering::Relaxed);
         }
-        e.error.store(0, Ordering::Relaxed);
         a.rx_lock.reset();
         a.tx_lock.reset();
         self.names.reset();
@@ -478,32 +496,10 @@ impl Socket {
     /// Copies the options, as an accepted socket inherits them from its listener.
     pub fn inherit(&self, from: &Options) {
         let to = &self.options;
-        for (to, from) in [
-            (&to.bits, &from.bits),
-            (&to.keep_idle, &from.keep_idle),
-            (&to.keep_interval, &from.keep_interval),
-            (&to.keep_count, &from.keep_count),
-            (&to.user_timeout, &from.user_timeout),
-            (&to.max_segment, &from.max_segment),
-            (&to.receive_buffer, &from.receive_buffer),
-            (&to.send_buffer, &from.send_buffer),
-            (&to.linger, &from.linger),
-            (&to.tos_ttl, &from.tos_ttl),
-            (&to.receive_low, &from.receive_low),
-            (&to.congestion, &from.congestion),
-            (&to.fin_wait2, &from.fin_wait2),
-            (&to.window_clamp, &from.window_clamp),
-            (&to.notsent_low, &from.notsent_low),
-        ] {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        for (to, from) in [
-            (&to.receive_timeout, &from.receive_timeout),
-            (&to.send_timeout, &from.send_timeout),
-            (&to.pacing_limit, &from.pacing_limit),
-        ] {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        copy!(from => to: bits, keep_idle, keep_interval, keep_count, user_timeout, max_segment);
+        copy!(from => to: receive_buffer, send_buffer, linger, tos_ttl, receive_low, congestion);
+        copy!(from => to: fin_wait2, window_clamp, notsent_low);
+        copy!(from => to: receive_timeout, send_timeout, pacing_limit);
     }
 
     /// State and its bits, see [`state`]. An attempt to connect that failed, once the program knows

@@ -7,6 +7,7 @@ extern crate alloc;
 pub mod binds;
 mod control;
 mod engine;
+pub mod few;
 pub mod net;
 mod placement;
 pub mod port_use;

@@ -1,6 +1,7 @@
 //! What the workers and the control thread share.
 
 use crate::binds::{Bind, Binds};
+use crate::few::Few;
 use crate::net::icmp::IcmpError;
 use crate::net::ipv6::Ipv6Config;
 use crate::net::{InterfaceAddress, Prefix, Route};
@@ -12,7 +13,6 @@ use crate::wire::arp::ArpPacket;
 use context::Segment;
 use context::control::Name;
 use psio::{MacAddr, Rss, RxMeta};
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -95,7 +95,7 @@ pub struct Watch {
 }
 
 /// The watches of one socket. A watch keeps its place, which is its slot in the events.
-pub type Watches = SmallVec<[Option<Watch>; 1]>;
+pub type Watches = Few<Option<Watch>>;
 
 /// A listening socket, as all workers see it.
 pub struct Listener {

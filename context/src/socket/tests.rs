@@ -26,7 +26,7 @@ fn a_record_that_changes_hands_is_fresh() {
     socket.options.linger.store(3, Ordering::Relaxed);
     socket.options.pacing_limit.store(3, Ordering::Relaxed);
     socket.options.fastopen_keys[1][1].store(3, Ordering::Relaxed);
-    socket.urgent.received.store(3, Ordering::Relaxed);
+    socket.app.urgent.received.store(3, Ordering::Relaxed);
     assert_ne!(socket.reset(), first);
     assert_eq!(socket.readable(), 0);
     assert_eq!(socket.unacked(), 0);
@@ -35,7 +35,7 @@ fn a_record_that_changes_hands_is_fresh() {
     assert_eq!(socket.options.pacing_limit.load(Ordering::Relaxed), 0);
     let key = &socket.options.fastopen_keys[1][1];
     assert_eq!(key.load(Ordering::Relaxed), 0);
-    assert_eq!(socket.urgent.received.load(Ordering::Relaxed), 0);
+    assert_eq!(socket.app.urgent.received.load(Ordering::Relaxed), 0);
     assert_eq!(socket.tcp_state(), state::CLOSE);
 }
 
@@ -52,7 +52,7 @@ fn congestion_controls_are_numbered_and_named_alike() {
 
 #[test]
 fn a_record_takes_whole_cache_lines() {
-    assert_eq!(size_of::<Socket>(), 512);
+    assert_eq!(size_of::<Socket>(), 7 * 64);
 }
 
 #[test]

@@ -54,9 +54,24 @@ pub(super) struct PathMtu {
     /// What the link takes, or less if a router said so.
     limit: u16,
     probing: MtuProbing,
-    /// When a router's word is forgotten.
+    findings: Option<Box<Findings>>,
+}
+
+/// What is known of the path beyond the link.
+#[derive(Clone, Debug)]
+struct Findings {
+    /// When a router's word is forgotten; [`Instant::NEVER`] if there is none.
     until: Instant,
-    search: Option<Box<Search>>,
+    search: Option<Search>,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Findings {
+            until: Instant::NEVER,
+            search: None,
+        }
+    }
 }
 
 /// Search for the largest segment that arrives.
@@ -86,8 +101,7 @@ impl PathMtu {
             link,
             limit: link,
             probing,
-            until: Instant::NEVER,
-            search: None,
+            findings: None,
         };
         if probing == MtuProbing::Always {
             path.begin_search(now, BASE);
@@ -96,23 +110,33 @@ impl PathMtu {
     }
 
     fn begin_search(&mut self, now: Instant, low: u16) {
-        self.search = Some(Box::new(Search {
-            low: low.min(self.limit),
-            high: self.limit,
+        let limit = self.limit;
+        self.findings.get_or_insert_default().search = Some(Search {
+            low: low.min(limit),
+            high: limit,
             probe: None,
             since: now,
-        }));
+        });
+    }
+
+    fn search(&self) -> Option<&Search> {
+        self.findings.as_ref()?.search.as_ref()
+    }
+
+    fn search_mut(&mut self) -> Option<&mut Search> {
+        self.findings.as_mut()?.search.as_mut()
     }
 
     /// The largest segment to send.
     pub(super) fn segment(&self) -> u16 {
-        let found = self.search.as_ref().map_or(u16::MAX, |search| search.low);
+        let found = self.search().map_or(u16::MAX, |search| search.low);
         self.limit.min(found)
     }
 
     /// What a router said, and until when that counts.
     pub(super) fn told(&self) -> Option<(u16, Instant)> {
-        (self.until != Instant::NEVER).then_some((self.limit, self.until))
+        let until = self.findings.as_ref()?.until;
+        (until != Instant::NEVER).then_some((self.limit, until))
     }
 
     /// A router's word: no segment above `size` until `until`. One that asks for less than any path
@@ -123,8 +147,8 @@ impl PathMtu {
             return false;
         }
         self.limit = size;
-        self.until = until;
-        if let Some(search) = &mut self.search {
+        self.findings.get_or_insert_default().until = until;
+        if let Some(search) = self.search_mut() {
             search.high = search.high.min(size);
             search.low = search.low.min(size);
             search.probe = None;
@@ -139,18 +163,18 @@ impl PathMtu {
 
     /// Forgets a router's word that is too old. Says whether there was one.
     pub(super) fn forget(&mut self, now: Instant) -> bool {
-        if now < self.until {
+        let Some(findings) = self.findings.as_mut().filter(|found| found.until <= now) else {
             return false;
-        }
+        };
+        findings.until = Instant::NEVER;
         self.limit = self.link;
-        self.until = Instant::NEVER;
         true
     }
 
     /// The timer has expired once more after `timeouts` times in a row, with `flight` bytes
     /// outstanding. Says whether segments are to be smaller from now on.
     pub(super) fn on_timeout(&mut self, now: Instant, timeouts: u8, flight: u32) -> bool {
-        if let Some(search) = &mut self.search {
+        if let Some(search) = self.search_mut() {
             // Nothing is known of a probe that a timeout has overtaken.
             search.probe = None;
         }
@@ -159,7 +183,7 @@ impl PathMtu {
             return false;
         }
         let before = self.segment();
-        match &mut self.search {
+        match self.search_mut() {
             None => self.begin_search(now, BASE),
             Some(search) => search.low = (search.low / 2).clamp(FLOOR, BASE).min(search.low),
         }
@@ -168,13 +192,13 @@ impl PathMtu {
 
     /// The largest probe that there may be; `None` while there is nothing to search for.
     fn largest_probe(&self) -> Option<u16> {
-        self.search.as_ref().map(|search| search.high)
+        self.search().map(|search| search.high)
     }
 
     /// Size of the probe to send next, at most `most`, if the search is not at its end.
     fn next_probe(&mut self, now: Instant, most: u16) -> Option<u16> {
         let limit = self.limit;
-        let search = self.search.as_mut()?;
+        let search = self.search_mut()?;
         if search.probe.is_some() {
             return None;
         }
@@ -191,14 +215,14 @@ impl PathMtu {
 
     /// The probe of `size` went out as `start..end` of the send direction.
     fn probe_sent(&mut self, start: u64, end: u64, size: u16) {
-        if let Some(search) = &mut self.search {
+        if let Some(search) = self.search_mut() {
             search.probe = Some(Probe { start, end, size });
         }
     }
 
     /// All before `una` has arrived. Says whether larger segments may be sent from now on.
     pub(super) fn on_ack(&mut self, una: u64) -> bool {
-        let Some(search) = &mut self.search else {
+        let Some(search) = self.search_mut() else {
             return false;
         };
         match search.probe {
@@ -214,7 +238,7 @@ impl PathMtu {
     /// The segment at `una` is lost. If that was a probe, it was too large, and the loss no sign of
     /// congestion (RFC 4821 section 7.6.2): says where it ended.
     pub(super) fn on_loss(&mut self, una: u64) -> Option<u64> {
-        let search = self.search.as_mut()?;
+        let search = self.search_mut()?;
         let probe = search.probe.take_if(|probe| probe.start == una)?;
         search.high = probe.size - 1;
         Some(probe.end)

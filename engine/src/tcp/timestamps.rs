@@ -5,6 +5,8 @@ use super::time::{Duration, Instant};
 /// A connection idle for longer than this no longer trusts TS.Recent (RFC 7323 section 5.5).
 const RECENT_LIFETIME: Duration = Duration::from_secs(24 * 24 * 3600);
 
+const SECOND: u64 = 1_000_000;
+
 /// State of the option on one connection. The clock ticks in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timestamps {
@@ -14,7 +16,8 @@ pub(super) struct Timestamps {
     offset: u32,
     /// TS.Recent.
     recent: u32,
-    recent_at: Instant,
+    /// When that was taken, in whole seconds: 136 years.
+    recent_at: u32,
 }
 
 impl Timestamps {
@@ -23,7 +26,7 @@ impl Timestamps {
             on,
             offset,
             recent: 0,
-            recent_at: Instant::ZERO,
+            recent_at: 0,
         }
     }
 
@@ -39,12 +42,12 @@ impl Timestamps {
     /// Takes over the peer's value from a handshake.
     pub(super) fn start(&mut self, now: Instant, value: u32) {
         self.recent = value;
-        self.recent_at = now;
+        self.recent_at = (now.as_micros() / SECOND) as u32;
     }
 
     /// PAWS: whether a segment with this value is older than one seen.
     pub(super) fn is_old(&self, now: Instant, value: u32) -> bool {
-        before(value, self.recent) && now.since(self.recent_at) < RECENT_LIFETIME
+        before(value, self.recent) && now.since(self.recent_since()) < RECENT_LIFETIME
     }
 
     /// Whether `value` is newer than any seen.
@@ -52,9 +55,9 @@ impl Timestamps {
         before(self.recent, value)
     }
 
-    /// When TS.Recent was taken.
+    /// When TS.Recent was taken, to the second, as Linux knows it.
     pub(super) fn recent_since(&self) -> Instant {
-        self.recent_at
+        Instant::from_micros(u64::from(self.recent_at) * SECOND)
     }
 
     /// Whether `value` is the newest seen.

@@ -305,7 +305,7 @@ impl Stack {
                 if flags & flag::URGENT != 0 {
                     connection
                         .tcb
-                        .written_urgent(record.urgent.sent.load(SeqCst));
+                        .written_urgent(record.app.urgent.sent.load(SeqCst));
                 }
                 connection.tcb.written_more(end, more);
                 self.mark(id);

@@ -74,7 +74,7 @@ impl Stack {
         if events.contains(Events::URGENT)
             && let (Some(record), Some(end)) = (record, connection.tcb.urgent_end())
         {
-            record.urgent.received.store(end, SeqCst);
+            record.app.urgent.received.store(end, SeqCst);
             edge = true;
         }
         let changed = Events::CONNECTED | Events::PEER_CLOSED | Events::ERROR | Events::CLOSED;
@@ -231,7 +231,7 @@ impl Stack {
         // A chunk that the application has attached to its stream without writing to it.
         let open = record.app.tx_open.load(SeqCst);
         if let Some(slot) = self.slots.get(socket) {
-            for holder in &slot.holders {
+            for holder in slot.holders.iter() {
                 self.pool.take_back(open, *holder);
             }
         }

@@ -343,7 +343,7 @@ impl Stack {
             connection.socket = Some(socket);
             connection.recv.attach(record);
             let urgent = connection.tcb.urgent_end().unwrap_or(0);
-            record.urgent.received.store(urgent, Relaxed);
+            record.app.urgent.received.store(urgent, Relaxed);
             let flow = connection.flow;
             record
                 .names

@@ -1,12 +1,12 @@
 //! Socket records of one worker, from the engine's side: who holds each and what it is.
 
+use crate::few::Few;
 use crate::shared::{Listener, NO_PROCESS, Watches};
 use context::Segment;
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Numbers of the processes and leases that hold a socket; none while it waits to be accepted.
-pub type Holders = SmallVec<[u32; 2]>;
+pub type Holders = Few<u32>;
 
 /// What a socket record is used for.
 #[derive(Clone)]
@@ -67,10 +67,10 @@ impl Slots {
             None if (self.slots.len() as u32) < self.limit => {
                 self.slots.push(Slot {
                     generation: 0,
-                    holders: Holders::new(),
+                    holders: Holders::default(),
                     waits_for: None,
                     role: Role::Free,
-                    watches: Watches::new(),
+                    watches: Watches::default(),
                     edge: false,
                 });
                 self.slots.len() as u32 - 1
@@ -80,8 +80,9 @@ impl Slots {
         let socket = self.first + local;
         let slot = &mut self.slots[local as usize];
         slot.generation = segment.socket(socket)?.reset();
-        slot.holders
-            .extend((holder != NO_PROCESS).then_some(holder));
+        if holder != NO_PROCESS {
+            slot.holders.push(holder);
+        }
         slot.role = Role::Open;
         Some(socket)
     }
@@ -109,9 +110,9 @@ impl Slots {
         );
         if !matches!(slot.role, Role::Free) {
             slot.role = Role::Free;
-            slot.holders = Holders::new();
+            slot.holders = Holders::default();
             slot.waits_for = None;
-            slot.watches = Watches::new();
+            slot.watches = Watches::default();
             self.free.push(local);
         }
     }
@@ -138,6 +139,11 @@ impl Slots {
 mod tests {
     use super::*;
     use context::layout::Plan;
+
+    #[test]
+    fn what_is_known_of_a_record_takes_a_cache_line() {
+        assert!(size_of::<Slot>() <= 64, "{}", size_of::<Slot>());
+    }
 
     #[test]
     fn records_are_bounded_and_change_their_generation() {

@@ -259,7 +259,7 @@ fn splicing_never_passes_the_mark_of_urgent_data() {
         socket.record().app.file_flags.store(flags, SeqCst);
     };
     let (reading, writing) = pipe();
-    socket.record().urgent.received.store(4, SeqCst);
+    socket.record().app.urgent.received.store(4, SeqCst);
     engine().add_state(socket, context::socket::state::URGENT);
     engine().receive(socket, b"abcdef");
     assert_eq!(splice(fd, writing.as_raw_fd(), 100, 0), Ok(3));
@@ -284,7 +284,7 @@ fn splicing_that_finds_nothing_sleeps_until_the_urgent_byte_comes() {
     let (fd, socket) = stack();
     socket.record().app.file_flags.store(0, SeqCst);
     let (_reading, writing) = pipe();
-    socket.record().urgent.received.store(1, SeqCst);
+    socket.record().app.urgent.received.store(1, SeqCst);
     engine().add_state(socket, context::socket::state::URGENT);
     let arrive = || engine().receive(socket, b"u");
     let to_pipe = || splice(fd, writing.as_raw_fd(), 100, 0);

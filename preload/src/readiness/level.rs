@@ -230,7 +230,7 @@ mod tests {
             let engine = Engine::new();
             let socket = engine.established(0);
             socket.options.bits.store(inline, SeqCst);
-            socket.urgent.received.store(4, SeqCst);
+            socket.app.urgent.received.store(4, SeqCst);
             socket.engine.state.fetch_or(state::URGENT, SeqCst);
             engine.data(0, 3);
             let raised = |wanted| level(engine.segment(), socket, ALL) & wanted;
@@ -248,14 +248,14 @@ mod tests {
     fn an_urgent_byte_alone_is_readable_only_in_line() {
         let engine = Engine::new();
         let socket = engine.established(0);
-        socket.urgent.received.store(1, SeqCst);
+        socket.app.urgent.received.store(1, SeqCst);
         socket.engine.state.fetch_or(state::URGENT, SeqCst);
         engine.data(0, 1);
         let raised = || level(engine.segment(), socket, ALL) & (bit::PRI | bit::IN);
         assert_eq!(raised(), bit::PRI);
-        socket.urgent.taken.store(1, SeqCst);
+        socket.app.urgent.taken.store(1, SeqCst);
         assert_eq!(raised(), 0);
-        socket.urgent.taken.store(0, SeqCst);
+        socket.app.urgent.taken.store(0, SeqCst);
         socket.options.bits.store(option::OOBINLINE, SeqCst);
         assert_eq!(raised(), bit::PRI | bit::IN);
     }

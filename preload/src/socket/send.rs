@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(socket.flags() & flag::URGENT, 0);
         assert_eq!(write(socket, b"de", libc::MSG_OOB), Ok(2));
         assert_ne!(socket.flags() & flag::URGENT, 0);
-        let sent = || socket.record().urgent.sent.load(Ordering::Relaxed);
+        let sent = || socket.record().app.urgent.sent.load(Ordering::Relaxed);
         assert_eq!(sent(), 5);
         assert_eq!(write(socket, b"f", 0), Ok(1));
         assert_eq!(sent(), 5);

@@ -44,7 +44,7 @@ pub fn before_mark(socket: SocketRef, len: u64) -> (u64, u64) {
 pub fn announce(socket: SocketRef, len: u64) {
     let record = socket.record();
     let end = record.app.tx_tail.load(Ordering::Relaxed) + len;
-    record.urgent.sent.store(end, Ordering::SeqCst);
+    record.app.urgent.sent.store(end, Ordering::SeqCst);
     record.app.flags.fetch_or(flag::URGENT, Ordering::SeqCst);
 }
 
@@ -56,11 +56,11 @@ pub fn announce(socket: SocketRef, len: u64) {
 pub fn receive(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int) -> Result<usize> {
     let record = socket.record();
     let reader = socket.reader(!socket.is_nonblocking(flags))?;
-    let end = record.urgent.received.load(Ordering::Acquire);
+    let end = record.app.urgent.received.load(Ordering::Acquire);
     let Some(mark) = record.urgent_mark() else {
         return Err(Errno(libc::EINVAL));
     };
-    if is_inline(socket) || record.urgent.taken.load(Ordering::Relaxed) == end {
+    if is_inline(socket) || record.app.urgent.taken.load(Ordering::Relaxed) == end {
         return Err(Errno(libc::EINVAL));
     }
     if mark >= reader.available() {
@@ -84,7 +84,7 @@ pub fn receive(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int) -> Re
         }
     });
     if flags & libc::MSG_PEEK == 0 {
-        record.urgent.taken.store(end, Ordering::Relaxed);
+        record.app.urgent.taken.store(end, Ordering::Relaxed);
     }
     Ok(usize::from(wants))
 }
@@ -119,7 +119,12 @@ mod tests {
             let bits = &socket.record().options.bits;
             bits.fetch_or(option::OOBINLINE, Ordering::SeqCst);
         }
-        socket.record().urgent.received.store(4, Ordering::SeqCst);
+        socket
+            .record()
+            .app
+            .urgent
+            .received
+            .store(4, Ordering::SeqCst);
         engine().add_state(socket, state::URGENT);
         engine().receive(socket, b"abcdef");
         socket
@@ -166,7 +171,12 @@ mod tests {
     /// A stream of nothing but an urgent byte.
     fn lone() -> SocketRef {
         let socket = established();
-        socket.record().urgent.received.store(1, Ordering::SeqCst);
+        socket
+            .record()
+            .app
+            .urgent
+            .received
+            .store(1, Ordering::SeqCst);
         engine().add_state(socket, state::URGENT);
         engine().receive(socket, b"u");
         socket
@@ -201,7 +211,12 @@ mod tests {
     #[test]
     fn an_urgent_byte_that_has_not_come_is_waited_for() {
         let socket = established();
-        socket.record().urgent.received.store(4, Ordering::SeqCst);
+        socket
+            .record()
+            .app
+            .urgent
+            .received
+            .store(4, Ordering::SeqCst);
         engine().add_state(socket, state::URGENT);
         engine().receive(socket, b"abc");
         assert_eq!(read(socket, 1, libc::MSG_OOB), Err(libc::EAGAIN));

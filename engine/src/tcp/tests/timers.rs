@@ -142,5 +142,5 @@ fn an_early_call_of_the_timer_does_nothing() {
 
 #[test]
 fn an_idle_control_block_is_small() {
-    assert!(size_of::<Tcb>() <= 648, "{} bytes", size_of::<Tcb>());
+    assert!(size_of::<Tcb>() <= 632, "{} bytes", size_of::<Tcb>());
 }

@@ -29,18 +29,18 @@ impl Sockets {
     pub(super) fn announce_urgent(&self, handle: Handle, len: u64) {
         let record = self.record(handle);
         let end = record.app.tx_tail.load(SeqCst) + len.min(record.writable());
-        record.urgent.sent.store(end, SeqCst);
+        record.app.urgent.sent.store(end, SeqCst);
         record.app.flags.fetch_or(flag::URGENT, SeqCst);
     }
 
     /// recv(2) with `MSG_OOB`.
     pub(super) fn receive_urgent(&self, handle: Handle, len: usize, flags: i32) -> Option<Outcome> {
         let record = self.record(handle);
-        let end = record.urgent.received.load(SeqCst);
+        let end = record.app.urgent.received.load(SeqCst);
         let Some(mark) = record.urgent_mark() else {
             return no(libc::EINVAL);
         };
-        if self.is_inline(handle) || record.urgent.taken.load(SeqCst) == end {
+        if self.is_inline(handle) || record.app.urgent.taken.load(SeqCst) == end {
             return no(libc::EINVAL);
         }
         if mark >= record.readable() {
@@ -50,7 +50,7 @@ impl Sockets {
         let mut reader = Reader::lock(&self.app.shared.segment, record, 1)?;
         assert_eq!(reader.read(mark + 1, true, |_, _| {}), mark + 1);
         if flags & libc::MSG_PEEK == 0 {
-            record.urgent.taken.store(end, SeqCst);
+            record.app.urgent.taken.store(end, SeqCst);
         }
         yes(len.min(1) as i64)
     }
