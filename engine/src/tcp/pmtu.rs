@@ -158,7 +158,8 @@ impl PathMtu {
 
     /// Whether it is not being searched, and no router's word is too old.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
-        self.search.is_none() && now < self.until
+        let settled = |found: &Findings| found.search.is_none() && now < found.until;
+        self.findings.as_deref().is_none_or(settled)
     }
 
     /// Forgets a router's word that is too old. Says whether there was one.
