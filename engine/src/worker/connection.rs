@@ -184,10 +184,17 @@ impl Connections {
     pub fn place(&self, flow: &Flow) -> Option<Place> {
         match self.latest {
             Some((latest, place)) if latest == *flow => Some(place),
-            _ => self.flows.find(flow, |place| self.flow_of(place)),
+            _ => self.flows.find(flow, |place| self.is_at(place, flow)),
         }
     }
 
+    /// Not inlined, so that the search has the registers to itself.
+    #[inline(never)]
+    fn is_at(&self, place: Place, flow: &Flow) -> bool {
+        self.flow_of(place) == Some(flow)
+    }
+
+    #[inline]
     fn flow_of(&self, place: Place) -> Option<&Flow> {
         match place {
             Place::Connection(id) => self.full.peek(id).map(|connection| &connection.flow),
@@ -204,7 +211,7 @@ impl Connections {
         {
             return Some(place);
         }
-        let place = self.flows.find(flow, |place| self.flow_of(place))?;
+        let place = self.flows.find(flow, |place| self.is_at(place, flow))?;
         self.latest = Some((*flow, place));
         Some(place)
     }
