@@ -81,11 +81,11 @@ struct Lane {
     bell: Bell,
 }
 
-/// Frames on their way, and memory of those that have arrived, for the next ones.
+/// Frames on their way, and those that have arrived, whose memory serves the next ones.
 #[derive(Default)]
 struct Frames {
     waiting: VecDeque<Frame>,
-    spare: Vec<Vec<u8>>,
+    spare: VecDeque<Frame>,
 }
 
 impl Lane {
@@ -131,12 +131,12 @@ impl Device for PairDevice {
             config: self.config,
             rx,
             tx,
-            arrived: Vec::new(),
+            arrived: VecDeque::new(),
             frame: vec![0; MAX_FRAME].into(),
             reserved: None,
             room: 0,
             committed: VecDeque::new(),
-            spare: Vec::new(),
+            spare: VecDeque::new(),
             stats: QueueStats::default(),
         }))
     }
@@ -147,19 +147,19 @@ struct PairQueue {
     rx: Arc<Lane>,
     tx: Arc<Lane>,
     /// Frames taken from the lane.
-    arrived: Vec<Frame>,
+    arrived: VecDeque<Frame>,
     frame: Box<[u8]>,
     reserved: Option<usize>,
     /// Frames that the lane holds besides, at least.
     room: usize,
     committed: VecDeque<Frame>,
-    spare: Vec<Vec<u8>>,
+    spare: VecDeque<Frame>,
     stats: QueueStats,
 }
 
 /// Adds a frame, in memory of an earlier one if there is some.
-fn append(frames: &mut VecDeque<Frame>, spare: &mut Vec<Vec<u8>>, bytes: &[u8], meta: RxMeta) {
-    let mut frame = spare.pop().unwrap_or_default();
+fn append(frames: &mut VecDeque<Frame>, spare: &mut VecDeque<Frame>, bytes: &[u8], meta: RxMeta) {
+    let mut frame = spare.pop_back().unwrap_or_default().0;
     frame.clear();
     frame.extend_from_slice(bytes);
     frames.push_back((frame, meta));
@@ -176,7 +176,11 @@ impl Queue for PairQueue {
         if taken == 0 {
             return Ok(0);
         }
-        self.arrived.extend(frames.waiting.drain(..taken));
+        if taken == frames.waiting.len() {
+            std::mem::swap(&mut self.arrived, &mut frames.waiting);
+        } else {
+            self.arrived.extend(frames.waiting.drain(..taken));
+        }
         if frames.waiting.is_empty() {
             self.rx.bell.silence();
         }
@@ -186,8 +190,7 @@ impl Queue for PairQueue {
             self.stats.rx_bytes += frame.len() as u64;
             sink(frame, *meta);
         }
-        let memory = self.arrived.drain(..).map(|(frame, _)| frame);
-        self.rx.frames().spare.extend(memory);
+        self.rx.frames().spare.append(&mut self.arrived);
         Ok(taken)
     }
 

@@ -138,7 +138,7 @@ impl<'a> Segment<'a> {
     ///
     /// # Errors
     /// See [`ParseError`].
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, bytes: &'a [u8]) -> Result<(), ParseError> {
         let Some((header, _)) = bytes.split_first_chunk::<MIN_HEADER_LEN>() else {
             return Err(ParseError::Truncated);

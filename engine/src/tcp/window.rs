@@ -269,7 +269,9 @@ impl RecvSpace {
     /// Says whether memory is scarce. While it is, the window opens by no more than a few segments
     /// beyond what was read; what was offered before stays offered.
     pub(super) fn set_scarce(&mut self, scarce: bool, mss: u32) {
-        self.scarce = NonZeroU32::new(mss * SCARCE_SEGMENTS).filter(|_| scarce);
+        if scarce != self.scarce.is_some() {
+            self.scarce = NonZeroU32::new(mss * SCARCE_SEGMENTS).filter(|_| scarce);
+        }
     }
 
     fn tune(&mut self, now: Instant, rtt: Option<Duration>, mss: u32) {

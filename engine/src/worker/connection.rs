@@ -204,13 +204,18 @@ impl Connections {
     }
 
     /// What the flow of a frame leads to; the next frame is likely of the same.
-    #[inline]
+    #[inline(always)]
     pub fn place_of_frame(&mut self, flow: &Flow) -> Option<Place> {
         if let Some((latest, place)) = self.latest
             && latest == *flow
         {
             return Some(place);
         }
+        self.look_up(flow)
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, flow: &Flow) -> Option<Place> {
         let place = self.flows.find(flow, |place| self.is_at(place, flow))?;
         self.latest = Some((*flow, place));
         Some(place)

@@ -4,7 +4,7 @@
 
 use super::Stack;
 use super::slots::Role;
-use crate::shared::{Watches, lock};
+use crate::shared::{Shared, Watches, lock};
 use crate::stats::Counter;
 use crate::sys;
 use context::ready::{COALESCED, Event, ReadySet};
@@ -46,12 +46,12 @@ impl Stack {
                 continue;
             };
             slot.edge = false;
-            let watches = slot.watches.clone();
+            let shared = (&**self.shared, self.index);
             if let Role::Listener(listener) = &slot.role {
                 let watches = lock(&listener.watches).clone();
-                self.tell(socket, &watches);
+                self.edges.tell(shared, socket, &watches);
             } else {
-                self.tell(socket, &watches);
+                self.edges.tell(shared, socket, &slot.watches);
             }
             if let Some(record) = self.shared.segment.socket(socket)
                 && record.wake_waiters()
@@ -64,83 +64,6 @@ impl Stack {
         if all || self.edges.published >= WAKE_AT {
             self.wake_sets();
         }
-    }
-
-    /// Tells the watches of a socket, whose state stands in its record already.
-    pub fn tell(&mut self, socket: u32, watches: &Watches) {
-        let shared = self.shared.clone();
-        let Some(record) = shared.segment.socket(socket) else {
-            return;
-        };
-        let chosen = self.exclusive_sleeper(record, watches);
-        for (slot, watch) in watches.iter().enumerate() {
-            let Some(watch) = watch else { continue };
-            if watch.exclusive && chosen.is_some_and(|chosen| chosen != slot) {
-                continue;
-            }
-            let slot = slot as u32;
-            let Some(set) = shared.sets.get(watch.set as usize) else {
-                continue;
-            };
-            if set.generation.load(SeqCst) != watch.set_generation {
-                continue;
-            }
-            if slot < COALESCED && record.app.queued.fetch_or(1 << slot, SeqCst) & (1 << slot) != 0
-            {
-                continue;
-            }
-            let (Some(ring), Some(ready)) = (
-                shared.segment.event_ring(watch.set, self.index),
-                shared.segment.ready_set(watch.set),
-            ) else {
-                continue;
-            };
-            let index = watch.set as usize;
-            if self.edges.tails.len() <= index {
-                self.edges.tails.resize(index + 1, 0);
-            }
-            let tail = &mut self.edges.tails[index];
-            let event = Event {
-                cookie: watch.cookie,
-                slot,
-                socket,
-            };
-            if !matches!(ring.push(tail, event.to_words()), Ok(true)) {
-                // Full, or spoilt by the application: it looks at everything itself then.
-                ready.set_overflow();
-                if slot < COALESCED {
-                    record.app.queued.fetch_and(!(1 << slot), Relaxed);
-                }
-            }
-            self.count(Counter::events);
-            self.edges.published += 1;
-            if !self.edges.sets.contains(&watch.set) {
-                self.edges.sets.push(watch.set);
-            }
-        }
-    }
-
-    /// The exclusive watch that is told of an edge alone: one whose threads sleep, and that was not told
-    /// of another edge yet. Without one, all are told, as none of them has to be woken. They take turns.
-    fn exclusive_sleeper(&mut self, record: &Socket, watches: &Watches) -> Option<usize> {
-        let shared = self.shared.clone();
-        let queued = record.app.queued.load(SeqCst);
-        let sleeps = |slot: &usize| {
-            let Some(watch) = watches[*slot].filter(|watch| watch.exclusive) else {
-                return false;
-            };
-            let set = shared.sets.get(watch.set as usize);
-            let is_current =
-                set.is_some_and(|set| set.generation.load(SeqCst) == watch.set_generation);
-            let is_told = queued.checked_shr(*slot as u32).unwrap_or(0) & 1 != 0;
-            let ready = shared.segment.ready_set(watch.set);
-            is_current && !is_told && ready.is_some_and(ReadySet::is_asleep)
-        };
-        let n = watches.len();
-        let turn = self.edges.turn;
-        let chosen = (0..n).map(|i| (turn + i) % n).find(sleeps)?;
-        self.edges.turn = chosen + 1;
-        Some(chosen)
     }
 
     /// Wakes the sleepers of all sets that were told something.
@@ -168,5 +91,90 @@ impl Stack {
     /// Whether nothing waits to be published or woken.
     pub fn edges_are_quiet(&self) -> bool {
         self.edges.sockets.is_empty() && self.edges.sets.is_empty()
+    }
+}
+
+impl Edges {
+    /// Tells the watches of a socket, whose state stands in its record already, for worker `worker`.
+    pub fn tell(&mut self, (shared, worker): (&Shared, usize), socket: u32, watches: &Watches) {
+        if watches.is_empty() {
+            return;
+        }
+        let Some(record) = shared.segment.socket(socket) else {
+            return;
+        };
+        let chosen = self.exclusive_sleeper(shared, record, watches);
+        for (slot, watch) in watches.iter().enumerate() {
+            let Some(watch) = watch else { continue };
+            if watch.exclusive && chosen.is_some_and(|chosen| chosen != slot) {
+                continue;
+            }
+            let slot = slot as u32;
+            let Some(set) = shared.sets.get(watch.set as usize) else {
+                continue;
+            };
+            if set.generation.load(SeqCst) != watch.set_generation {
+                continue;
+            }
+            if slot < COALESCED && record.app.queued.fetch_or(1 << slot, SeqCst) & (1 << slot) != 0
+            {
+                continue;
+            }
+            let (Some(ring), Some(ready)) = (
+                shared.segment.event_ring(watch.set, worker),
+                shared.segment.ready_set(watch.set),
+            ) else {
+                continue;
+            };
+            let index = watch.set as usize;
+            if self.tails.len() <= index {
+                self.tails.resize(index + 1, 0);
+            }
+            let tail = &mut self.tails[index];
+            let event = Event {
+                cookie: watch.cookie,
+                slot,
+                socket,
+            };
+            if !matches!(ring.push(tail, event.to_words()), Ok(true)) {
+                // Full, or spoilt by the application: it looks at everything itself then.
+                ready.set_overflow();
+                if slot < COALESCED {
+                    record.app.queued.fetch_and(!(1 << slot), Relaxed);
+                }
+            }
+            shared.counters[worker].count(Counter::events);
+            self.published += 1;
+            if !self.sets.contains(&watch.set) {
+                self.sets.push(watch.set);
+            }
+        }
+    }
+
+    /// The exclusive watch that is told of an edge alone: one whose threads sleep, and that was not told
+    /// of another edge yet. Without one, all are told, as none of them has to be woken. They take turns.
+    fn exclusive_sleeper(
+        &mut self,
+        shared: &Shared,
+        record: &Socket,
+        watches: &Watches,
+    ) -> Option<usize> {
+        let queued = record.app.queued.load(SeqCst);
+        let sleeps = |slot: &usize| {
+            let Some(watch) = watches[*slot].filter(|watch| watch.exclusive) else {
+                return false;
+            };
+            let set = shared.sets.get(watch.set as usize);
+            let is_current =
+                set.is_some_and(|set| set.generation.load(SeqCst) == watch.set_generation);
+            let is_told = queued.checked_shr(*slot as u32).unwrap_or(0) & 1 != 0;
+            let ready = shared.segment.ready_set(watch.set);
+            is_current && !is_told && ready.is_some_and(ReadySet::is_asleep)
+        };
+        let n = watches.len();
+        let turn = self.turn;
+        let chosen = (0..n).map(|i| (turn + i) % n).find(sleeps)?;
+        self.turn = chosen + 1;
+        Some(chosen)
     }
 }

@@ -41,14 +41,13 @@ impl Stack {
     /// Takes a frame from the device, or from another worker; so many have had it `before`. Who hands it
     /// in counts it.
     pub fn on_frame(&mut self, frame: &[u8], meta: RxMeta, before: usize) {
-        match self.plain.and_then(|plain| plain.read(frame)) {
-            Some(packet) if self.passes_on(frame, meta, before, &packet) => {}
-            Some(packet) => self.take_segment(&Datagram::v4(&packet), meta, false),
-            None => {
-                if let Err(reason) = self.try_frame(frame, meta, before) {
-                    self.counters().drop_frame(reason);
-                }
+        if let Some(packet) = self.plain.as_ref().and_then(|plain| plain.read(frame)) {
+            let datagram = Datagram::v4(&packet);
+            if !self.passes_on(frame, meta, before, &datagram) {
+                self.take_segment(&datagram, meta, false);
             }
+        } else if let Err(reason) = self.try_frame(frame, meta, before) {
+            self.counters().drop_frame(reason);
         }
     }
 
@@ -59,7 +58,8 @@ impl Stack {
             ethertype::IPV4 => {
                 let packet = Ipv4Packet::parse(frame.payload)?;
                 let to = self.addresses.accept(&packet, link)?;
-                if packet.protocol == protocol::TCP && self.passes_on(bytes, meta, before, &packet)
+                if packet.protocol == protocol::TCP
+                    && self.passes_on(bytes, meta, before, &Datagram::v4(&packet))
                 {
                     return Ok(());
                 }
@@ -73,26 +73,13 @@ impl Stack {
 
     /// Hands a frame to the worker that it is for, if that is another one.
     #[inline]
-    fn passes_on(
-        &self,
-        frame: &[u8],
-        meta: RxMeta,
-        before: usize,
-        packet: &Ipv4Packet<'_>,
-    ) -> bool {
+    fn passes_on(&self, frame: &[u8], meta: RxMeta, before: usize, packet: &Datagram<'_>) -> bool {
         self.shared.inboxes.len() > 1 && self.hands_over(frame, meta, before, packet)
     }
 
     #[inline(never)]
-    fn hands_over(
-        &self,
-        frame: &[u8],
-        meta: RxMeta,
-        before: usize,
-        packet: &Ipv4Packet<'_>,
-    ) -> bool {
-        let ends = (packet.dst.into(), packet.src.into());
-        let owner = self.other_owner(ends.0, ends.1, packet.payload(), before);
+    fn hands_over(&self, frame: &[u8], meta: RxMeta, before: usize, packet: &Datagram<'_>) -> bool {
+        let owner = self.other_owner(packet.dst, packet.src, packet.payload, before);
         if let Some(owner) = owner {
             self.redirect(owner, Message::Frame(frame.to_vec(), meta, before + 1));
         }
@@ -259,7 +246,7 @@ impl Stack {
         };
         match self.connections.place_of_frame(&flow) {
             Some(Place::Connection(id)) if !self.reopens(id, &segment) => {
-                self.on_segment(id, &segment);
+                self.deliver(id, &segment);
             }
             place => self.on_stray_segment(place, flow, &segment, looped),
         }
@@ -299,6 +286,11 @@ impl Stack {
 
     /// Hands a segment to its connection.
     pub fn on_segment(&mut self, id: u32, segment: &TcpSegment<'_>) {
+        self.deliver(id, segment);
+    }
+
+    #[inline(always)]
+    fn deliver(&mut self, id: u32, segment: &TcpSegment<'_>) {
         let shared = &self.shared;
         let Some(connection) = self.connections.get(id) else {
             return;

@@ -376,7 +376,8 @@ impl Stack {
     /// another worker's, so this does not go through the list of edges.
     fn announce_accept(&mut self, listener: &Arc<Listener>) {
         let watches = lock(&listener.watches).clone();
-        self.tell(listener.socket, &watches);
+        let shared = (&**self.shared, self.index);
+        self.edges.tell(shared, listener.socket, &watches);
         if let Some(record) = self.shared.segment.socket(listener.socket)
             && record.wake_waiters()
         {

@@ -50,17 +50,21 @@ impl Chain {
     }
 
     /// Gives back the first `n` chunks.
+    #[inline]
     fn release_first(&mut self, n: usize, pool: &mut ChunkPool) {
+        if n == 0 {
+            return;
+        }
         for piece in self.0.drain(..n) {
             pool.release(piece.chunk);
         }
     }
 
     fn release_all(&mut self, pool: &mut ChunkPool) {
-        for piece in self.0.drain(..) {
+        for piece in &self.0 {
             pool.release(piece.chunk);
         }
-        self.0.shrink_to_fit();
+        self.0 = SmallVec::new();
     }
 }
 
