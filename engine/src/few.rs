@@ -10,11 +10,7 @@ pub enum Few<T> {
     None,
     /// One thing.
     One([T; 1]),
-    /// Any number of things.
-    #[expect(
-        clippy::box_collection,
-        reason = "it is seldom there, and one word is less than three"
-    )]
+    /// Any number of things; seldom there, and a box of a list is one word instead of three.
     More(Box<Vec<T>>),
 }
 

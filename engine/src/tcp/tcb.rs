@@ -310,9 +310,9 @@ impl Tcb {
     /// send it again. Returns the offset beyond which nothing is held now; `None` if there was
     /// nothing to forget.
     pub fn forget_out_of_order(&mut self) -> Option<u64> {
-        let forgot = self.rare.make().assembler.forget_highest();
-        let end = self.rare.assembler.end().max(self.rcv.nxt) - 1;
-        forgot.then_some(end)
+        let assembler = &mut self.rare.if_any()?.assembler;
+        let forgot = assembler.forget_highest();
+        forgot.then_some(assembler.end().max(self.rcv.nxt) - 1)
     }
 
     /// The connection has gone idle: gives back what memory it has kept for the next flight.

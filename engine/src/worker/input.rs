@@ -302,8 +302,9 @@ impl Stack {
             socket: connection.socket,
         };
         connection.tcb.set_scarce(self.pressed);
+        let put_off = connection.tcb.puts_off_ack();
         let taken = connection.tcb.on_segment(self.now, segment, &mut sink);
-        if taken.is_ok() && connection.tcb.puts_off_ack() {
+        if !put_off && connection.tcb.puts_off_ack() {
             self.put_off.push((id, connection.stamp));
         }
         let events = taken.unwrap_or(tcp::Events::SEND);

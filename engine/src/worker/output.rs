@@ -52,6 +52,8 @@ impl Stack {
     /// was sent.
     pub fn transmit(&mut self, queue: &mut dyn Queue) -> bool {
         let mut sent = self.send_control(queue);
+        // The frames of this round may have told of another station.
+        self.latest_way = None;
         let mut turns = std::mem::take(&mut self.turns);
         std::mem::swap(&mut turns, &mut self.dirty);
         let mut served = 0;
@@ -167,6 +169,9 @@ impl Stack {
                 frame::build(connection, &out, &self.shared.segment, room, true);
             });
             *sent += 1;
+            if connection.tcb.has_no_more(self.now) {
+                return Turn::Done;
+            }
         }
         Turn::More
     }

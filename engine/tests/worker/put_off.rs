@@ -16,7 +16,13 @@ fn asked() -> (Bed, App, u32, TcpFrame) {
     let mut app = bed.app(1);
     let listener = app.socket().unwrap();
     assert!(bed.listen(listener, PORT, 10));
-    let mut frame = bed.segment_from(2, (5000, PORT), Flags::SYN);
+    let (socket, frame) = ask(&mut bed, &mut app, listener, 5000);
+    (bed, app, socket, frame)
+}
+
+/// A request from a port: the socket, and an ACK from the client.
+fn ask(bed: &mut Bed, app: &mut App, listener: u32, port: u16) -> (u32, TcpFrame) {
+    let mut frame = bed.segment_from(2, (port, PORT), Flags::SYN);
     let syn_ack = bed.answer(&frame);
     frame.flags = Flags::ACK;
     frame.seq += 1;
@@ -27,7 +33,32 @@ fn asked() -> (Bed, App, u32, TcpFrame) {
     assert!(bed.answer(&frame).is_empty(), "the ACK waits");
     assert_eq!(app.recv(socket, 100).len(), REQUEST);
     frame.seq = frame.seq.wrapping_add(REQUEST as u32);
-    (bed, app, socket, frame)
+    frame.payload.clear();
+    (socket, frame)
+}
+
+#[test]
+fn however_much_another_connection_says_the_ack_is_not_forgotten() {
+    let (mut bed, mut app, _, first) = asked();
+    let listener = app.socket().unwrap();
+    assert!(bed.listen(listener, PORT + 1, 10));
+    let mut frame = bed.segment_from(3, (6000, PORT + 1), Flags::SYN);
+    let syn_ack = bed.answer(&frame);
+    frame.flags = Flags::ACK;
+    frame.seq += 1;
+    frame.ack = syn_ack[0].seq.wrapping_add(1);
+    bed.answer(&frame);
+    frame.payload = vec![1; 8];
+    assert!(bed.answer(&frame).is_empty(), "its ACK waits as well");
+    frame.seq = frame.seq.wrapping_add(8);
+    frame.payload.clear();
+    for _ in 0..5000 {
+        bed.answer(&frame);
+    }
+    assert!(bed.worker.acknowledge_put_off());
+    bed.settle();
+    let acks: Vec<u32> = bed.sent_segments().iter().map(|sent| sent.ack).collect();
+    assert_eq!(acks, [first.seq, frame.seq]);
 }
 
 #[test]

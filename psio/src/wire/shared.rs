@@ -232,7 +232,8 @@ impl Memory for SharedRing {
     fn prefetch_to_write(&self, at: usize) {
         let line = self.bytes(at, 1);
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: a hint, which changes nothing and cannot fault; processors without it do nothing.
+        // SAFETY: a hint, which changes nothing and cannot fault. Every AMD64 processor has it, and Intel's
+        // that lack it take it for a NOP (their manuals on PREFETCHW).
         unsafe {
             std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
         }
