@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testbed::{LIMIT, Testbed, scenarios};
+use testbed::{LIMIT, Testbed, scenarios, servers};
 
 testbed::test_every_program_on!(Testbed::wire());
 
@@ -51,4 +51,40 @@ fn a_third_stack_on_a_wire_is_refused() {
     for program in both {
         program.stop(LIMIT);
     }
+}
+
+/// Connects again and again, and says of each time how it went.
+const CALLER: &str = "
+import socket, sys, time
+while True:
+    try:
+        with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1) as s:
+            s.sendall(b'x' * 64)
+            print('answered' if s.recv(64) else 'closed', flush=True)
+    except OSError as error:
+        print(error, flush=True)
+    time.sleep(0.05)
+";
+
+#[test]
+fn a_server_whose_stack_starts_anew_is_reached_by_the_one_that_stayed() {
+    let bed = Testbed::wire();
+    let mut server = servers::bench_server(&bed, "echo", 64);
+    let endpoint = bed.endpoint(server.port);
+    let (address, port) = (endpoint.ip().to_string(), endpoint.port().to_string());
+    let arguments = ["-c", CALLER, &address, &port];
+    let mut caller = bed.client.start("python3", &arguments);
+    for restarts in 0..3 {
+        if restarts > 0 {
+            server.into_program().stop(LIMIT);
+            server = servers::bench_server(&bed, "echo", 64);
+        }
+        let before = caller.stdout().matches("answered").count();
+        // Much less than a stack takes to forget a station.
+        caller.wait_until("was answered", Duration::from_secs(20), |caller| {
+            caller.stdout().matches("answered").count() > before + 3
+        });
+    }
+    caller.stop(LIMIT);
+    server.into_program().stop(LIMIT);
 }

@@ -139,6 +139,7 @@ fn open_device(settings: &Settings) -> Result<Box<dyn psio::Device>, psio::Error
         host_addr6: settings
             .kernel_address6()
             .map(|net| (net.address(), net.prefix())),
+        mac: Some(settings.address.address().into()),
         ..OpenOptions::default()
     };
     let mut device = psio::open(&settings.device.to_string(), &options)?;

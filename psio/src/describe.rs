@@ -11,7 +11,7 @@ use crate::packet::{Packet, PacketConfig};
 use crate::tap::{Tap, TapConfig};
 use crate::wire::{Wire, WireConfig};
 use crate::xdp::{Xdp, XdpConfig};
-use crate::{Device, Error};
+use crate::{Device, Error, MacAddr};
 
 /// What goes with a description, and what a device of that kind has no use for is left alone.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +26,8 @@ pub struct OpenOptions {
     pub host_addr6: Option<(Ipv6Addr, u8)>,
     /// Wire: bytes of each ring, rounded up to a power of two.
     pub ring_bytes: usize,
+    /// Wire: the station; a random one without it.
+    pub mac: Option<MacAddr>,
     /// Wire: how long a queue watches its ring before the worker may sleep.
     pub spin: Duration,
 }
@@ -40,6 +42,7 @@ impl Default for OpenOptions {
             host_addr: tap.host_addr,
             host_addr6: tap.host_addr6,
             ring_bytes: wire.ring_bytes,
+            mac: wire.mac,
             spin: wire.spin,
         }
     }
@@ -65,6 +68,7 @@ pub fn open(description: &str, options: &OpenOptions) -> Result<Box<dyn Device>,
             queues: options.queues,
             mtu: options.mtu,
             ring_bytes: options.ring_bytes,
+            mac: options.mac,
             spin: options.spin,
         })?)),
         ("packet", Some(interface)) if !interface.is_empty() => {

@@ -36,6 +36,7 @@ pub mod tap;
 pub mod wire;
 pub mod xdp;
 
+use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -74,6 +75,15 @@ impl MacAddr {
         let mut bytes: [u8; 6] = sys::random().map_err(Error::io("getrandom"))?;
         bytes[0] = bytes[0] & 0xfc | 0x02;
         Ok(MacAddr(bytes))
+    }
+}
+
+/// A station that is always the same for an address, so that a stack that starts anew is still the one that
+/// others know: `02:6d`, and the address (locally administered, IEEE 802 §8.2).
+impl From<Ipv4Addr> for MacAddr {
+    fn from(address: Ipv4Addr) -> MacAddr {
+        let [a, b, c, d] = address.octets();
+        MacAddr([0x02, 0x6d, a, b, c, d])
     }
 }
 

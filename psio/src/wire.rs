@@ -44,18 +44,21 @@ pub struct WireConfig {
     /// Bytes of each ring, of which there are two to each queue; rounded up to a power of two, at
     /// least 256 KB, at most 1 GB. The end that comes first decides.
     pub ring_bytes: usize,
+    /// The station; a random one without it.
+    pub mac: Option<MacAddr>,
     /// How long [`arm`](Queue::arm) watches the ring for frames before it lets the worker sleep.
     pub spin: Duration,
 }
 
 impl Default for WireConfig {
-    /// One queue, 1,500 bytes, rings of 1 MB (larger ones leave the cache), no spinning; the path is empty.
+    /// One queue, 1,500 bytes, rings of 1 MB (larger ones leave the cache), a random station, no spinning; the path is empty.
     fn default() -> WireConfig {
         WireConfig {
             path: PathBuf::new(),
             queues: 1,
             mtu: 1500,
             ring_bytes: 1 << 20,
+            mac: None,
             spin: Duration::ZERO,
         }
     }
@@ -95,7 +98,10 @@ impl Wire {
         let capacity = config.ring_bytes.max(MIN_CAPACITY).next_power_of_two();
         let address = Address::parse(&config.path).map_err(Error::io(name.clone()))?;
         Ok(Wire {
-            mac: MacAddr::random_local()?,
+            mac: match config.mac {
+                Some(mac) => mac,
+                None => MacAddr::random_local()?,
+            },
             capabilities: Capabilities {
                 mtu: config.mtu,
                 tx_checksum: true,
