@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use crate::calls::processes::pthread_setcanceltype;
+use crate::own::own;
 use crate::{real, thread};
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -56,18 +57,26 @@ static USED: AtomicBool = AtomicBool::new(false);
 /// A thread of this process has chosen asynchronous cancellation at some time.
 static ASYNCHRONOUS: AtomicBool = AtomicBool::new(false);
 
-/// [`OWN`] of a thread that has not looked for a place yet, and of one that has found none.
-const UNKNOWN: usize = usize::MAX;
-const NOWHERE: usize = UNKNOWN - 1;
-
-thread_local! {
-    static OWN: Cell<usize> = const { Cell::new(UNKNOWN) };
+/// A thread's place in the list.
+pub(crate) struct Local {
+    /// Its number plus 1, [`UNKNOWN`] or [`NOWHERE`].
+    place: Cell<usize>,
 }
+
+impl Local {
+    fn place(&self) -> Option<&'static Place> {
+        PLACES.get(self.place.get().wrapping_sub(1))
+    }
+}
+
+/// Of a thread that has not looked for a place yet, and of one that has found none.
+const UNKNOWN: usize = 0;
+const NOWHERE: usize = usize::MAX;
 
 /// A cancellation point: called before anything of this library is on the stack that must be let go.
 #[inline]
 pub fn point() {
-    if OWN.get() == UNKNOWN {
+    if own().cancel.place.get() == UNKNOWN {
         enlist();
     }
     if USED.load(Ordering::Relaxed) {
@@ -87,8 +96,8 @@ pub fn give_in() {
 
 /// Whether this thread is to end at its next cancellation point.
 pub fn is_due() -> bool {
-    let own = PLACES.get(OWN.get());
-    own.is_some_and(|own| own.asked.load(Ordering::SeqCst)) && is_enabled()
+    let place = own().cancel.place();
+    place.is_some_and(|place| place.asked.load(Ordering::SeqCst)) && is_enabled()
 }
 
 /// pthread_setcanceltype(3) was called.
@@ -155,13 +164,13 @@ fn enlist() {
         word.load(Ordering::Relaxed) == 0 && taken().is_ok()
     };
     let Some(at) = PLACES.iter().position(take) else {
-        OWN.set(NOWHERE);
+        own().cancel.place.set(NOWHERE);
         return;
     };
     PLACES[at].asked.store(false, Ordering::Relaxed);
     PLACES[at].thread.store(own_name(), Ordering::SeqCst);
     END.fetch_max(at + 1, Ordering::SeqCst);
-    OWN.set(at);
+    own().cancel.place.set(at + 1);
     thread::remember_to_free();
     // Either `request` finds this place, or this thread sees that it was called.
     fence(Ordering::SeqCst);
@@ -189,9 +198,12 @@ pub fn wake(thread: libc::pthread_t) {
 
 /// This thread ends.
 pub fn retire() {
-    if let Some(own) = PLACES.get(OWN.replace(UNKNOWN)) {
-        own.thread.store(0, Ordering::SeqCst);
-        own.tid.store(0, Ordering::SeqCst);
+    let local = &own().cancel;
+    let place = local.place();
+    local.place.set(UNKNOWN);
+    if let Some(place) = place {
+        place.thread.store(0, Ordering::SeqCst);
+        place.tid.store(0, Ordering::SeqCst);
     }
 }
 
@@ -201,5 +213,5 @@ pub fn forget() {
         place.thread.store(0, Ordering::SeqCst);
         place.tid.store(0, Ordering::SeqCst);
     }
-    OWN.set(UNKNOWN);
+    own().cancel.place.set(UNKNOWN);
 }

@@ -12,6 +12,7 @@ pub mod files;
 pub mod hold;
 pub mod interpose;
 pub mod log;
+pub mod own;
 pub mod placeholder;
 pub mod process;
 pub mod readiness;

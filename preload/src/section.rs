@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::own::own;
 use crate::real;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
@@ -15,24 +16,14 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-struct Own {
+/// The section that a thread is in, and the signal that waits for its end.
+pub(crate) struct Local {
     inside: Cell<bool>,
     is_put_off: Cell<bool>,
     /// The signal that came, and what was blocked before; all are blocked until the section ends, so
     /// that there is one at most.
     signal: UnsafeCell<MaybeUninit<libc::siginfo_t>>,
     mask: Cell<u64>,
-}
-
-thread_local! {
-    static OWN: Own = const {
-        Own {
-            inside: Cell::new(false),
-            is_put_off: Cell::new(false),
-            signal: UnsafeCell::new(MaybeUninit::uninit()),
-            mask: Cell::new(0),
-        }
-    };
 }
 
 /// A section of this thread, until dropped. It should be short, and must not wait for long.
@@ -46,7 +37,7 @@ impl Section {
     /// Begins a section, or one inside another.
     #[inline]
     pub fn enter() -> Section {
-        let is_inner = OWN.with(|own| own.inside.replace(true));
+        let is_inner = own().section.inside.replace(true);
         compiler_fence(Ordering::SeqCst);
         Section {
             is_inner,
@@ -60,7 +51,7 @@ impl Drop for Section {
     fn drop(&mut self) {
         compiler_fence(Ordering::SeqCst);
         if !self.is_inner {
-            OWN.with(end);
+            end(&own().section);
         }
     }
 }
@@ -69,30 +60,29 @@ impl Drop for Section {
 /// that cannot be put off (of `SIGSEGV`, say).
 #[inline]
 pub fn begin_call() {
-    OWN.with(|own| {
-        if own.inside.get() {
-            end(own);
-        }
-    });
+    let local = &own().section;
+    if local.inside.get() {
+        end(local);
+    }
 }
 
 #[inline]
-fn end(own: &Own) {
-    own.inside.set(false);
+fn end(local: &Local) {
+    local.inside.set(false);
     compiler_fence(Ordering::SeqCst);
-    if own.is_put_off.get() {
-        deliver(own);
+    if local.is_put_off.get() {
+        deliver(local);
     }
 }
 
 /// Has the signal come again that was put off, and lets signals through as before.
 #[cold]
-fn deliver(own: &Own) {
-    own.is_put_off.set(false);
+fn deliver(local: &Local) {
+    local.is_put_off.set(false);
     // SAFETY: it was filled when the signal was put off, and is not touched while all are blocked.
-    let signal = unsafe { (*own.signal.get()).assume_init_ref() };
+    let signal = unsafe { (*local.signal.get()).assume_init_ref() };
     real::signal_self(signal);
-    real::set_signal_mask(own.mask.get());
+    real::set_signal_mask(local.mask.get());
 }
 
 /// For a handler that was called with `signal` and `context`: whether the signal is put off, in which
@@ -101,20 +91,19 @@ fn deliver(own: &Own) {
 /// # Safety
 /// The arguments are those of a handler that was installed with `SA_SIGINFO` and is running.
 pub unsafe fn put_off(signal: *const libc::siginfo_t, context: *mut c_void) -> bool {
-    OWN.with(|own| {
-        if !own.inside.get() || own.is_put_off.get() {
-            return false;
-        }
-        // SAFETY: the caller's promise. The kernel takes the first 64 bits of the mask when the handler
-        // returns; nobody else touches `signal`, as this thread is in the midst of a section.
-        unsafe {
-            let mask = &raw mut (*context.cast::<libc::ucontext_t>()).uc_sigmask;
-            own.mask.set(mask.cast::<u64>().replace(u64::MAX));
-            (*own.signal.get()).write(signal.read());
-        }
-        own.is_put_off.set(true);
-        true
-    })
+    let local = &own().section;
+    if !local.inside.get() || local.is_put_off.get() {
+        return false;
+    }
+    // SAFETY: the caller's promise. The kernel takes the first 64 bits of the mask when the handler
+    // returns; nobody else touches `signal`, as this thread is in the midst of a section.
+    unsafe {
+        let mask = &raw mut (*context.cast::<libc::ucontext_t>()).uc_sigmask;
+        local.mask.set(mask.cast::<u64>().replace(u64::MAX));
+        (*local.signal.get()).write(signal.read());
+    }
+    local.is_put_off.set(true);
+    true
 }
 
 #[cfg(test)]

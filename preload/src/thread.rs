@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use crate::errno::{Errno, Result};
+use crate::own::own;
 use crate::process::{self, Process};
 use crate::section::Section;
 use crate::{cancel, hold, log, real};
@@ -65,7 +66,9 @@ unsafe impl Sync for Contexts {}
 // SAFETY: as above.
 unsafe impl Send for Contexts {}
 
-struct Local {
+/// What a thread knows of its context and of itself.
+pub(crate) struct Local {
+    /// Its context, if it has got one in this epoch.
     context: Cell<u32>,
     epoch: Cell<u32>,
     busy: Cell<bool>,
@@ -74,51 +77,39 @@ struct Local {
     guests: Cell<u32>,
 }
 
-thread_local! {
-    static LOCAL: Local = const {
-        Local {
-            context: Cell::new(NONE),
-            epoch: Cell::new(0),
-            busy: Cell::new(false),
-            tid: Cell::new(0),
-            tid_epoch: Cell::new(0),
-            guests: Cell::new(0),
-        }
-    };
-}
+/// No process is in this epoch.
+const NO_EPOCH: u32 = 0;
 
 /// This thread's id, from memory.
 #[inline]
 pub fn id() -> u32 {
-    LOCAL.with(|local| {
-        if local.tid.get() == 0 || local.tid_epoch.get() != process::epoch() {
-            local.tid_epoch.set(process::epoch());
-            local.tid.set(real::thread_id());
-        }
-        local.tid.get()
-    })
+    let local = &own().thread;
+    if local.tid_epoch.get() != process::epoch() {
+        local.tid.set(real::thread_id());
+        // A signal handler must not find the epoch before the number.
+        compiler_fence(Ordering::SeqCst);
+        local.tid_epoch.set(process::epoch());
+    }
+    local.tid.get()
 }
 
 /// Whether the caller is a child of vfork(2), which runs on this thread's memory: what it does to its
 /// own descriptors must not touch what is known about the parent's.
 #[inline]
 pub fn is_guest() -> bool {
-    LOCAL.with(|local| local.guests.get() != 0)
+    own().thread.guests.get() != 0
 }
 
 /// A child comes to run on this thread's memory, or is gone from it.
 pub fn count_guest(comes: bool) {
-    LOCAL.with(|local| {
-        let n = local.guests.get();
-        local
-            .guests
-            .set(if comes { n + 1 } else { n.saturating_sub(1) });
-    });
+    let guests = &own().thread.guests;
+    let n = guests.get();
+    guests.set(if comes { n + 1 } else { n.saturating_sub(1) });
 }
 
 /// In the child of a fork, which has memory of its own whoever has forked it.
 pub(crate) fn forget_guests() {
-    LOCAL.with(|local| local.guests.set(0));
+    own().thread.guests.set(0);
 }
 
 /// Runs `body` with a context that nobody else uses meanwhile: the thread's own if possible.
@@ -128,19 +119,18 @@ pub(crate) fn forget_guests() {
 /// `ENETDOWN` outside mtcp-run, or if the engine is gone.
 #[inline]
 pub fn with_thread<R>(body: impl FnOnce(&mut Thread) -> R) -> Result<R> {
-    LOCAL.with(|local| {
-        let process = process::process().ok_or(Errno(libc::ENETDOWN))?;
-        if local.busy.get() || !has_own(local) && !adopt(local, process) {
-            return with_spare(process, body);
-        }
-        let _section = Section::enter();
-        local.busy.set(true);
-        compiler_fence(Ordering::SeqCst);
-        let _idle = Idle(local);
-        // SAFETY: this thread's own context, and nothing below it on the stack uses it.
-        let result = unsafe { process.contexts.with(local.context.get(), body) };
-        result.ok_or(Errno(libc::ENETDOWN))
-    })
+    let local = &own().thread;
+    let process = process::process().ok_or(Errno(libc::ENETDOWN))?;
+    if local.busy.get() || !has_own(local) && !adopt(local, process) {
+        return with_spare(process, body);
+    }
+    let _section = Section::enter();
+    local.busy.set(true);
+    compiler_fence(Ordering::SeqCst);
+    let _idle = Idle(local);
+    // SAFETY: this thread's own context, and nothing below it on the stack uses it.
+    let result = unsafe { process.contexts.with(local.context.get(), body) };
+    result.ok_or(Errno(libc::ENETDOWN))
 }
 
 /// Clears the busy flag, also when a panic passes.
@@ -155,7 +145,7 @@ impl Drop for Idle<'_> {
 
 #[inline]
 fn has_own(local: &Local) -> bool {
-    local.context.get() != NONE && local.epoch.get() == process::epoch()
+    local.epoch.get() == process::epoch()
 }
 
 /// Gets the thread a context of its own.
@@ -310,14 +300,14 @@ unsafe extern "C" fn at_thread_exit(_: *mut c_void) {
     let Some(process) = process::process() else {
         return;
     };
-    LOCAL.with(|local| {
-        if has_own(local) && !local.busy.get() {
-            let context = local.context.replace(NONE);
-            // SAFETY: the thread's own context; it has just given it up.
-            unsafe { process.contexts.with(context, Thread::before_sleep) };
-            process.contexts.put_spare(process, context);
-        }
-    });
+    let local = &own().thread;
+    if has_own(local) && !local.busy.get() {
+        local.epoch.set(NO_EPOCH);
+        let context = local.context.get();
+        // SAFETY: the thread's own context; it has just given it up.
+        unsafe { process.contexts.with(context, Thread::before_sleep) };
+        process.contexts.put_spare(process, context);
+    }
 }
 
 impl Thread {

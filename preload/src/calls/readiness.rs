@@ -4,6 +4,7 @@
 
 use crate::errno::{Errno, Result};
 use crate::interpose::{run, run_cancellable};
+use crate::process::Process;
 use crate::readiness::deadline::Deadline;
 use crate::readiness::kernel::SignalMask;
 use crate::readiness::select::Sets;
@@ -335,7 +336,7 @@ fn show_fds(line: &mut Line, fds: *const pollfd, count: nfds_t) {
     }
 }
 
-type Attached = &'static dyn Stack;
+type Attached = &'static Process;
 
 /// The epoll instance behind a descriptor, or why there is none; `None` if the kernel is to answer.
 fn instance(epfd: c_int) -> Option<Result<(Attached, u32)>> {

@@ -22,7 +22,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
-static EPOCH: AtomicU32 = AtomicU32::new(0);
+static EPOCH: AtomicU32 = AtomicU32::new(1);
 
 /// Under mtcp-run: everything that a process has of the stack.
 pub struct Process {
@@ -49,7 +49,8 @@ pub fn process() -> Option<&'static Process> {
     unsafe { PROCESS.load(Ordering::Acquire).as_ref() }
 }
 
-/// How often this process has come out of a fork: what threads hold of an earlier one is not theirs.
+/// Changes when this process comes out of a fork: what threads hold of an earlier one is not theirs.
+/// Never 0, as far as anybody can fork.
 #[inline]
 pub fn epoch() -> u32 {
     EPOCH.load(Ordering::Relaxed)

@@ -31,7 +31,7 @@ impl Channel {
     ///
     /// # Errors
     /// `ENOMEM` if it has none left; `EMFILE`.
-    pub fn open(stack: &dyn Stack) -> Result<Channel> {
+    pub fn open(stack: &impl Stack) -> Result<Channel> {
         let (set, eventfd) = stack.open_set()?;
         if stack.segment().ready_set(set).is_none() {
             return Err(Errno(libc::EPROTO));
@@ -44,7 +44,7 @@ impl Channel {
     }
 
     /// Gives the set back; the engine drops its watches.
-    pub fn close(self, stack: &dyn Stack) {
+    pub fn close(self, stack: &impl Stack) {
         stack.close_set(self.set, self.eventfd);
     }
 
@@ -54,7 +54,7 @@ impl Channel {
     }
 
     /// Whether it was opened by this process, and not by one that has forked since.
-    pub fn is_own(&self, stack: &dyn Stack) -> bool {
+    pub fn is_own(&self, stack: &impl Stack) -> bool {
         self.attachment == stack.attachment()
     }
 
@@ -64,17 +64,17 @@ impl Channel {
     }
 
     /// Asks for the edges of `socket`, under the name `cookie`; `exclusive`: as `EPOLLEXCLUSIVE` does.
-    pub fn watch(&self, stack: &dyn Stack, socket: SocketId, cookie: u32, exclusive: bool) {
+    pub fn watch(&self, stack: &impl Stack, socket: SocketId, cookie: u32, exclusive: bool) {
         let flags = if exclusive { EXCLUSIVE } else { 0 };
         self.command(stack, Op::Watch, socket, cookie, flags);
     }
 
     /// Takes a [`watch`](Channel::watch) back.
-    pub fn unwatch(&self, stack: &dyn Stack, socket: SocketId, cookie: u32) {
+    pub fn unwatch(&self, stack: &impl Stack, socket: SocketId, cookie: u32) {
         self.command(stack, Op::Unwatch, socket, cookie, 0);
     }
 
-    fn command(&self, stack: &dyn Stack, op: Op, socket: SocketId, cookie: u32, flags: u64) {
+    fn command(&self, stack: &impl Stack, op: Op, socket: SocketId, cookie: u32, flags: u64) {
         stack.command(Command {
             op,
             socket: socket.index,
@@ -85,7 +85,7 @@ impl Channel {
 
     /// Takes all edges that wait. One thread at a time. True if some were lost because there was
     /// no room: then every watch is to be looked at.
-    pub fn take(&self, stack: &dyn Stack, mut edge: impl FnMut(Event)) -> bool {
+    pub fn take(&self, stack: &impl Stack, mut edge: impl FnMut(Event)) -> bool {
         let segment = stack.segment();
         for worker in 0..segment.geometry().workers as usize {
             let Some(ring) = segment.event_ring(self.set, worker) else {
@@ -108,7 +108,7 @@ impl Channel {
     }
 
     /// Whether edges wait.
-    pub fn has_edges(&self, stack: &dyn Stack) -> bool {
+    pub fn has_edges(&self, stack: &impl Stack) -> bool {
         let segment = stack.segment();
         (0..segment.geometry().workers as usize).any(|worker| {
             let ring = segment.event_ring(self.set, worker);
@@ -118,44 +118,44 @@ impl Channel {
 
     /// Announces a sleep of the given kind (see [`context::ready`]) and returns what
     /// [`sleep`](Channel::sleep) wants. The caller looks once more for edges before it sleeps.
-    pub fn arm(&self, stack: &dyn Stack, kind: u32) -> u32 {
+    pub fn arm(&self, stack: &impl Stack, kind: u32) -> u32 {
         self.record(stack).map_or(0, |set| set.fall_asleep(kind))
     }
 
     /// Nobody sleeps any more.
-    pub fn disarm(&self, stack: &dyn Stack) {
+    pub fn disarm(&self, stack: &impl Stack) {
         if let Some(set) = self.record(stack) {
             set.wake_up();
         }
     }
 
     /// Sleeps on the set's futex.
-    pub fn sleep(&self, stack: &dyn Stack, seen: u32, time: Duration) -> futex::Wait {
+    pub fn sleep(&self, stack: &impl Stack, seen: u32, time: Duration) -> futex::Wait {
         self.record(stack)
             .map_or(futex::Wait::TimedOut, |set| set.sleep(seen, Some(time)))
     }
 
     /// Wakes the threads that sleep on the set, if there are any.
-    pub fn wake(&self, stack: &dyn Stack) {
+    pub fn wake(&self, stack: &impl Stack) {
         if let Some(set) = self.record(stack) {
             set.wake_sleepers(|| kernel::ring(self.eventfd));
         }
     }
 
-    fn record<'a>(&self, stack: &'a dyn Stack) -> Option<&'a ReadySet> {
+    fn record<'a>(&self, stack: &'a impl Stack) -> Option<&'a ReadySet> {
         stack.segment().ready_set(self.set)
     }
 }
 
 /// Whether a thread spins before it sleeps. Never where application and worker share a core: the
 /// worker could not run.
-pub fn spins(stack: &dyn Stack) -> bool {
+pub fn spins(stack: &impl Stack) -> bool {
     let segment = stack.segment();
     segment.spin_us() != 0 && !segment.shared_core()
 }
 
 /// Spins for as long as the configuration says, until `found`.
-pub fn spin(stack: &dyn Stack, mut found: impl FnMut() -> bool) {
+pub fn spin(stack: &impl Stack, mut found: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_micros(stack.segment().spin_us().into());
     loop {
         for _ in 0..64 {

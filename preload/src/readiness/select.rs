@@ -107,7 +107,7 @@ impl Sets {
 /// # Errors
 /// `EBADF` if a member is closed, `EINTR`.
 pub fn select(
-    stack: &dyn Stack,
+    stack: &impl Stack,
     sets: &Sets,
     deadline: Deadline,
     mask: Option<SignalMask>,

@@ -35,7 +35,7 @@ impl SocketId {
 
 /// A wait that no room to write can end sends the SYN that was put off until there is data for it
 /// (`TCP_FASTOPEN_CONNECT`).
-pub fn launch(stack: &dyn Stack, id: SocketId, record: &Socket, interest: u32) {
+pub fn launch(stack: &impl Stack, id: SocketId, record: &Socket, interest: u32) {
     if interest & bit::WRITE == 0 && record.take_deferred() {
         stack.command(Command {
             op: Op::Connect,
@@ -78,8 +78,9 @@ pub trait Stack: Sync {
 }
 
 /// The attachment of this process; `None` if it does not run under mtcp-run.
-pub fn current() -> Option<&'static dyn Stack> {
-    process::process().map(|process| process as &dyn Stack)
+#[inline]
+pub fn current() -> Option<&'static Process> {
+    process::process()
 }
 
 impl Stack for Process {

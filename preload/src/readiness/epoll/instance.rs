@@ -74,7 +74,7 @@ impl DerefMut for Held<'_> {
 }
 
 impl Instance {
-    fn lock(&self, stack: &dyn Stack, comes_back: i32) -> Result<Held<'_>> {
+    fn lock(&self, stack: &impl Stack, comes_back: i32) -> Result<Held<'_>> {
         let _section = Section::enter();
         let inner = self.inner.lock(stack.tid()).ok_or(Errno(comes_back))?;
         Ok(Held { inner, _section })
@@ -82,12 +82,12 @@ impl Instance {
 
     /// For `EPOLL_CTL_ADD` and friends: a signal handler that interrupts the same thread's own
     /// operation on the instance gets `ENOMEM`.
-    fn edit(&self, stack: &dyn Stack) -> Result<Held<'_>> {
+    fn edit(&self, stack: &impl Stack) -> Result<Held<'_>> {
         self.lock(stack, libc::ENOMEM)
     }
 
     /// Opens the channel, and has the kernel's epoll watch its eventfd.
-    fn attach(&self, stack: &dyn Stack, epfd: RawFd, inner: &mut Inner) -> Result<()> {
+    fn attach(&self, stack: &impl Stack, epfd: RawFd, inner: &mut Inner) -> Result<()> {
         if !inner.set.attach(stack)? {
             return Ok(());
         }
@@ -113,7 +113,7 @@ impl Instance {
     /// `EEXIST`, `ENOSPC`, `ENOMEM`.
     pub fn add(
         &self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         epfd: RawFd,
         fd: RawFd,
         socket: SocketId,
@@ -133,7 +133,7 @@ impl Instance {
     /// `ENOENT`, `EINVAL`, `ENOMEM`.
     pub fn modify(
         &self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         fd: RawFd,
         socket: SocketId,
         events: u32,
@@ -149,20 +149,20 @@ impl Instance {
     ///
     /// # Errors
     /// `ENOENT`, `ENOMEM`.
-    pub fn delete(&self, stack: &dyn Stack, fd: RawFd, socket: SocketId) -> Result<()> {
+    pub fn delete(&self, stack: &impl Stack, fd: RawFd, socket: SocketId) -> Result<()> {
         self.edit(stack)?.set.delete(fd, socket)
     }
 
     /// Notes whether the kernel's epoll watches the same number, behind which a kernel socket
     /// listens, too.
-    pub fn set_both(&self, stack: &dyn Stack, fd: RawFd, socket: SocketId, both: bool) {
+    pub fn set_both(&self, stack: &impl Stack, fd: RawFd, socket: SocketId, both: bool) {
         if let Ok(mut inner) = self.edit(stack) {
             inner.set.set_both(fd, socket, both);
         }
     }
 
     /// A descriptor was added to the kernel's epoll, or removed.
-    pub fn count_kernel(&self, stack: &dyn Stack, added: bool) {
+    pub fn count_kernel(&self, stack: &impl Stack, added: bool) {
         let count = &self.in_kernel;
         if !added {
             // Closed descriptors leave the kernel's epoll unseen, so the count errs upwards.
@@ -189,7 +189,7 @@ impl Instance {
 
     /// Another epoll, or poll(2), waits for this instance's descriptor: from now on that becomes
     /// readable when sockets are ready.
-    pub fn nest(&self, stack: &dyn Stack) {
+    pub fn nest(&self, stack: &impl Stack) {
         if !self.nested.swap(true, Ordering::SeqCst)
             && let Ok(mut inner) = self.edit(stack)
         {
@@ -200,7 +200,7 @@ impl Instance {
 
     /// Before somebody looks at the descriptor of a nested instance: if no socket is ready any more, it
     /// is not readable any more.
-    pub fn settle(&self, stack: &dyn Stack) {
+    pub fn settle(&self, stack: &impl Stack) {
         if !self.is_nested() || !self.used.load(Ordering::SeqCst) {
             return;
         }
@@ -231,7 +231,7 @@ impl Instance {
     }
 
     /// Whether a wait would report a socket now.
-    pub fn is_ready(&self, stack: &dyn Stack) -> bool {
+    pub fn is_ready(&self, stack: &impl Stack) -> bool {
         self.used.load(Ordering::SeqCst)
             && self
                 .edit(stack)
@@ -239,7 +239,7 @@ impl Instance {
     }
 
     /// Forgets all watches of a record, whose socket was closed.
-    pub fn forget(&self, stack: &dyn Stack, socket: u32) {
+    pub fn forget(&self, stack: &impl Stack, socket: u32) {
         // A handler that interrupts its own thread leaves the watch to be found stale.
         if let Ok(mut inner) = self.edit(stack) {
             inner.set.forget(socket);
@@ -247,7 +247,7 @@ impl Instance {
     }
 
     /// Raises an edge that the application itself has made.
-    pub fn raise(&self, stack: &dyn Stack, socket: u32) {
+    pub fn raise(&self, stack: &impl Stack, socket: u32) {
         if let Ok(mut inner) = self.edit(stack) {
             inner.set.raise(socket);
             self.wake_others(stack, &mut inner);
@@ -255,18 +255,18 @@ impl Instance {
     }
 
     /// Takes the watch of a socket away, which the kernel serves from now on.
-    pub fn hand_over(&self, stack: &dyn Stack, fd: RawFd, socket: SocketId) -> Option<Watch> {
+    pub fn hand_over(&self, stack: &impl Stack, fd: RawFd, socket: SocketId) -> Option<Watch> {
         let mut inner = self.edit(stack).ok()?;
         inner.set.hand_over(stack, fd, socket)
     }
 
     /// What is asked for of a socket under a number.
-    pub fn watch(&self, stack: &dyn Stack, fd: RawFd, socket: SocketId) -> Option<Watch> {
+    pub fn watch(&self, stack: &impl Stack, fd: RawFd, socket: SocketId) -> Option<Watch> {
         self.edit(stack).ok()?.set.watch(fd, socket).cloned()
     }
 
     /// Another record stands behind the descriptors of `from` now. Whether it was watched.
-    pub fn renew(&self, stack: &dyn Stack, from: SocketId, to: SocketId) -> bool {
+    pub fn renew(&self, stack: &impl Stack, from: SocketId, to: SocketId) -> bool {
         self.edit(stack).is_ok_and(|mut inner| {
             inner.set.renew(stack, from, to);
             self.wake_others(stack, &mut inner);
@@ -275,13 +275,13 @@ impl Instance {
     }
 
     /// The records that are watched.
-    pub fn sockets(&self, stack: &dyn Stack) -> Vec<u32> {
+    pub fn sockets(&self, stack: &impl Stack) -> Vec<u32> {
         self.edit(stack)
             .map_or_else(|_| Vec::new(), |inner| inner.set.sockets().collect())
     }
 
     /// The descriptor was closed: back to what a new instance is.
-    pub fn clear(&self, stack: &dyn Stack) {
+    pub fn clear(&self, stack: &impl Stack) {
         if let Ok(mut inner) = self.edit(stack) {
             if let Some(channel) = inner.set.channel() {
                 channel.wake(stack);
@@ -296,7 +296,7 @@ impl Instance {
     }
 
     /// Takes the lock for the time of a fork.
-    pub fn lock_for_fork(&self, stack: &dyn Stack) {
+    pub fn lock_for_fork(&self, stack: &impl Stack) {
         self.inner.lock_for_fork(stack.tid());
     }
 
@@ -318,7 +318,7 @@ impl Instance {
     /// As epoll_pwait2(2).
     pub fn wait(
         &self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         epfd: RawFd,
         out: &mut [libc::epoll_event],
         deadline: Deadline,
@@ -395,7 +395,7 @@ impl Instance {
     /// Waits for the kernel's descriptors alone. `None` if a socket was added meanwhile.
     fn wait_for_kernel(
         &self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         epfd: RawFd,
         out: &mut [libc::epoll_event],
         deadline: Deadline,
@@ -417,7 +417,7 @@ impl Instance {
     /// so that neither starves.
     fn collect(
         &self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         epfd: RawFd,
         inner: &mut Inner,
         out: &mut [libc::epoll_event],
@@ -449,7 +449,7 @@ impl Instance {
     #[allow(clippy::too_many_arguments)]
     fn sleep(
         &self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         epfd: RawFd,
         mut inner: Held<'_>,
         out: &mut [libc::epoll_event],
@@ -502,7 +502,7 @@ impl Instance {
     }
 
     /// A thread goes back to the program: sees to those that still sleep.
-    fn leave(&self, stack: &dyn Stack, inner: &mut Inner) {
+    fn leave(&self, stack: &impl Stack, inner: &mut Inner) {
         let on_kernel = self.on_kernel.load(Ordering::SeqCst) != 0;
         if on_kernel || self.is_nested() {
             inner.set.arm(stack, ASLEEP_EVENTFD);
@@ -516,7 +516,7 @@ impl Instance {
     }
 
     /// Wakes whoever sleeps if something is left to be reported.
-    fn wake_others(&self, stack: &dyn Stack, inner: &mut Inner) {
+    fn wake_others(&self, stack: &impl Stack, inner: &mut Inner) {
         if let Some(channel) = inner.set.channel()
             && inner.set.is_pending(stack)
         {

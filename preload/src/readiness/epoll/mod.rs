@@ -114,7 +114,7 @@ pub fn close(slot: u32) {
     }
 }
 
-fn close_for(stack: &dyn Stack, slot: u32) {
+fn close_for(stack: &impl Stack, slot: u32) {
     let (Some(place), Some(instance)) = (TABLE.get(slot as usize), instance(slot)) else {
         return;
     };
@@ -136,7 +136,7 @@ fn close_for(stack: &dyn Stack, slot: u32) {
 /// # Errors
 /// As epoll_ctl(2).
 pub fn control(
-    stack: &dyn Stack,
+    stack: &impl Stack,
     epfd: RawFd,
     op: c_int,
     fd: RawFd,
@@ -177,7 +177,7 @@ pub fn control(
 }
 
 fn control_socket(
-    stack: &dyn Stack,
+    stack: &impl Stack,
     epfd: RawFd,
     op: c_int,
     fd: RawFd,
@@ -277,7 +277,7 @@ fn places(word: u32) -> std::ops::Range<u32> {
 }
 
 /// The last descriptor of a socket in this process was closed: its watches end.
-pub fn forget_socket(stack: &dyn Stack, socket: u32) {
+pub fn forget_socket(stack: &impl Stack, socket: u32) {
     let Some(word) = WATCHERS.get(socket as usize) else {
         return;
     };
@@ -289,7 +289,7 @@ pub fn forget_socket(stack: &dyn Stack, socket: u32) {
 }
 
 /// The application itself has made a socket ready (`shutdown(2)`, a lower `SO_RCVLOWAT`).
-pub fn raise(stack: &dyn Stack, socket: u32) {
+pub fn raise(stack: &impl Stack, socket: u32) {
     let word = WATCHERS.get(socket as usize);
     let word = word.map_or(NOBODY, |word| word.load(Ordering::Acquire));
     watchers(word).for_each(|instance| instance.raise(stack, socket));
@@ -297,7 +297,7 @@ pub fn raise(stack: &dyn Stack, socket: u32) {
 
 /// The kernel serves the socket behind `fd` from now on, and its descriptor lies under the number
 /// already: the watches under that number move to the kernel's epoll.
-pub fn hand_over(stack: &dyn Stack, fd: RawFd, socket: SocketId) {
+pub fn hand_over(stack: &impl Stack, fd: RawFd, socket: SocketId) {
     for (epfd, instance) in descriptors() {
         if let Some(watch) = instance.hand_over(stack, fd, socket) {
             add_kernel_side(stack, epfd, instance, &watch);
@@ -307,7 +307,7 @@ pub fn hand_over(stack: &dyn Stack, fd: RawFd, socket: SocketId) {
 
 /// A kernel socket listens beside the one behind `fd` from now on, and its descriptor lies under
 /// the number already: the kernel's epoll watches it as well.
-pub fn share(stack: &dyn Stack, fd: RawFd, socket: SocketId) {
+pub fn share(stack: &impl Stack, fd: RawFd, socket: SocketId) {
     for (epfd, instance) in descriptors() {
         if let Some(watch) = instance.watch(stack, fd, socket) {
             add_kernel_side(stack, epfd, instance, &watch);
@@ -316,7 +316,7 @@ pub fn share(stack: &dyn Stack, fd: RawFd, socket: SocketId) {
     }
 }
 
-fn add_kernel_side(stack: &dyn Stack, epfd: RawFd, instance: &Instance, watch: &Watch) {
+fn add_kernel_side(stack: &impl Stack, epfd: RawFd, instance: &Instance, watch: &Watch) {
     let (op, fd) = (libc::EPOLL_CTL_ADD, watch.fd);
     match kernel::epoll_ctl(epfd, op, fd, watch.events, watch.data) {
         Ok(()) => instance.count_kernel(stack, true),
@@ -336,7 +336,7 @@ fn descriptors() -> impl Iterator<Item = (RawFd, &'static Instance)> {
 }
 
 /// Another record stands behind the descriptors of `from` now.
-pub fn renew(stack: &dyn Stack, from: SocketId, to: SocketId) {
+pub fn renew(stack: &impl Stack, from: SocketId, to: SocketId) {
     let word = WATCHERS.get(from.index as usize);
     let word = word.map_or(NOBODY, |word| word.swap(NOBODY, Ordering::AcqRel));
     for slot in places(word) {
@@ -348,7 +348,7 @@ pub fn renew(stack: &dyn Stack, from: SocketId, to: SocketId) {
 
 /// Whether the instance at `slot` has sockets that are ready, as poll(2) of its descriptor asks.
 /// From now on the descriptor itself becomes readable when some are.
-pub fn is_ready(stack: &dyn Stack, slot: u32) -> bool {
+pub fn is_ready(stack: &impl Stack, slot: u32) -> bool {
     instance(slot).is_some_and(|instance| {
         instance.nest(stack);
         instance.settle(stack);
@@ -361,7 +361,7 @@ pub fn is_ready(stack: &dyn Stack, slot: u32) -> bool {
 /// # Errors
 /// As epoll_pwait2(2).
 pub fn wait(
-    stack: &dyn Stack,
+    stack: &impl Stack,
     epfd: RawFd,
     slot: u32,
     out: &mut [libc::epoll_event],
@@ -376,7 +376,7 @@ pub fn wait(
 }
 
 /// Before a fork: no set may be in the midst of a change.
-pub fn lock_for_fork(stack: &dyn Stack) {
+pub fn lock_for_fork(stack: &impl Stack) {
     instances().for_each(|instance| instance.lock_for_fork(stack));
 }
 

@@ -64,7 +64,7 @@ impl Set {
     ///
     /// # Errors
     /// As [`Channel::open`].
-    pub fn attach(&mut self, stack: &dyn Stack) -> Result<bool> {
+    pub fn attach(&mut self, stack: &impl Stack) -> Result<bool> {
         if self.channel.is_some_and(|channel| channel.is_own(stack)) {
             return Ok(false);
         }
@@ -95,7 +95,7 @@ impl Set {
     /// `EEXIST`, `ENOSPC`.
     pub fn add(
         &mut self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         fd: RawFd,
         socket: SocketId,
         events: u32,
@@ -138,7 +138,7 @@ impl Set {
         differs
     }
 
-    fn insert(&mut self, stack: &dyn Stack, watch: Watch) -> Result<u32> {
+    fn insert(&mut self, stack: &impl Stack, watch: Watch) -> Result<u32> {
         let (socket, exclusive) = (watch.socket, is_exclusive(watch.events));
         let of_record: Vec<u32> = self.watches.of_socket(socket.index).collect();
         for index in of_record {
@@ -164,7 +164,7 @@ impl Set {
     /// `ENOENT`; `EINVAL` for a watch that is `EPOLLEXCLUSIVE`.
     pub fn modify(
         &mut self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         fd: RawFd,
         socket: SocketId,
         events: u32,
@@ -210,7 +210,7 @@ impl Set {
     }
 
     /// Sets what is asked for, and puts the watch into the ready list if it is ready for that.
-    fn ask(&mut self, stack: &dyn Stack, index: u32, events: u32, data: u64) {
+    fn ask(&mut self, stack: &impl Stack, index: u32, events: u32, data: u64) {
         let Some(watch) = self.watches.get_mut(index) else {
             return;
         };
@@ -240,7 +240,7 @@ impl Set {
     }
 
     /// Takes the watch of a socket away, which the kernel serves from now on.
-    pub fn hand_over(&mut self, stack: &dyn Stack, fd: RawFd, socket: SocketId) -> Option<Watch> {
+    pub fn hand_over(&mut self, stack: &impl Stack, fd: RawFd, socket: SocketId) -> Option<Watch> {
         let index = self.watches.find(fd, socket)?;
         if let Some(channel) = self.channel {
             channel.unwatch(stack, socket, self.watches.cookie(index));
@@ -249,7 +249,7 @@ impl Set {
     }
 
     /// Another record stands behind the descriptors of `from` now: the watches move to it.
-    pub fn renew(&mut self, stack: &dyn Stack, from: SocketId, to: SocketId) {
+    pub fn renew(&mut self, stack: &impl Stack, from: SocketId, to: SocketId) {
         let all: Vec<u32> = self.watches.of_socket(from.index).collect();
         for index in all {
             if self
@@ -276,7 +276,7 @@ impl Set {
     }
 
     /// Forgets everything and gives the channel back.
-    pub fn clear(&mut self, stack: &dyn Stack) {
+    pub fn clear(&mut self, stack: &impl Stack) {
         let before = std::mem::take(self);
         if let Some(channel) = before.channel.filter(|channel| channel.is_own(stack)) {
             channel.close(stack);
@@ -290,7 +290,7 @@ impl Set {
     }
 
     /// Takes the edges that wait into the ready list.
-    pub fn take_edges(&mut self, stack: &dyn Stack) {
+    pub fn take_edges(&mut self, stack: &impl Stack) {
         let Some(channel) = self.channel else { return };
         let watches = &mut self.watches;
         let overflow = channel.take(stack, |event| {
@@ -333,12 +333,12 @@ impl Set {
     }
 
     /// Whether a wait may find something: the ready list or the rings have entries.
-    pub fn is_pending(&self, stack: &dyn Stack) -> bool {
+    pub fn is_pending(&self, stack: &impl Stack) -> bool {
         self.watches.ready() != 0 || self.channel.is_some_and(|channel| channel.has_edges(stack))
     }
 
     /// Whether a wait would report something now.
-    pub fn is_ready(&mut self, stack: &dyn Stack) -> bool {
+    pub fn is_ready(&mut self, stack: &impl Stack) -> bool {
         self.take_edges(stack);
         for _ in 0..self.watches.ready() {
             let Some(index) = self.watches.pop_ready() else {
@@ -355,7 +355,7 @@ impl Set {
     /// Reports ready sockets into `out` and returns how many there were.
     pub fn harvest(
         &mut self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         epfd: RawFd,
         out: &mut [libc::epoll_event],
     ) -> usize {
@@ -395,7 +395,7 @@ impl Set {
 
     /// The bits of a watch's level that were asked for. A watch whose socket has been closed
     /// disappears.
-    fn level(&mut self, stack: &dyn Stack, index: u32) -> u32 {
+    fn level(&mut self, stack: &impl Stack, index: u32) -> u32 {
         let Some(watch) = self.watches.get(index) else {
             return 0;
         };
@@ -420,13 +420,13 @@ impl Set {
     }
 
     /// Announces a sleep of the given kind, for which see [`Channel::arm`].
-    pub fn arm(&mut self, stack: &dyn Stack, kind: u32) -> u32 {
+    pub fn arm(&mut self, stack: &impl Stack, kind: u32) -> u32 {
         self.armed = true;
         self.channel.map_or(0, |channel| channel.arm(stack, kind))
     }
 
     /// Nobody sleeps any more: the engine need not wake anybody.
-    pub fn disarm(&mut self, stack: &dyn Stack) {
+    pub fn disarm(&mut self, stack: &impl Stack) {
         if std::mem::take(&mut self.armed)
             && let Some(channel) = self.channel
         {
@@ -440,7 +440,7 @@ fn is_exclusive(events: u32) -> bool {
 }
 
 /// Takes one edge: into the ready list with the watch, if the edge can have raised what it asks for.
-fn edge(watches: &mut Watches, channel: &Channel, stack: &dyn Stack, index: u32) {
+fn edge(watches: &mut Watches, channel: &Channel, stack: &impl Stack, index: u32) {
     let cookie = watches.cookie(index);
     let Some(watch) = watches.get_mut(index) else {
         return;

@@ -35,7 +35,7 @@ pub fn is_kernels(fds: impl IntoIterator<Item = c_int>) -> bool {
 /// # Errors
 /// `EINTR`; `EINVAL` and `ENOMEM` as ppoll(2).
 pub fn poll(
-    stack: &dyn Stack,
+    stack: &impl Stack,
     fds: &mut [pollfd],
     deadline: Deadline,
     mask: Option<SignalMask>,
@@ -68,7 +68,7 @@ pub fn poll(
 }
 
 /// Sees to it that this thread has a ready set to sleep on, when it polls.
-pub fn prepare(stack: &dyn Stack) {
+pub fn prepare(stack: &impl Stack) {
     if let Some(mut set) = stack.poll_sets().take(stack.tid()) {
         // Without one the thread naps.
         let _ = set.watch(stack, std::iter::empty());
@@ -76,8 +76,8 @@ pub fn prepare(stack: &dyn Stack) {
 }
 
 /// The descriptors of one call, sorted by who answers for them.
-struct Poll<'a> {
-    stack: &'a dyn Stack,
+struct Poll<'a, S> {
+    stack: &'a S,
     fds: &'a mut [pollfd],
     mask: Option<SignalMask>,
     sockets: SmallVec<[(usize, SocketId); 8]>,
@@ -90,8 +90,8 @@ struct Poll<'a> {
     gone: bool,
 }
 
-impl<'a> Poll<'a> {
-    fn new(stack: &'a dyn Stack, fds: &'a mut [pollfd], mask: Option<SignalMask>) -> Poll<'a> {
+impl<'a, S: Stack> Poll<'a, S> {
+    fn new(stack: &'a S, fds: &'a mut [pollfd], mask: Option<SignalMask>) -> Poll<'a, S> {
         let mut poll = Poll {
             stack,
             mask,

@@ -67,7 +67,7 @@ impl PollSet {
     /// As [`Channel::open`].
     pub fn watch(
         &mut self,
-        stack: &dyn Stack,
+        stack: &impl Stack,
         sockets: impl ExactSizeIterator<Item = SocketId>,
     ) -> Result<Channel> {
         let channel = self.attach(stack)?;
@@ -96,7 +96,7 @@ impl PollSet {
         Ok(channel)
     }
 
-    fn attach(&mut self, stack: &dyn Stack) -> Result<Channel> {
+    fn attach(&mut self, stack: &impl Stack) -> Result<Channel> {
         if let Some(channel) = self.channel.filter(|channel| channel.is_own(stack)) {
             return Ok(channel);
         }
@@ -108,7 +108,7 @@ impl PollSet {
         Ok(channel)
     }
 
-    fn prune(&mut self, stack: &dyn Stack, channel: Channel) {
+    fn prune(&mut self, stack: &impl Stack, channel: Channel) {
         let round = self.round;
         self.watches.retain(|index, watch| {
             if watch.round != round {
@@ -120,7 +120,7 @@ impl PollSet {
 
     /// What an edge is about is read from the sockets' records. An edge of a socket that this call
     /// is not about takes back its watch.
-    fn take_edges(&mut self, stack: &dyn Stack, channel: Channel) {
+    fn take_edges(&mut self, stack: &impl Stack, channel: Channel) {
         let (round, watches) = (self.round, &mut self.watches);
         channel.take(stack, |event| {
             if let Some(watch) = watches.get(&event.socket)
@@ -134,7 +134,7 @@ impl PollSet {
     }
 }
 
-fn unwatch(stack: &dyn Stack, channel: Channel, index: u32, watch: &Watch) {
+fn unwatch(stack: &impl Stack, channel: Channel, index: u32, watch: &Watch) {
     let generation = watch.generation;
     channel.unwatch(stack, SocketId { index, generation }, watch.cookie);
 }
