@@ -3,7 +3,6 @@
 
 use super::connection::{Flow, Place};
 use crate::net::Address;
-use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
@@ -49,23 +48,33 @@ fn fold(x: u64, y: u64) -> u64 {
 }
 
 /// The place of a flow, packed, with the flow's hash.
+#[derive(Clone, Copy)]
 struct Entry {
     hash: u32,
     place: u32,
 }
 
 impl Entry {
-    /// The table takes its index from the low bits, and what tells entries apart from the high ones.
-    #[inline]
-    fn spread(hash: u32) -> u64 {
-        u64::from(hash) << 32 | u64::from(hash)
+    const EMPTY: Entry = Entry {
+        hash: 0,
+        place: u32::MAX,
+    };
+
+    fn is_empty(self) -> bool {
+        self.place == Self::EMPTY.place
     }
 }
 
-/// Places by flow.
+/// Entries that a table has at first; a power of two.
+const LEAST: usize = 64;
+
+/// Places by flow, found by linear probing: an entry stands where its hash says, or behind it with no gap
+/// between. A search most often looks at one cache line.
 pub struct FlowTable {
     hasher: FlowHasher,
-    entries: HashTable<Entry>,
+    /// A power of two of them.
+    entries: Box<[Entry]>,
+    len: usize,
 }
 
 impl FlowTable {
@@ -73,51 +82,114 @@ impl FlowTable {
     pub fn new(key: [u64; 2]) -> Self {
         FlowTable {
             hasher: FlowHasher::new(key),
-            entries: HashTable::new(),
+            entries: vec![Entry::EMPTY; LEAST].into(),
+            len: 0,
         }
     }
 
     /// How many flows there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     /// Where a flow leads to; `leads` says of a place whether it is the flow's.
     #[inline]
     pub fn find(&self, flow: &Flow, leads: impl Fn(Place) -> bool) -> Option<Place> {
         let hash = self.hasher.hash(flow);
-        let is_it = |entry: &Entry| entry.hash == hash && leads(Place::unpack(entry.place));
-        let entry = self.entries.find(Entry::spread(hash), is_it)?;
-        Some(Place::unpack(entry.place))
+        let is_it = |entry: Entry| entry.hash == hash && leads(Place::unpack(entry.place));
+        let at = self.search(hash, is_it)?;
+        Some(Place::unpack(self.entries[at].place))
     }
 
     /// Adds a flow that is not in it.
     pub fn insert(&mut self, flow: &Flow, place: Place) {
-        let hash = self.hasher.hash(flow);
-        let place = place.pack();
-        let spread = |entry: &Entry| Entry::spread(entry.hash);
-        self.entries
-            .insert_unique(Entry::spread(hash), Entry { hash, place }, spread);
+        // Of eight, one at least is empty.
+        if self.len + 1 > self.entries.len() / 8 * 7 {
+            self.grow();
+        }
+        let entry = Entry {
+            hash: self.hasher.hash(flow),
+            place: place.pack(),
+        };
+        self.put(entry);
+        self.len += 1;
     }
 
     /// Takes a flow out that leads to a place.
     pub fn remove(&mut self, flow: &Flow, place: Place) {
-        let hash = self.hasher.hash(flow);
         let place = place.pack();
-        let is_it = |entry: &Entry| entry.place == place;
-        if let Ok(entry) = self.entries.find_entry(Entry::spread(hash), is_it) {
-            entry.remove();
+        let is_it = |entry: Entry| entry.place == place;
+        if let Some(at) = self.search(self.hasher.hash(flow), is_it) {
+            self.close_gap(at);
+            self.len -= 1;
         }
     }
 
     /// All places.
     pub fn places(&self) -> impl Iterator<Item = Place> {
-        self.entries.iter().map(|entry| Place::unpack(entry.place))
+        let entries = self.entries.iter().filter(|entry| !entry.is_empty());
+        entries.map(|entry| Place::unpack(entry.place))
+    }
+
+    fn mask(&self) -> usize {
+        self.entries.len() - 1
+    }
+
+    #[inline]
+    fn search(&self, hash: u32, is_it: impl Fn(Entry) -> bool) -> Option<usize> {
+        let mut at = hash as usize & self.mask();
+        loop {
+            let entry = self.entries[at];
+            if entry.is_empty() {
+                return None;
+            }
+            if is_it(entry) {
+                return Some(at);
+            }
+            at = (at + 1) & self.mask();
+        }
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let mut at = entry.hash as usize & self.mask();
+        while !self.entries[at].is_empty() {
+            at = (at + 1) & self.mask();
+        }
+        self.entries[at] = entry;
+    }
+
+    /// Takes out the entry at `gap`, and moves those behind it up that a search would no longer get to.
+    fn close_gap(&mut self, mut gap: usize) {
+        let mask = self.mask();
+        let mut at = gap;
+        loop {
+            at = (at + 1) & mask;
+            let entry = self.entries[at];
+            if entry.is_empty() {
+                break;
+            }
+            let home = entry.hash as usize & mask;
+            if at.wrapping_sub(home) & mask >= at.wrapping_sub(gap) & mask {
+                self.entries[gap] = entry;
+                gap = at;
+            }
+        }
+        self.entries[gap] = Entry::EMPTY;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let larger = vec![Entry::EMPTY; 2 * self.entries.len()].into();
+        for entry in std::mem::replace(&mut self.entries, larger) {
+            if !entry.is_empty() {
+                self.put(entry);
+            }
+        }
     }
 }
 
@@ -161,6 +233,30 @@ mod tests {
             assert_eq!(table.find(flow, |place| flow_of(place) == flow), None);
         }
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn what_comes_and_goes_in_a_crowd_is_found_while_it_is_there() {
+        let flows: Vec<Flow> = (0..448).map(|n| flow(Ipv4Addr::LOCALHOST, n)).collect();
+        for key in 0..20 {
+            let mut table = FlowTable::new([key, 1]);
+            let mut there = vec![false; flows.len()];
+            let mut seed = key;
+            for _ in 0..20_000 {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+                let n = (seed >> 33) as usize % flows.len();
+                let place = Place::Connection(n as u32);
+                let found = table.find(&flows[n], |found| found == place);
+                assert_eq!(found, there[n].then_some(place));
+                match there[n] {
+                    true => table.remove(&flows[n], place),
+                    false => table.insert(&flows[n], place),
+                }
+                there[n] = !there[n];
+            }
+            let left = there.iter().filter(|there| **there).count();
+            assert_eq!((table.len(), table.places().count()), (left, left));
+        }
     }
 
     #[test]
