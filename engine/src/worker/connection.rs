@@ -1,7 +1,7 @@
 //! Connections of one worker: control blocks with what belongs to them, found by number and by
 //! flow.
 
-use super::flows::FlowTable;
+use super::flows::{FlowHasher, FlowTable};
 use super::half_open::HalfOpen;
 use super::port_conflict::Sharing;
 use super::slab::Slab;
@@ -137,7 +137,11 @@ impl Place {
 
 /// All connections of a worker, from the first SYN to the end of TIME-WAIT.
 pub struct Connections {
+    hasher: FlowHasher,
+    /// Open and half-open connections.
     flows: FlowTable,
+    /// Those that have only to wait: there may be many more of them, and frames are seldom theirs.
+    waiting_flows: FlowTable,
     /// The flow found last: in a burst, many frames are of one.
     latest: Option<(Flow, Place)>,
     full: Slab<Box<Connection>>,
@@ -158,7 +162,9 @@ impl Connections {
     /// No connections; `key` is secret, and their ports are counted in `ports`.
     pub fn new(key: [u64; 2], ports: Arc<PortUse>) -> Self {
         Connections {
-            flows: FlowTable::new(key),
+            hasher: FlowHasher::new(key),
+            flows: FlowTable::default(),
+            waiting_flows: FlowTable::default(),
             latest: None,
             full: Slab::default(),
             half_open: Slab::default(),
@@ -171,12 +177,12 @@ impl Connections {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.flows.len()
+        self.flows.len() + self.waiting_flows.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty()
+        self.flows.is_empty() && self.waiting_flows.is_empty()
     }
 
     /// What a flow leads to.
@@ -184,8 +190,16 @@ impl Connections {
     pub fn place(&self, flow: &Flow) -> Option<Place> {
         match self.latest {
             Some((latest, place)) if latest == *flow => Some(place),
-            _ => self.flows.find(flow, |place| self.is_at(place, flow)),
+            _ => self.search(flow),
         }
+    }
+
+    #[inline]
+    fn search(&self, flow: &Flow) -> Option<Place> {
+        let hash = self.hasher.hash(flow);
+        let is_it = |place| self.is_at(place, flow);
+        let open = self.flows.find(hash, is_it);
+        open.or_else(|| self.waiting_flows.find(hash, is_it))
     }
 
     /// Not inlined, so that the search has the registers to itself.
@@ -216,7 +230,7 @@ impl Connections {
 
     #[inline(never)]
     fn look_up(&mut self, flow: &Flow) -> Option<Place> {
-        let place = self.flows.find(flow, |place| self.is_at(place, flow))?;
+        let place = self.search(flow)?;
         self.latest = Some((*flow, place));
         Some(place)
     }
@@ -224,12 +238,21 @@ impl Connections {
     fn put(&mut self, flow: Flow, place: Place) {
         debug_assert!(self.is_free(&flow), "{flow:?} is there twice");
         self.latest = Some((flow, place));
-        self.flows.insert(&flow, place);
+        let hash = self.hasher.hash(&flow);
+        self.table_of(place).insert(hash, place);
     }
 
     fn forget(&mut self, flow: &Flow, place: Place) {
         self.latest = None;
-        self.flows.remove(flow, place);
+        let hash = self.hasher.hash(flow);
+        self.table_of(place).remove(hash, place);
+    }
+
+    fn table_of(&mut self, place: Place) -> &mut FlowTable {
+        match place {
+            Place::Connection(_) | Place::HalfOpen(_) => &mut self.flows,
+            Place::TimeWait(_) => &mut self.waiting_flows,
+        }
     }
 
     /// The connections that have a local port, handshakes under way left out: as on Linux, these are no
@@ -237,6 +260,7 @@ impl Connections {
     pub fn at_port(&self, port: u16) -> impl Iterator<Item = (&Flow, Place)> {
         let no_handshake = |place: &Place| !matches!(place, Place::HalfOpen(_));
         let places = self.flows.places().filter(no_handshake);
+        let places = places.chain(self.waiting_flows.places());
         let flows = places.filter_map(|place| Some((self.flow_of(place)?, place)));
         flows.filter(move |(flow, _)| flow.local_port == port)
     }
@@ -347,6 +371,12 @@ impl Connections {
         self.ports.add(flow.local_port);
         self.put(flow, Place::TimeWait(token.0));
         token
+    }
+
+    /// A flow is to be entered soon among those that have only to wait, or to be taken out there. Among so
+    /// many, its place in the table has to be fetched from far away.
+    pub fn fetch_waiting(&self, flow: &Flow) {
+        self.waiting_flows.fetch(self.hasher.hash(flow));
     }
 
     /// Removes a connection that has only to wait.

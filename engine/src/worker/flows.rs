@@ -1,4 +1,4 @@
-//! Which connection a flow leads to: a table of numbers under a keyed hash. The flows themselves stand in
+//! Which connection a flow leads to: tables of numbers under a keyed hash. The flows themselves stand in
 //! the connections, which a lookup needs anyway.
 
 use super::connection::{Flow, Place};
@@ -68,25 +68,24 @@ impl Entry {
 /// Entries that a table has at first; a power of two.
 const LEAST: usize = 64;
 
-/// Places by flow, found by linear probing: an entry stands where its hash says, or behind it with no gap
-/// between. A search most often looks at one cache line.
+/// Places by the hash of their flow, found by linear probing: an entry stands where its hash says, or
+/// behind it with no gap between. A search most often looks at one cache line.
 pub struct FlowTable {
-    hasher: FlowHasher,
     /// A power of two of them.
     entries: Box<[Entry]>,
     len: usize,
 }
 
-impl FlowTable {
-    /// An empty one; `key` is secret.
-    pub fn new(key: [u64; 2]) -> Self {
+impl Default for FlowTable {
+    fn default() -> Self {
         FlowTable {
-            hasher: FlowHasher::new(key),
             entries: vec![Entry::EMPTY; LEAST].into(),
             len: 0,
         }
     }
+}
 
+impl FlowTable {
     /// How many flows there are.
     pub fn len(&self) -> usize {
         self.len
@@ -97,34 +96,35 @@ impl FlowTable {
         self.len == 0
     }
 
-    /// Where a flow leads to; `leads` says of a place whether it is the flow's.
+    /// Where a flow of this hash leads to; `leads` says of a place whether it is the flow's.
     #[inline]
-    pub fn find(&self, flow: &Flow, leads: impl Fn(Place) -> bool) -> Option<Place> {
-        let hash = self.hasher.hash(flow);
+    pub fn find(&self, hash: u32, leads: impl Fn(Place) -> bool) -> Option<Place> {
         let is_it = |entry: Entry| entry.hash == hash && leads(Place::unpack(entry.place));
         let at = self.search(hash, is_it)?;
         Some(Place::unpack(self.entries[at].place))
     }
 
-    /// Adds a flow that is not in it.
-    pub fn insert(&mut self, flow: &Flow, place: Place) {
+    /// Fetches what a search for a flow of this hash looks at.
+    pub fn fetch(&self, hash: u32) {
+        crate::sys::prefetch(&self.entries[hash as usize & self.mask()]);
+    }
+
+    /// Adds the place of a flow that is not in it.
+    pub fn insert(&mut self, hash: u32, place: Place) {
         // Of eight, one at least is empty.
         if self.len + 1 > self.entries.len() / 8 * 7 {
             self.grow();
         }
-        let entry = Entry {
-            hash: self.hasher.hash(flow),
-            place: place.pack(),
-        };
-        self.put(entry);
+        let place = place.pack();
+        self.put(Entry { hash, place });
         self.len += 1;
     }
 
-    /// Takes a flow out that leads to a place.
-    pub fn remove(&mut self, flow: &Flow, place: Place) {
+    /// Takes out a flow of this hash that leads to a place.
+    pub fn remove(&mut self, hash: u32, place: Place) {
         let place = place.pack();
         let is_it = |entry: Entry| entry.place == place;
-        if let Some(at) = self.search(self.hasher.hash(flow), is_it) {
+        if let Some(at) = self.search(hash, is_it) {
             self.close_gap(at);
             self.len -= 1;
         }
@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn flows_of_both_families_are_found_until_they_are_taken_out() {
-        let mut table = FlowTable::new([1, 2]);
+        let hasher = FlowHasher::new([1, 2]);
+        let mut table = FlowTable::default();
         let v4 = (0..1000).map(|port| flow(Ipv4Addr::LOCALHOST, port));
         let v6 = (0..1000).map(|port| flow(Ipv6Addr::LOCALHOST, port));
         let flows: Vec<Flow> = v4.chain(v6).collect();
@@ -218,19 +219,25 @@ mod tests {
         let place = |n: usize| places[n % 3](n as u32);
         let flow_of = |place: Place| &flows[(place.pack() & 0xffff) as usize];
         for (n, flow) in flows.iter().enumerate() {
-            assert_eq!(table.find(flow, |place| flow_of(place) == flow), None);
-            table.insert(flow, place(n));
+            assert_eq!(
+                table.find(hasher.hash(flow), |place| flow_of(place) == flow),
+                None
+            );
+            table.insert(hasher.hash(flow), place(n));
         }
         for (n, flow) in flows.iter().enumerate() {
             assert_eq!(
-                table.find(flow, |place| flow_of(place) == flow),
+                table.find(hasher.hash(flow), |place| flow_of(place) == flow),
                 Some(place(n))
             );
         }
         assert_eq!(table.places().count(), 2000);
         for (n, flow) in flows.iter().enumerate() {
-            table.remove(flow, place(n));
-            assert_eq!(table.find(flow, |place| flow_of(place) == flow), None);
+            table.remove(hasher.hash(flow), place(n));
+            assert_eq!(
+                table.find(hasher.hash(flow), |place| flow_of(place) == flow),
+                None
+            );
         }
         assert!(table.is_empty());
     }
@@ -239,18 +246,19 @@ mod tests {
     fn what_comes_and_goes_in_a_crowd_is_found_while_it_is_there() {
         let flows: Vec<Flow> = (0..448).map(|n| flow(Ipv4Addr::LOCALHOST, n)).collect();
         for key in 0..20 {
-            let mut table = FlowTable::new([key, 1]);
+            let hasher = FlowHasher::new([key, 1]);
+            let mut table = FlowTable::default();
             let mut there = vec![false; flows.len()];
             let mut seed = key;
             for _ in 0..20_000 {
                 seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
                 let n = (seed >> 33) as usize % flows.len();
-                let place = Place::Connection(n as u32);
-                let found = table.find(&flows[n], |found| found == place);
+                let (hash, place) = (hasher.hash(&flows[n]), Place::Connection(n as u32));
+                let found = table.find(hash, |found| found == place);
                 assert_eq!(found, there[n].then_some(place));
                 match there[n] {
-                    true => table.remove(&flows[n], place),
-                    false => table.insert(&flows[n], place),
+                    true => table.remove(hash, place),
+                    false => table.insert(hash, place),
                 }
                 there[n] = !there[n];
             }

@@ -8,6 +8,9 @@ use crate::shared::TimeWaitReuse;
 use crate::stats::Counter;
 use crate::tcp::{Instant, Segment as TcpSegment, SeqNum, TimeWait, WaitAnswer as Answer};
 
+/// How many of those that wait end before one whose entry is fetched.
+const FETCHED_AHEAD: usize = 2;
+
 /// A connection that waits.
 pub struct Waiting {
     /// What TCP remembers.
@@ -60,6 +63,7 @@ impl Stack {
             sharing: *sharing,
             timer: Entry::NONE,
         };
+        self.connections.fetch_waiting(&waiting.flow);
         self.remove(id);
         let (id, stamp) = self.connections.insert_time_wait(waiting);
         self.time_wait.push_back((id, stamp));
@@ -134,6 +138,11 @@ impl Stack {
             if self.connections.time_wait().get_stamped(oldest).is_some() {
                 self.count(Counter::time_wait_overflow);
                 self.end_time_wait(oldest.0);
+            }
+            if let Some((next, _)) = self.time_wait.get(FETCHED_AHEAD)
+                && let Some(waiting) = self.connections.waiting(*next)
+            {
+                self.connections.fetch_waiting(&waiting.flow);
             }
         }
         if self.time_wait.len() > 2 * most + 16 {
