@@ -149,6 +149,7 @@ impl Segment {
     }
 
     /// Whether application and worker share a core.
+    #[inline]
     pub fn shared_core(&self) -> bool {
         self.header().shared_core != 0
     }
@@ -171,6 +172,7 @@ impl Segment {
         &header.client_settings[..len]
     }
 
+    #[inline]
     fn header(&self) -> &Header {
         // SAFETY: the header lies at the start, and its plain words never change after creation
         // as far as honest parties go. A dishonest application can only confuse other applications
@@ -189,15 +191,28 @@ impl Segment {
         unsafe { &*self.base.add(at as usize).cast::<T>().add(index) }
     }
 
+    /// # Safety
+    /// As [`record`](Segment::record), and the table has `len` records.
+    #[inline]
+    unsafe fn records<T>(&self, at: u64, len: usize) -> &[T] {
+        // SAFETY: as in `record`.
+        unsafe { std::slice::from_raw_parts(self.base.add(at as usize).cast(), len) }
+    }
+
     /// The record of a worker.
     ///
     /// # Panics
     /// If there is no such worker.
     #[inline]
     pub fn worker(&self, index: usize) -> &WorkerShared {
-        assert!(index < self.geometry.workers as usize);
-        // SAFETY: atomics only; checked.
-        unsafe { self.record(self.geometry.workers_at, index) }
+        &self.workers()[index]
+    }
+
+    /// The records of all workers.
+    #[inline]
+    pub fn workers(&self) -> &[WorkerShared] {
+        // SAFETY: atomics only; that many there are.
+        unsafe { self.records(self.geometry.workers_at, self.geometry.workers as usize) }
     }
 
     /// A context, if `index` names one.
@@ -211,12 +226,19 @@ impl Segment {
     /// What a context shares with a worker, if both exist.
     #[inline]
     pub fn lane(&self, context: u32, worker: usize) -> Option<&ContextLane> {
+        self.lanes(context).get(worker)
+    }
+
+    /// What a context shares with each worker; nothing if there is no such context.
+    #[inline]
+    pub fn lanes(&self, context: u32) -> &[ContextLane] {
         let g = &self.geometry;
+        if context >= g.contexts {
+            return &[];
+        }
+        let at = g.lanes_at + u64::from(context) * g.lanes_size();
         // SAFETY: atomics only; checked.
-        (context < g.contexts && worker < g.workers as usize).then(|| unsafe {
-            let at = g.lanes_at + u64::from(context) * g.lanes_size();
-            self.record(at, worker)
-        })
+        unsafe { self.records(at, g.workers as usize) }
     }
 
     /// A ready set, if `index` names one.

@@ -38,6 +38,11 @@ const GRANT_PATIENCE: Duration = Duration::from_millis(100);
 /// A context that the caller uses alone.
 pub struct Thread {
     process: &'static Process,
+    /// What it shares with each worker.
+    lanes: &'static [ContextLane],
+    workers: &'static [WorkerShared],
+    /// Whether application and worker share a core.
+    shared_core: bool,
     context: u32,
     tid: u32,
     /// The worker whose sockets this thread prefers.
@@ -69,7 +74,7 @@ unsafe impl Send for Contexts {}
 /// What a thread knows of its context and of itself.
 pub(crate) struct Local {
     /// Its context, if it has got one in this epoch.
-    context: Cell<u32>,
+    context: Cell<*mut Thread>,
     epoch: Cell<u32>,
     busy: Cell<bool>,
     tid: Cell<u32>,
@@ -128,9 +133,9 @@ pub fn with_thread<R>(body: impl FnOnce(&mut Thread) -> R) -> Result<R> {
     local.busy.set(true);
     compiler_fence(Ordering::SeqCst);
     let _idle = Idle(local);
-    // SAFETY: this thread's own context, and nothing below it on the stack uses it.
-    let result = unsafe { process.contexts.with(local.context.get(), body) };
-    result.ok_or(Errno(libc::ENETDOWN))
+    // SAFETY: this thread's own context, which `adopt` has found in the table of a process that is never
+    // freed, and nothing below it on the stack uses it.
+    Ok(body(unsafe { &mut *local.context.get() }))
 }
 
 /// Clears the busy flag, also when a panic passes.
@@ -159,8 +164,9 @@ fn adopt(local: &Local, process: &'static Process) -> bool {
         return false;
     };
     // SAFETY: the context is ours alone.
-    unsafe { process.contexts.with(context, Thread::settle) };
-    local.context.set(context);
+    let own = unsafe { process.contexts.with(context, Thread::settle) };
+    let Some(own) = own else { return false };
+    local.context.set(own);
     local.epoch.set(process::epoch());
     remember_to_free();
     if have == 0
@@ -206,11 +212,13 @@ fn with_spare<R>(process: &'static Process, body: impl FnOnce(&mut Thread) -> R)
 fn request(process: &'static Process) -> Result<u32> {
     let tid = id();
     let context = process.control(Request::NewContext { tid }, &[])?;
-    let workers = process.segment.geometry().workers as usize;
+    let lanes = process.segment.lanes(context);
+    if lanes.is_empty() {
+        return Err(Errno(libc::ENETDOWN));
+    }
     let mut commands = [0; MAX_WORKERS];
-    for (worker, tail) in commands.iter_mut().enumerate().take(workers) {
-        let lane = process.segment.lane(context, worker);
-        *tail = lane.ok_or(Errno(libc::ENETDOWN))?.commands.tail();
+    for (tail, lane) in commands.iter_mut().zip(lanes) {
+        *tail = lane.commands.tail();
     }
     let place = process.contexts.threads.get(context as usize);
     let place = place.ok_or(Errno(libc::ENETDOWN))?;
@@ -218,9 +226,12 @@ fn request(process: &'static Process) -> Result<u32> {
     unsafe {
         (*place.get()).write(Thread {
             process,
+            lanes,
+            workers: process.segment.workers(),
+            shared_core: process.segment.shared_core(),
             context,
             tid,
-            preferred: context as usize % workers,
+            preferred: context as usize % lanes.len(),
             pushed: 0,
             unrung: 0,
             patience: 0,
@@ -303,10 +314,10 @@ unsafe extern "C" fn at_thread_exit(_: *mut c_void) {
     let local = &own().thread;
     if has_own(local) && !local.busy.get() {
         local.epoch.set(NO_EPOCH);
-        let context = local.context.get();
         // SAFETY: the thread's own context; it has just given it up.
-        unsafe { process.contexts.with(context, Thread::before_sleep) };
-        process.contexts.put_spare(process, context);
+        let thread = unsafe { &mut *local.context.get() };
+        thread.before_sleep();
+        process.contexts.put_spare(process, thread.context);
     }
 }
 
@@ -331,15 +342,16 @@ impl Thread {
 
     /// The context is this thread's own now. All threads of the stack prefer each worker in turn: their
     /// contexts' numbers would be uneven, for each process has spare ones as well.
-    fn settle(&mut self) {
+    fn settle(&mut self) -> *mut Thread {
         self.tid = id();
         self.preferred = self.process.segment.count_thread() as usize % self.workers();
+        self
     }
 
     /// Workers of the stack.
     #[inline]
     pub fn workers(&self) -> usize {
-        self.process.segment.geometry().workers as usize
+        self.workers.len()
     }
 
     /// Tells the socket's worker something. Waits while the ring is full, and never loses a command
@@ -351,34 +363,44 @@ impl Thread {
     }
 
     /// As [`command`](Thread::command), for commands that concern no socket.
+    #[inline]
     pub fn command_to(&mut self, worker: usize, command: Command) {
-        let Some(lane) = self.process.segment.lane(self.context, worker) else {
+        let (Some(lane), Some(record)) = (self.lanes.get(worker), self.workers.get(worker)) else {
             return;
         };
-        let mut rounds = 0u32;
-        loop {
-            let tail = &mut self.commands[worker];
-            match lane.commands.push(tail, command.to_words()) {
-                Ok(true) => break,
-                Ok(false) if self.wait_for_engine(worker, &mut rounds) => {}
-                _ => return,
-            }
+        let words = command.to_words();
+        if lane.commands.push(&mut self.commands[worker], words) != Ok(true)
+            && !self.command_later(worker, lane, words)
+        {
+            return;
         }
-        self.process.segment.worker(worker).announce(self.context);
+        record.announce(self.context);
         self.pushed += 1;
         self.unrung |= 1 << worker;
         let waits = match command.op {
             Op::Adopt | Op::Unwatch => true,
             Op::Refill | Op::Info | Op::FastOpen => false,
-            _ => self.process.segment.shared_core(),
+            _ => self.shared_core,
         };
         if !waits || self.pushed >= BATCH {
             self.ring(WorkerShared::note_going_on);
         }
     }
 
-    /// Tells a worker to look at this context, and gives it time. False if the engine is gone.
+    /// Waits until there is room for a command. False if it was not sent, as the engine is gone.
     #[cold]
+    fn command_later(&mut self, worker: usize, lane: &ContextLane, words: [u64; 2]) -> bool {
+        let mut rounds = 0u32;
+        loop {
+            match lane.commands.push(&mut self.commands[worker], words) {
+                Ok(true) => return true,
+                Ok(false) if self.wait_for_engine(worker, &mut rounds) => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Tells a worker to look at this context, and gives it time. False if the engine is gone.
     fn wait_for_engine(&mut self, worker: usize, rounds: &mut u32) -> bool {
         self.process.segment.worker(worker).announce(self.context);
         if self.process.segment.worker(worker).must_ring() {
@@ -415,11 +437,8 @@ impl Thread {
     /// worker is rung in any case, as it may spin then.
     #[inline]
     pub fn before_sleep(&mut self) {
-        let segment = &self.process.segment;
-        for worker in 0..self.workers() {
-            segment.worker(worker).note_sleep();
-        }
-        if segment.shared_core() {
+        self.workers.iter().for_each(WorkerShared::note_sleep);
+        if self.shared_core {
             self.unrung |= 1 << self.preferred_worker();
         }
         self.patience = PATIENCE_AT_EAGAIN;
@@ -430,7 +449,7 @@ impl Thread {
         while self.unrung != 0 {
             let worker = self.unrung.trailing_zeros() as usize;
             self.unrung &= self.unrung - 1;
-            let record = self.process.segment.worker(worker);
+            let record = &self.workers[worker];
             if record.must_ring() {
                 note(record);
                 self.process.ring_doorbell(worker);
@@ -442,7 +461,7 @@ impl Thread {
     /// A fresh chunk of a worker, of `class` if possible; `None` if none is granted at the moment.
     #[inline]
     pub fn chunk(&mut self, worker: usize, class: Class) -> Option<u32> {
-        let lane = self.process.segment.lane(self.context, worker)?;
+        let lane = self.lanes.get(worker)?;
         let chunk = take_chunk(lane, class);
         chunk.or_else(|| {
             let mut others = Class::ALL.into_iter().filter(|other| *other != class);
@@ -471,7 +490,7 @@ impl Thread {
         let mut deadline = None;
         loop {
             for worker in (0..workers).map(|w| (preferred + w) % workers) {
-                let lane = self.process.segment.lane(self.context, worker)?;
+                let lane = self.lanes.get(worker)?;
                 if let Some([socket]) = lane.sockets.take() {
                     let socket = u32::try_from(socket).ok()?;
                     return self.process.segment.socket(socket).map(|_| socket);
