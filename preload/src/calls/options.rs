@@ -97,17 +97,43 @@ unsafe fn get(
     // SAFETY: the caller's promise: a length.
     let room = unsafe { len.read_unaligned() };
     let room = usize::try_from(room as c_int).map_err(|_| Errno(libc::EINVAL))?;
+    let to = Room { value, room, len };
+    // Asked after each connect(2) that did not wait.
+    if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+        let error = options::take_error(socket).to_ne_bytes();
+        // SAFETY: the caller's promise.
+        return unsafe { to.fill(&error[..room.min(error.len())]) };
+    }
     let answer = options::get(socket, level, name)?;
-    let bytes = answer.cut(level, room);
-    if value.is_null() && !bytes.is_empty() {
-        return Err(Errno(libc::EFAULT));
+    // SAFETY: the caller's promise.
+    unsafe { to.fill(answer.cut(level, room)) }
+}
+
+/// Where getsockopt(2) puts a value, how many bytes there are for it, and where its length goes.
+struct Room {
+    value: *mut c_void,
+    room: usize,
+    len: *mut socklen_t,
+}
+
+impl Room {
+    /// # Safety
+    /// As getsockopt(2).
+    #[inline]
+    unsafe fn fill(self, bytes: &[u8]) -> Result<c_int> {
+        debug_assert!(bytes.len() <= self.room);
+        if self.value.is_null() && !bytes.is_empty() {
+            return Err(Errno(libc::EFAULT));
+        }
+        // SAFETY: the caller's promise: there is room for that many bytes. No more are written.
+        unsafe {
+            self.value
+                .cast::<u8>()
+                .copy_from(bytes.as_ptr(), bytes.len());
+            self.len.write_unaligned(bytes.len() as socklen_t);
+        }
+        Ok(0)
     }
-    // SAFETY: the caller's promise: there is room for that many bytes. No more are written.
-    unsafe {
-        value.cast::<u8>().copy_from(bytes.as_ptr(), bytes.len());
-        len.write_unaligned(bytes.len() as socklen_t);
-    }
-    Ok(0)
 }
 
 /// # Safety

@@ -27,6 +27,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use table::{Kind, Row};
+pub use values::take_error;
 
 /// The longest value: `struct tcp_info`.
 const LONGEST: usize = REPLY_WORDS * 8;

@@ -102,7 +102,7 @@ rows! {
     TCP TCP_NODELAY: Kind::Bit(option::NODELAY), "no Nagle; what waits is sent at once";
     SOCKET SO_REUSEADDR: Kind::Bit(option::REUSEADDR), "bind over TIME-WAIT connections";
     SOCKET SO_KEEPALIVE: Kind::Bit(option::KEEPALIVE), "probes an idle peer";
-    SOCKET SO_ERROR: Kind::Shown(values::take_error), "takes the pending error";
+    SOCKET SO_ERROR: Kind::Shown(values::error), "takes the pending error";
     SOCKET SO_REUSEPORT: Kind::Bit(option::REUSEPORT), "several listeners share a port";
     SOCKET SO_TYPE: Kind::Shown(|_| Ok(Value::int(libc::SOCK_STREAM))), "SOCK_STREAM";
     SOCKET SO_DOMAIN: Kind::Shown(values::domain), "AF_INET or AF_INET6";

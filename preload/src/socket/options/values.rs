@@ -6,6 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::readiness;
 use crate::socket::SocketRef;
 use context::socket::{LINGER_OFF, Options, flag, header, option, state};
+use std::ffi::c_int;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -19,13 +20,17 @@ pub(super) mod shown {
     pub const RECEIVE_PACKET_INFO: u32 = 1 << 29;
 }
 
-/// `SO_ERROR`: takes the pending error.
-pub(super) fn take_error(socket: SocketRef) -> Result<Value> {
-    let error = match socket.take_error() {
+/// Takes the pending error, as `SO_ERROR` does; 0 if there is none.
+pub fn take_error(socket: SocketRef) -> c_int {
+    match socket.take_error() {
         0 if socket.process().is_engine_gone() => libc::ENETDOWN,
         error => error,
-    };
-    Ok(Value::int(error))
+    }
+}
+
+/// `SO_ERROR`
+pub(super) fn error(socket: SocketRef) -> Result<Value> {
+    Ok(Value::int(take_error(socket)))
 }
 
 pub(super) fn domain(socket: SocketRef) -> Result<Value> {
