@@ -53,12 +53,53 @@ pub fn gone_level(socket: Option<&Socket>) -> u32 {
 const READABLE: u32 = bit::IN | bit::RDNORM;
 const WRITABLE: u32 = bit::OUT | bit::WRNORM;
 
-/// The level of `socket`, whether its bits were asked for or not. If `interest` has a bit of
-/// [`bit::WRITE`] and there is no room, the engine is asked for an edge when there is.
+/// The level of `socket`, whether its bits were asked for or not, only that nobody looks whether there is
+/// room unless `interest` has a bit of [`bit::WRITE`]. If there is none, the engine is then asked for an
+/// edge when there is.
+#[inline]
 pub fn level(segment: &Segment, socket: &Socket, interest: u32) -> u32 {
     let word = socket.state_bits();
     let flags = socket.app.flags.load(Ordering::Acquire);
     let error = socket.engine.error.load(Ordering::Acquire) != 0;
+    // Nearly all that are asked about are connections of which nothing has ended.
+    let apart = state::RX_SHUT | state::TX_SHUT | state::URGENT;
+    let is_plain = word & (state::MASK | apart) == state::ESTABLISHED
+        && flags & (flag::SHUT_RD | flag::SHUT_WR) == 0
+        && !error;
+    match is_plain {
+        true => plain_level(socket, interest),
+        false => any_level(segment, socket, interest, word, flags, error),
+    }
+}
+
+/// Of a connection on which data flows both ways.
+#[inline]
+fn plain_level(socket: &Socket, interest: u32) -> u32 {
+    let mut level = 0;
+    if socket.readable() >= low_water(socket) {
+        level |= READABLE;
+    }
+    if has_room(socket, interest) {
+        level |= WRITABLE;
+    }
+    level
+}
+
+/// Bytes from which on a socket is readable (`SO_RCVLOWAT`).
+#[inline]
+fn low_water(socket: &Socket) -> u64 {
+    u64::from(socket.options.receive_low.load(Ordering::Relaxed)).max(1)
+}
+
+/// Of any socket.
+fn any_level(
+    segment: &Segment,
+    socket: &Socket,
+    interest: u32,
+    word: u32,
+    flags: u32,
+    error: bool,
+) -> u32 {
     let tcp = match word & state::MASK {
         0 => state::CLOSE,
         tcp => tcp,
@@ -86,11 +127,10 @@ pub fn level(segment: &Segment, socket: &Socket, interest: u32) -> u32 {
         level |= READABLE | bit::RDHUP;
     }
     if !connecting && tcp != state::SYN_SENT && tcp != state::SYN_RECV {
-        let low = u64::from(socket.options.receive_low.load(Ordering::Relaxed)).max(1);
         let inline = socket.options.bits.load(Ordering::Relaxed) & option::OOBINLINE != 0;
         // The urgent byte next in order counts only where it is read in line.
         let urgent = u64::from(socket.urgent_mark() == Some(0) && !inline);
-        if socket.readable() >= low + urgent {
+        if socket.readable() >= low_water(socket) + urgent {
             level |= READABLE;
         }
         if socket.has_urgent() {
@@ -118,12 +158,13 @@ fn accept_waits(segment: &Segment, socket: &Socket) -> bool {
     })
 }
 
+#[inline]
 fn has_room(socket: &Socket, interest: u32) -> bool {
-    if socket.has_room() {
-        return true;
-    }
     if interest & bit::WRITE == 0 {
         return false;
+    }
+    if socket.has_room() {
+        return true;
     }
     socket.app.flags.fetch_or(flag::NOSPACE, Ordering::SeqCst);
     // The engine may have made room just before it could see the flag.

@@ -1,6 +1,7 @@
 //! epoll: a real kernel epoll descriptor is the number that the program sees and holds the kernel's
 //! descriptors; the sockets of the stack are kept beside it.
 
+mod heads;
 mod instance;
 mod set;
 #[cfg(test)]
@@ -20,7 +21,6 @@ use std::ffi::c_int;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-pub use watches::NumberHasher;
 use watches::Watch;
 
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;

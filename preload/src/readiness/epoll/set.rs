@@ -140,16 +140,9 @@ impl Set {
 
     fn insert(&mut self, stack: &impl Stack, watch: Watch) -> Result<u32> {
         let (socket, exclusive) = (watch.socket, is_exclusive(watch.events));
-        let of_record: Vec<u32> = self.watches.of_socket(socket.index).collect();
-        for index in of_record {
-            if self
-                .watches
-                .get(index)
-                .is_some_and(|other| other.socket != socket)
-            {
-                // Of an earlier life of the record: closed without a word.
-                self.watches.remove(index);
-            }
+        // Closed without a word.
+        while let Some(index) = self.watches.of_earlier_life(socket) {
+            self.watches.remove(index);
         }
         let index = self.watches.insert(watch)?;
         if let Some(channel) = self.channel {
@@ -218,17 +211,21 @@ impl Set {
         watch.data = data;
         if let Some(record) = watch.socket.record(stack.segment()) {
             launch(stack, watch.socket, record, events);
-            watch.seen = Seen::now(record);
+            if events & ET != 0 {
+                watch.seen = Seen::now(record);
+            }
             if self.gone || level(stack.segment(), record, events) & watch.events != 0 {
                 self.watches.push_ready(index);
+            } else {
+                // What it becomes from here on is an edge.
+                self.watches.unready(index);
             }
         }
     }
 
     /// Forgets all watches of a record, whose socket was closed.
     pub fn forget(&mut self, socket: u32) {
-        let all: Vec<u32> = self.watches.of_socket(socket).collect();
-        for index in all {
+        while let Some(index) = self.watches.first_of(socket) {
             self.watches.remove(index);
         }
     }
@@ -455,11 +452,11 @@ fn edge(watches: &mut Watches, channel: &Channel, stack: &impl Stack, index: u32
         watches.remove(index);
         return;
     };
-    let now = Seen::now(record);
-    let before = std::mem::replace(&mut watch.seen, now);
     let wanted = watch.events & !PRIVATE_BITS;
     // A level is looked at in any case. An edge is reported only if it is about what was asked for.
     let about = if watch.events & ET != 0 {
+        let now = Seen::now(record);
+        let before = std::mem::replace(&mut watch.seen, now);
         before.edge(&now, record)
     } else {
         u32::MAX

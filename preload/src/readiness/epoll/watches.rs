@@ -1,11 +1,10 @@
 //! The watches of one epoll instance: found by descriptor and socket, by the cookie of an edge, or
 //! in the order of the ready list.
 
+use super::heads::Heads;
 use crate::errno::{Errno, Result};
 use crate::readiness::level::Seen;
 use crate::readiness::stack::SocketId;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::RawFd;
 
 /// Most watches of one instance, so that a place fits into the low bits of a cookie.
@@ -49,29 +48,12 @@ struct Slot {
 pub struct Watches {
     slots: Vec<Slot>,
     free: u32,
-    by_socket: HashMap<u32, u32, BuildHasherDefault<NumberHasher>>,
+    /// The first watch of each record.
+    by_socket: Heads,
     first_ready: u32,
     last_ready: u32,
     ready: usize,
     active: usize,
-}
-
-/// Spreads socket numbers, which the engine hands out and no peer can choose.
-#[derive(Default)]
-pub struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
 }
 
 impl Watches {
@@ -80,7 +62,7 @@ impl Watches {
         Watches {
             slots: Vec::new(),
             free: NONE,
-            by_socket: HashMap::with_hasher(BuildHasherDefault::new()),
+            by_socket: Heads::new(),
             first_ready: NONE,
             last_ready: NONE,
             ready: 0,
@@ -97,6 +79,7 @@ impl Watches {
     ///
     /// # Errors
     /// `ENOSPC` at [`MOST`] watches.
+    #[inline]
     pub fn insert(&mut self, watch: Watch) -> Result<u32> {
         let index = if self.free != NONE {
             let index = self.free;
@@ -113,16 +96,17 @@ impl Watches {
         } else {
             return Err(Errno(libc::ENOSPC));
         };
-        let next = self.by_socket.insert(watch.socket.index, index);
+        let next = self.by_socket.replace(watch.socket.index, index);
         self.active += usize::from(watch.active);
         let slot = &mut self.slots[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
-        slot.next = next.unwrap_or(NONE);
+        slot.next = next;
         slot.watch = Some(watch);
         Ok(index)
     }
 
     /// Removes the watch at a place.
+    #[inline]
     pub fn remove(&mut self, index: u32) -> Option<Watch> {
         self.unready(index);
         let slot = self.slots.get_mut(index as usize)?;
@@ -135,13 +119,9 @@ impl Watches {
     }
 
     fn unchain(&mut self, socket: u32, index: u32, after: u32) {
-        let first = self.by_socket.get(&socket).copied().unwrap_or(NONE);
+        let first = self.by_socket.get(socket);
         if first == index {
-            if after == NONE {
-                self.by_socket.remove(&socket);
-            } else {
-                self.by_socket.insert(socket, after);
-            }
+            self.by_socket.replace(socket, after);
             return;
         }
         let mut at = first;
@@ -166,18 +146,27 @@ impl Watches {
     }
 
     /// The watch at a place.
+    #[inline]
     pub fn get(&self, index: u32) -> Option<&Watch> {
         self.slots.get(index as usize)?.watch.as_ref()
     }
 
     /// The watch at a place, to be changed.
+    #[inline]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Watch> {
         self.slots.get_mut(index as usize)?.watch.as_mut()
     }
 
+    /// The place of a watch of the record `socket`, in any of its lives.
+    #[inline]
+    pub fn first_of(&self, socket: u32) -> Option<u32> {
+        Some(self.by_socket.get(socket)).filter(|index| *index != NONE)
+    }
+
     /// The places of all watches of the record `socket`, in any of its lives.
+    #[inline]
     pub fn of_socket(&self, socket: u32) -> impl Iterator<Item = u32> {
-        let mut at = self.by_socket.get(&socket).copied().unwrap_or(NONE);
+        let mut at = self.first_of(socket).unwrap_or(NONE);
         std::iter::from_fn(move || {
             let index = at;
             at = self.slots.get(index as usize)?.next;
@@ -185,7 +174,17 @@ impl Watches {
         })
     }
 
+    /// The place of a watch of the same record in another life.
+    #[inline]
+    pub fn of_earlier_life(&self, socket: SocketId) -> Option<u32> {
+        self.of_socket(socket.index).find(|index| {
+            let other = self.get(*index);
+            other.is_some_and(|other| other.socket != socket)
+        })
+    }
+
     /// The place of the watch of `socket` under the number `fd`.
+    #[inline]
     pub fn find(&self, fd: RawFd, socket: SocketId) -> Option<u32> {
         self.of_socket(socket.index).find(|index| {
             self.get(*index)
@@ -200,12 +199,14 @@ impl Watches {
     }
 
     /// The name by which edges of a watch come.
+    #[inline]
     pub fn cookie(&self, index: u32) -> u32 {
         let slot = self.slots.get(index as usize);
         index | slot.map_or(0, |slot| slot.generation << INDEX_BITS)
     }
 
     /// The place that a cookie names, unless it is a cookie of an earlier watch.
+    #[inline]
     pub fn by_cookie(&self, cookie: u32) -> Option<u32> {
         let index = cookie & (MOST as u32 - 1);
         (self.get(index).is_some() && self.cookie(index) == cookie).then_some(index)
@@ -217,6 +218,7 @@ impl Watches {
     }
 
     /// Puts a watch at the end of the ready list, unless it is in it.
+    #[inline]
     pub fn push_ready(&mut self, index: u32) {
         let last = self.last_ready;
         match self.slots.get_mut(index as usize) {
@@ -237,13 +239,16 @@ impl Watches {
     }
 
     /// Takes the first watch off the ready list.
+    #[inline]
     pub fn pop_ready(&mut self) -> Option<u32> {
         let index = self.first_ready;
         self.unready(index);
         (index != NONE).then_some(index)
     }
 
-    fn unready(&mut self, index: u32) {
+    /// Takes a watch off the ready list, if it is in it.
+    #[inline]
+    pub fn unready(&mut self, index: u32) {
         let slot = self.slots.get_mut(index as usize);
         let Some((before, after)) = slot.and_then(|slot| slot.ready.take()) else {
             return;

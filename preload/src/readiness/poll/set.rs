@@ -6,11 +6,10 @@
 
 use crate::errno::Result;
 use crate::readiness::channel::Channel;
-use crate::readiness::epoll::NumberHasher;
 use crate::readiness::guarded::{Guarded, Held};
 use crate::readiness::stack::{SocketId, Stack};
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Threads that can sleep in poll on several sockets at a time; more of them nap.
 const SETS: usize = 64;
@@ -34,6 +33,24 @@ struct Watch {
     cookie: u32,
     /// The last call that was about this socket.
     round: u32,
+}
+
+/// Spreads socket numbers, which the engine hands out and no peer can choose.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 impl PollSets {
