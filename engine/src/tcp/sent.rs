@@ -146,6 +146,10 @@ impl Sent {
             stamp,
         };
         self.out.add(&record);
+        if self.records.capacity() == 0 {
+            // Most connections never need another.
+            self.records.reserve_exact(1);
+        }
         self.records.push_back(record);
         if self.records.len() > 1 {
             self.join(self.records.len() - 1);

@@ -4,7 +4,7 @@
 use super::flows::{FlowHasher, FlowTable};
 use super::half_open::HalfOpen;
 use super::port_conflict::Sharing;
-use super::slab::Slab;
+use super::slab::{Slab, Stamped};
 use super::streams::{RecvChain, SendChain};
 use super::time_wait::Waiting;
 use super::timers::Entry;
@@ -98,6 +98,13 @@ pub struct Connection {
     pub sharing: Sharing,
     /// Whether its application got it before its handshake was complete (RFC 7413).
     pub early: bool,
+}
+
+impl Stamped for Box<Connection> {
+    #[inline]
+    fn stamp(&self) -> u32 {
+        self.stamp
+    }
 }
 
 /// What stands behind a flow.
@@ -286,7 +293,7 @@ impl Connections {
             }
             None => Box::new(connection),
         };
-        let (id, _) = self.full.insert(|(_, stamp)| {
+        let (id, _) = self.full.insert(|stamp| {
             connection.stamp = stamp;
             connection
         });
@@ -350,9 +357,12 @@ impl Connections {
     }
 
     /// Adds a half-open connection; returns its number and stamp.
-    pub fn insert_half_open(&mut self, half_open: HalfOpen) -> (u32, u32) {
+    pub fn insert_half_open(&mut self, mut half_open: HalfOpen) -> (u32, u32) {
         let flow = half_open.flow;
-        let token = self.half_open.insert(|_| half_open);
+        let token = self.half_open.insert(|stamp| {
+            half_open.stamp = stamp;
+            half_open
+        });
         self.put(flow, Place::HalfOpen(token.0));
         token
     }
@@ -365,9 +375,12 @@ impl Connections {
     }
 
     /// Adds a connection that has only to wait; returns its number and stamp.
-    pub fn insert_time_wait(&mut self, waiting: Waiting) -> (u32, u32) {
+    pub fn insert_time_wait(&mut self, mut waiting: Waiting) -> (u32, u32) {
         let flow = waiting.flow;
-        let token = self.time_wait.insert(|_| waiting);
+        let token = self.time_wait.insert(|stamp| {
+            waiting.stamp = stamp;
+            waiting
+        });
         self.ports.add(flow.local_port);
         self.put(flow, Place::TimeWait(token.0));
         token

@@ -5,6 +5,7 @@ use super::Stack;
 use super::connection::{Flow, Hop, Place};
 use super::fast_open::Early;
 use super::options::HeaderOptions;
+use super::slab::Stamped;
 use super::timers::Entry;
 use crate::net::Address;
 use crate::shared::Listener;
@@ -33,6 +34,14 @@ pub struct HalfOpen {
     pub hop: Hop,
     /// Its entry in the timer wheel.
     pub timer: Entry,
+    /// Stamp against reuse of the number.
+    pub stamp: u32,
+}
+
+impl Stamped for HalfOpen {
+    fn stamp(&self) -> u32 {
+        self.stamp
+    }
 }
 
 /// A SYN that a connection is to come from.
@@ -148,6 +157,7 @@ impl Stack {
             listener: listener.clone(),
             hop,
             timer: Entry::NONE,
+            stamp: 0,
         });
         let token = self.arm_half_open((id, stamp), deadline);
         self.show_connections();

@@ -20,6 +20,9 @@ const HOLE_PATIENCE: Duration = Duration::from_secs(10);
 /// Time between two steps of the sweep for unused memory, microseconds.
 const SWEEP_INTERVAL: u64 = 1_000_000;
 
+/// Entries for which a list keeps memory however few it has.
+const KEPT: usize = 1024;
+
 impl Stack {
     /// Publishes how much the application may have unacknowledged: as asked by `SO_SNDBUF`, or
     /// twice the congestion window within the configured bounds (as Linux's `tcp_sndbuf_expand`).
@@ -143,6 +146,17 @@ impl Stack {
             self.swept_at = now;
             let given = self.pool.give_back(&self.shared.segment);
             self.counters().add(Counter::memory_returned, given);
+            self.shrink_tables();
+        }
+    }
+
+    /// Gives back what tables and lists have needed in busier times.
+    fn shrink_tables(&mut self) {
+        for list in [&mut self.dirty, &mut self.turns, &mut self.changed] {
+            list.shrink_to(KEPT.max(2 * list.len()));
+        }
+        for list in &mut self.idle {
+            list.shrink_to(KEPT.max(2 * list.len()));
         }
     }
 

@@ -1,9 +1,17 @@
 //! Things found by number, with a stamp that tells one user of a number from the next.
 
+/// What bears the stamp that it was given.
+pub trait Stamped {
+    /// The stamp.
+    fn stamp(&self) -> u32;
+}
+
 /// A table whose places are used again.
 pub struct Slab<T> {
-    places: Vec<(u32, Option<T>)>,
+    places: Vec<Option<T>>,
     free: Vec<u32>,
+    /// The last that was given.
+    stamp: u32,
 }
 
 impl<T> Default for Slab<T> {
@@ -11,32 +19,37 @@ impl<T> Default for Slab<T> {
         Slab {
             places: Vec::new(),
             free: Vec::new(),
+            stamp: 0,
         }
     }
 }
 
-impl<T> Slab<T> {
+impl<T: Stamped> Slab<T> {
     /// How many things are in it.
     pub fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
-    /// Adds what `make` makes of its number and stamp; returns both.
-    pub fn insert(&mut self, make: impl FnOnce((u32, u32)) -> T) -> (u32, u32) {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.places.push((0, None));
-            self.places.len() as u32 - 1
-        });
-        let (stamp, place) = &mut self.places[id as usize];
-        *stamp = stamp.wrapping_add(1);
-        let token = (id, *stamp);
-        *place = Some(make(token));
-        token
+    /// Adds what `make` makes of its stamp; returns its number and stamp.
+    pub fn insert(&mut self, make: impl FnOnce(u32) -> T) -> (u32, u32) {
+        self.stamp = self.stamp.wrapping_add(1);
+        let thing = Some(make(self.stamp));
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.places[id as usize] = thing;
+                id
+            }
+            None => {
+                self.places.push(thing);
+                self.places.len() as u32 - 1
+            }
+        };
+        (id, self.stamp)
     }
 
     /// Takes one out.
     pub fn remove(&mut self, id: u32) -> Option<T> {
-        let thing = self.places.get_mut(id as usize)?.1.take()?;
+        let thing = self.places.get_mut(id as usize)?.take()?;
         self.free.push(id);
         Some(thing)
     }
@@ -44,24 +57,23 @@ impl<T> Slab<T> {
     /// One by number.
     #[inline]
     pub fn get(&mut self, id: u32) -> Option<&mut T> {
-        self.places.get_mut(id as usize)?.1.as_mut()
+        self.places.get_mut(id as usize)?.as_mut()
     }
 
     /// One by number, to look at.
     pub fn peek(&self, id: u32) -> Option<&T> {
-        self.places.get(id as usize)?.1.as_ref()
+        self.places.get(id as usize)?.as_ref()
     }
 
     /// One by number, if its stamp is still the same.
     pub fn get_stamped(&mut self, (id, stamp): (u32, u32)) -> Option<&mut T> {
-        let (current, thing) = self.places.get_mut(id as usize)?;
-        thing.as_mut().filter(|_| *current == stamp)
+        self.get(id).filter(|thing| thing.stamp() == stamp)
     }
 
     /// All, with their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let numbered = (0..).zip(&self.places);
-        numbered.filter_map(|(id, (_, thing))| thing.as_ref().map(|thing| (id, thing)))
+        numbered.filter_map(|(id, thing)| thing.as_ref().map(|thing| (id, thing)))
     }
 }
 
@@ -69,17 +81,23 @@ impl<T> Slab<T> {
 mod tests {
     use super::*;
 
+    impl Stamped for u32 {
+        fn stamp(&self) -> u32 {
+            *self
+        }
+    }
+
     #[test]
     fn a_number_is_used_again_under_another_stamp() {
         let mut slab = Slab::default();
-        let first = slab.insert(|token| token);
-        let second = slab.insert(|token| token);
-        assert_eq!(slab.remove(first.0), Some(first));
+        let first = slab.insert(|stamp| stamp);
+        let second = slab.insert(|stamp| stamp);
+        assert_eq!(slab.remove(first.0), Some(first.1));
         assert_eq!(slab.remove(first.0), None);
-        let third = slab.insert(|token| token);
+        let third = slab.insert(|stamp| stamp);
         assert_eq!(third.0, first.0);
         assert_eq!(slab.get_stamped(first), None);
-        assert_eq!(slab.get_stamped(third), Some(&mut third.clone()));
+        assert_eq!(slab.get_stamped(third), Some(&mut third.1.clone()));
         assert_eq!(slab.iter().map(|(id, _)| id).collect::<Vec<_>>(), [0, 1]);
         assert_eq!((slab.len(), second.0), (2, 1));
     }

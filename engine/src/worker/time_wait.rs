@@ -3,6 +3,7 @@
 use super::Stack;
 use super::connection::{Connection, Connections, Flow, Hop, Place};
 use super::port_conflict::Sharing;
+use super::slab::Stamped;
 use super::timers::Entry;
 use crate::shared::TimeWaitReuse;
 use crate::stats::Counter;
@@ -22,6 +23,14 @@ pub struct Waiting {
     /// How it shares its port.
     pub sharing: Sharing,
     timer: Entry,
+    /// Stamp against reuse of the number.
+    pub stamp: u32,
+}
+
+impl Stamped for Waiting {
+    fn stamp(&self) -> u32 {
+        self.stamp
+    }
 }
 
 impl Waiting {
@@ -62,6 +71,7 @@ impl Stack {
             looped: *hop == Hop::Loopback,
             sharing: *sharing,
             timer: Entry::NONE,
+            stamp: 0,
         };
         self.connections.fetch_waiting(&waiting.flow);
         self.remove(id);
