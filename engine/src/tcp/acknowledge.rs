@@ -183,15 +183,17 @@ impl Tcb {
         let mss = self.send_mss();
         if let Some(low) = news.reordered {
             let high = self.sent.highest_sacked().max(news.highest_sacked);
-            self.rare
+            self.repair
                 .make()
                 .reordering
                 .on_reordering(low, high, mss.into());
         }
         if let Some(newest) = news.newest
-            && let Some(rare) = self.rare.if_any()
+            && let Some(repair) = self.repair.if_any()
         {
-            rare.reordering.adapt(newest.delivered, self.rate.delivered);
+            repair
+                .reordering
+                .adapt(newest.delivered, self.rate.delivered);
         }
         self.judge_probe(now, ack, news);
         self.recover(now, ack, news);
@@ -202,7 +204,7 @@ impl Tcb {
             (0, 0)
         };
         if marked_segments > 0 {
-            let told = &mut self.rare.count().marked_delivered;
+            let told = &mut self.repair.count().marked_delivered;
             *told = told.wrapping_add(marked_segments);
         }
         let filled = before.window_limited && marked == 0 && !self.is_reduced();

@@ -102,7 +102,7 @@ fn pieces(payload: usize, piece: usize) -> usize {
 
 impl Tcb {
     pub(super) fn counters(&self) -> Counters {
-        let (traffic, incidents) = (&self.traffic, &self.rare.incidents);
+        let (traffic, incidents) = (&self.traffic, &self.repair.incidents);
         Counters {
             retransmits: incidents.retransmits,
             timeouts: incidents.timeouts,

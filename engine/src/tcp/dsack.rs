@@ -47,15 +47,15 @@ impl Tcb {
         news.dsack_of_probe = segments == 1
             && self.recovery.is_repeating_probe()
             && self.recovery.probe_end == range.end;
-        let rare = self.rare.make();
-        let counters = &mut rare.incidents;
+        let repair = self.repair.make();
+        let counters = &mut repair.incidents;
         counters.dsacks = counters.dsacks.saturating_add(segments);
         if counters.dsacks > counters.retransmits {
             // The network duplicates, or the peer invents.
             return;
         }
         news.dsack = true;
-        rare.reordering.dsack |= rare.reordering.seen > 0 && !news.dsack_of_probe;
-        rare.undo.on_duplicates(segments, range.end);
+        repair.reordering.dsack |= repair.reordering.seen > 0 && !news.dsack_of_probe;
+        repair.undo.on_duplicates(segments, range.end);
     }
 }

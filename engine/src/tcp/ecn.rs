@@ -203,7 +203,7 @@ impl Tcb {
         let marked = segment.ecn == Codepoint::Ce;
         self.ecn.seen |= segment.ecn != Codepoint::NotEct;
         if marked {
-            let counters = self.rare.count();
+            let counters = self.repair.count();
             counters.marked_in = counters.marked_in.saturating_add(1);
         }
         if self.needs_marks() {

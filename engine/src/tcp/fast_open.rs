@@ -307,7 +307,7 @@ impl Tcb {
         let fast = self.rare.if_any()?.fast_open.take()?;
         Some(FastOpenOutcome {
             cookie: fast.got,
-            mss: self.peer_mss,
+            mss: self.path.peer_mss,
             lost: self.syn_retransmitted,
         })
     }

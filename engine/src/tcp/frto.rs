@@ -19,8 +19,8 @@ impl Tcb {
             return;
         }
         if recovered {
-            if let Some(rare) = self.rare.if_any() {
-                rare.reordering.on_recovered();
+            if let Some(repair) = self.repair.if_any() {
+                repair.reordering.on_recovered();
             }
             self.recovery.held = 0;
             self.recovery.frto = false;

@@ -57,7 +57,7 @@ impl Tcb {
         let options = &syn.options;
         self.irs = syn.seq;
         self.rcv.nxt = 1;
-        self.peer_mss = options.mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS);
+        self.path.peer_mss = options.mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS);
         self.ts.on = self.set.timestamps && options.timestamps.is_some();
         if let Some((value, _)) = options.timestamps
             && self.ts.on

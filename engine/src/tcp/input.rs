@@ -323,7 +323,7 @@ impl Tcb {
                 .payload
                 .len()
                 .div_ceil(segment.wire_payload().max(1));
-            let counters = self.rare.count();
+            let counters = self.repair.count();
             counters.out_of_order = counters.out_of_order.saturating_add(segments as u32);
             if !self.recovery.sack {
                 self.ack.owe_duplicates(segments);

@@ -19,7 +19,7 @@ impl Tcb {
             && self.recovery.held == 0
             && self.recovery.probe_end == 0
             && self.sent.is_plain()
-            && !self.rare.undo.is_possible()
+            && !self.repair.undo.is_possible()
             && segment.options.sack.is_empty()
             && !self.echoes_mark(segment)
     }
@@ -38,8 +38,8 @@ impl Tcb {
         let events = self.advance(now, ack);
         self.recovery.new_data_first = false;
         self.recovery.waits = false;
-        if let Some(rare) = self.rare.if_any() {
-            rare.undo.end_episode();
+        if let Some(repair) = self.repair.if_any() {
+            repair.undo.end_episode();
         }
         if let Some(arrival) = arrival {
             let last = &arrival.last;
@@ -49,8 +49,8 @@ impl Tcb {
             self.rate.on_delivered(now, arrival.bytes, arrival.segments);
             self.rack
                 .advance(now, (last.sent_at, arrival.end), last.sent_at);
-            if let Some(rare) = self.rare.if_any() {
-                rare.reordering.adapt(last.delivered, self.rate.delivered);
+            if let Some(repair) = self.repair.if_any() {
+                repair.reordering.adapt(last.delivered, self.rate.delivered);
             }
             let acked = clamp_u32(arrival.bytes);
             let sample = AckSample {

@@ -347,8 +347,8 @@ impl Tcb {
         if range.end >= self.snd.end {
             self.timers.cork = Instant::NEVER;
         }
-        if let Some(rare) = self.rare.if_any() {
-            rare.prr.on_sent(range.end - range.start);
+        if let Some(repair) = self.repair.if_any() {
+            repair.prr.on_sent(range.end - range.start);
         }
         self.pace(now, len);
         self.sent.push(range, segments, cut as u16, stamp);

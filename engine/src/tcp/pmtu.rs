@@ -3,6 +3,7 @@
 //!
 //! Sizes are those of an MSS option: a packet less the IP header and a TCP header without options.
 
+use super::config::DEFAULT_MSS;
 use super::event::Events;
 use super::options::TIMESTAMPS_LEN;
 use super::output::Piece;
@@ -53,6 +54,8 @@ pub(super) struct PathMtu {
     link: u16,
     /// What the link takes, or less if a router said so.
     limit: u16,
+    /// The peer's MSS option, or the default.
+    pub(super) peer_mss: u16,
     probing: MtuProbing,
     findings: Option<Box<Findings>>,
 }
@@ -100,6 +103,7 @@ impl PathMtu {
         let mut path = PathMtu {
             link,
             limit: link,
+            peer_mss: DEFAULT_MSS,
             probing,
             findings: None,
         };
@@ -264,7 +268,7 @@ impl Tcb {
     /// probe of the path or a SYN.
     pub fn largest_segment(&self) -> u16 {
         let probe = self.path.largest_probe().unwrap_or(0);
-        let probe = probe.min(self.set.own_mss).min(self.peer_mss);
+        let probe = probe.min(self.set.own_mss).min(self.path.peer_mss);
         probe.max(self.mss).max(self.largest_syn())
     }
 
@@ -307,7 +311,7 @@ impl Tcb {
         if !quiet || self.cc.cwnd() < LEAST_WINDOW * u32::from(self.mss) {
             return None;
         }
-        let most = self.set.own_mss.min(self.peer_mss);
+        let most = self.set.own_mss.min(self.path.peer_mss);
         let nxt = self.snd.nxt;
         let size = self.path.next_probe(now, most)?;
         let payload = u64::from(size).saturating_sub(stamps as u64);

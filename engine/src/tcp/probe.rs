@@ -88,8 +88,8 @@ impl Tcb {
                     .get_mut()
                     .on_congestion(now, Cause::Loss, flight, mss);
                 self.on_reduced(Cause::Loss);
-                if let Some(rare) = self.rare.if_any() {
-                    rare.undo.cancel();
+                if let Some(repair) = self.repair.if_any() {
+                    repair.undo.cancel();
                 }
             }
         } else if ack.duplicate && news.sacked == 0 {

@@ -77,7 +77,7 @@ impl Tcb {
 
     /// Segments sent again so far.
     pub fn retransmits(&self) -> u32 {
-        self.rare.incidents.retransmits
+        self.repair.incidents.retransmits
     }
 
     /// Sequence numbers sent and not acknowledged.

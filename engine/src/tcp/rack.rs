@@ -160,9 +160,9 @@ impl Tcb {
     pub(super) fn detect_losses_by_age(&mut self, now: Instant) -> Option<Duration> {
         let min_rtt = self.rtt.min_rtt();
         let srtt = self.rtt.srtt().unwrap_or(Duration::ZERO);
-        let many = self.sent.sacked().segments >= self.rare.reordering.degree.into();
+        let many = self.sent.sacked().segments >= self.repair.reordering.degree.into();
         let window = self
-            .rare
+            .repair
             .reordering
             .window(min_rtt, srtt, self.recovering() || many);
         let Tcb {

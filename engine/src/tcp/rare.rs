@@ -15,6 +15,16 @@ use super::seq::SeqNum;
 use super::time::Instant;
 use super::undo::Undo;
 
+/// What is known of losses, of their repair, and of whatever else is counted, of a connection on which there
+/// was some.
+#[derive(Clone, Debug)]
+pub(super) struct Repair {
+    pub(super) undo: Undo,
+    pub(super) prr: Prr,
+    pub(super) reordering: Reordering,
+    pub(super) incidents: Incidents,
+}
+
 /// State of a connection on which something out of the ordinary has happened.
 #[derive(Clone, Debug)]
 pub(super) struct Extra {
@@ -22,13 +32,9 @@ pub(super) struct Extra {
     pub(super) assembler: Assembler,
     /// What was received twice and is not reported yet (RFC 2883).
     pub(super) duplicate: Option<Range<u64>>,
-    pub(super) undo: Undo,
-    pub(super) prr: Prr,
-    pub(super) reordering: Reordering,
     pub(super) reduction: Reduction,
     /// ACKs that have to go out before others, with RCV.NXT and ECE as they were (RFC 8257).
     pub(super) owed: VecDeque<(u64, bool)>,
-    pub(super) incidents: Incidents,
     pub(super) pacer: Option<Box<Pacer>>,
     pub(super) marks: Option<Box<Marks>>,
     /// Fast Open, where it is used.
@@ -41,27 +47,47 @@ pub(super) struct Extra {
     pub(super) reset_seq: Option<SeqNum>,
 }
 
-/// Of a connection on which nothing has happened.
-static NOTHING: Extra = Extra::new();
+/// State that need not take memory as long as nothing has happened to it.
+pub(super) trait Initial: Sized + 'static {
+    /// As it is at the beginning.
+    const NEW: Self;
+    /// The same, to be read.
+    fn untouched() -> &'static Self;
+}
 
-impl Extra {
-    const fn new() -> Self {
-        Extra {
-            assembler: Assembler::new(),
-            duplicate: None,
-            undo: Undo::new(),
-            prr: Prr::new(),
-            reordering: Reordering::new(),
-            reduction: Reduction::new(),
-            owed: VecDeque::new(),
-            incidents: Incidents::new(),
-            pacer: None,
-            marks: None,
-            fast_open: None,
-            push_to: 0,
-            challenge_at: Instant::ZERO,
-            reset_seq: None,
-        }
+impl Initial for Repair {
+    const NEW: Self = Repair {
+        undo: Undo::new(),
+        prr: Prr::new(),
+        reordering: Reordering::new(),
+        incidents: Incidents::new(),
+    };
+
+    #[inline]
+    fn untouched() -> &'static Self {
+        static UNTOUCHED: Repair = Repair::NEW;
+        &UNTOUCHED
+    }
+}
+
+impl Initial for Extra {
+    const NEW: Self = Extra {
+        assembler: Assembler::new(),
+        duplicate: None,
+        reduction: Reduction::new(),
+        owed: VecDeque::new(),
+        pacer: None,
+        marks: None,
+        fast_open: None,
+        push_to: 0,
+        challenge_at: Instant::ZERO,
+        reset_seq: None,
+    };
+
+    #[inline]
+    fn untouched() -> &'static Self {
+        static UNTOUCHED: Extra = Extra::NEW;
+        &UNTOUCHED
     }
 }
 
@@ -76,45 +102,55 @@ impl Extra {
     }
 }
 
-/// [`Extra`] state, which takes memory from the first change on. It can always be read.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Rare(Option<Box<Extra>>);
+/// State which takes memory from the first change on. It can always be read.
+#[derive(Clone, Debug)]
+pub(super) struct Rare<T>(Option<Box<T>>);
 
-impl Rare {
+impl<T> Default for Rare<T> {
+    fn default() -> Self {
+        Rare(None)
+    }
+}
+
+impl<T: Initial> Rare<T> {
     /// To change it.
     #[inline]
-    pub(super) fn make(&mut self) -> &mut Extra {
+    pub(super) fn make(&mut self) -> &mut T {
         self.0.get_or_insert_with(Self::allocate)
     }
 
     #[cold]
-    fn allocate() -> Box<Extra> {
-        Box::new(Extra::new())
+    fn allocate() -> Box<T> {
+        Box::new(T::NEW)
     }
 
     /// To change it if it is not as at the beginning.
     #[inline]
-    pub(super) fn if_any(&mut self) -> Option<&mut Extra> {
+    pub(super) fn if_any(&mut self) -> Option<&mut T> {
         self.0.as_deref_mut()
     }
+}
 
+impl Rare<Extra> {
     /// Whether nothing is kept that what leaves next depends on.
     #[inline]
     pub(super) fn is_calm(&self) -> bool {
         self.0.as_deref().is_none_or(Extra::is_calm)
     }
+}
 
+impl Rare<Repair> {
     /// Something goes wrong.
     pub(super) fn count(&mut self) -> &mut Incidents {
         &mut self.make().incidents
     }
 }
 
-impl Deref for Rare {
-    type Target = Extra;
+impl<T: Initial> Deref for Rare<T> {
+    type Target = T;
 
     #[inline]
-    fn deref(&self) -> &Extra {
-        self.0.as_deref().unwrap_or(&NOTHING)
+    fn deref(&self) -> &T {
+        self.0.as_deref().unwrap_or(T::untouched())
     }
 }

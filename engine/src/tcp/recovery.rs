@@ -136,15 +136,15 @@ impl Tcb {
             self.undo_reduction(now, false);
             return true;
         }
-        if let Some(rare) = self.rare.if_any() {
-            rare.reordering.on_recovered();
+        if let Some(repair) = self.repair.if_any() {
+            repair.reordering.on_recovered();
         }
         false
     }
 
     pub(super) fn may_undo(&self, ack: &Ack) -> bool {
-        self.rare.undo.is_possible()
-            && (self.rare.undo.all_duplicates() || self.echoes_original(ack.echo))
+        self.repair.undo.is_possible()
+            && (self.repair.undo.all_duplicates() || self.echoes_original(ack.echo))
     }
 
     fn go_on_in_fast_recovery(&mut self, now: Instant, ack: &Ack) {
@@ -152,12 +152,12 @@ impl Tcb {
             self.hold_duplicate(ack);
         } else {
             self.release_held(ack);
-            if self.rare.undo.is_possible() && self.echoes_original(ack.echo) {
+            if self.repair.undo.is_possible() && self.echoes_original(ack.echo) {
                 // The hole was filled by a late original: others are late as well.
                 if self.recovery.sack {
                     let (una, highest) = (ack.una, self.sent.highest_sacked());
                     let mss = self.send_mss();
-                    self.rare
+                    self.repair
                         .make()
                         .reordering
                         .on_reordering(una, highest, mss.into());
@@ -196,9 +196,9 @@ impl Tcb {
         self.hold_duplicate(ack);
         self.try_undo_by_dsack(now);
         if self.sent.resent().segments == 0
-            && let Some(rare) = self.rare.if_any()
+            && let Some(repair) = self.repair.if_any()
         {
-            rare.undo.end_episode();
+            repair.undo.end_episode();
         }
         self.mark_losses(now, ack);
         if self.sent.lost().segments > 0 {
@@ -264,7 +264,7 @@ impl Tcb {
         let probes = u32::from(self.recovery.is_repeating_probe());
         // A mark was no mistake, and has reduced the window already.
         if !self.answers_mark() {
-            self.rare
+            self.repair
                 .make()
                 .undo
                 .begin(self.snd.una, self.sent.resent().segments + probes);
@@ -272,13 +272,13 @@ impl Tcb {
                 .get_mut()
                 .on_congestion(now, Cause::Loss, flight, mss);
             self.on_reduced(Cause::Loss);
-            self.rare.make().prr.begin(cwnd);
+            self.repair.make().prr.begin(cwnd);
         }
         self.recovery.phase = Phase::Fast;
         self.recovery.point = self.snd.nxt;
         self.recovery.frto = false;
         self.recovery.end_probe();
-        let counters = self.rare.count();
+        let counters = self.repair.count();
         counters.fast_recoveries = counters.fast_recoveries.saturating_add(1);
     }
 
@@ -297,12 +297,12 @@ impl Tcb {
 
     /// A mark has set the threshold: the window, so far of `cwnd` bytes, falls to it.
     pub(super) fn begin_reduction(&mut self, cwnd: u32) {
-        if let Some(rare) = self.rare.if_any() {
-            rare.undo.cancel();
+        if let Some(repair) = self.repair.if_any() {
+            repair.undo.cancel();
         }
         if !self.cc.governs_recovery() {
             self.recovery.phase = Phase::Reduction;
-            self.rare.make().prr.begin(cwnd);
+            self.repair.make().prr.begin(cwnd);
         }
     }
 
@@ -326,7 +326,7 @@ impl Tcb {
             pipe: self.pipe(),
         };
         let (ssthresh, mss) = (self.cc.ssthresh(), self.send_mss());
-        let window = self.rare.make().prr.window(progress, ssthresh, mss);
+        let window = self.repair.make().prr.window(progress, ssthresh, mss);
         self.cc.get_mut().set_cwnd(window.max(mss));
     }
 
@@ -343,15 +343,15 @@ impl Tcb {
         };
         self.lose_outstanding(now);
         if self.recovery.phase == Phase::Open
-            && self.sent.sacked().segments >= u32::from(self.rare.reordering.degree)
+            && self.sent.sacked().segments >= u32::from(self.repair.reordering.degree)
         {
-            self.rare.make().reordering.doubt();
+            self.repair.make().reordering.doubt();
         }
         self.cc.get_mut().on_timeout(now, flight, mss, reduced);
         self.on_reduced(Cause::Loss);
         if !reduced {
             let probes = u32::from(self.recovery.is_repeating_probe());
-            self.rare
+            self.repair
                 .make()
                 .undo
                 .begin(self.snd.una, self.sent.resent().segments + probes);
@@ -409,8 +409,8 @@ impl Tcb {
         self.recovery.phase = Phase::Loss;
         self.recovery.point = point;
         self.recovery.frto = false;
-        if let Some(rare) = self.rare.if_any() {
-            rare.undo.cancel();
+        if let Some(repair) = self.repair.if_any() {
+            repair.undo.cancel();
         }
         self.recovery.end_probe();
         self.arm_retransmit(now);

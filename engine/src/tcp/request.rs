@@ -320,7 +320,7 @@ impl Request {
         }
         tcb.syn_retransmitted = self.timeouts > 0;
         if self.retransmits > 0 {
-            tcb.rare.count().retransmits = self.retransmits.into();
+            tcb.repair.count().retransmits = self.retransmits.into();
         }
         tcb
     }

@@ -52,7 +52,7 @@ impl Tcb {
             self.retransmit(now, start..last.end, cut, true)
         };
         self.recovery.begin_probe(self.snd.nxt, !new);
-        let counters = self.rare.count();
+        let counters = self.repair.count();
         counters.tail_probes = counters.tail_probes.saturating_add(1);
         Some(piece)
     }
@@ -75,10 +75,10 @@ impl Tcb {
         self.sent.resend(&range, segments, cut as u16, stamp, probe);
         self.pace(now, bytes);
         if !probe {
-            self.rare.make().undo.on_resend(now, segments);
-            self.rare.make().prr.on_sent(bytes);
+            self.repair.make().undo.on_resend(now, segments);
+            self.repair.make().prr.on_sent(bytes);
         }
-        let counters = self.rare.count();
+        let counters = self.repair.count();
         counters.retransmits = counters.retransmits.saturating_add(segments);
         counters.bytes_resent = counters.bytes_resent.saturating_add(bytes as u32);
         Piece { range, cut }

@@ -14,7 +14,7 @@ use super::event::{Error, Events};
 use super::options::TIMESTAMPS_LEN;
 use super::pmtu::PathMtu;
 use super::rack::Rack;
-use super::rare::Rare;
+use super::rare::{Extra, Rare, Repair};
 use super::rate::DeliveryRate;
 use super::recovery::Recovery;
 use super::rtt::RttEstimator;
@@ -67,8 +67,12 @@ pub trait RecvStream {
 pub struct NoRoom;
 
 /// Payload of a full segment that both ends and the path allow.
-fn payload(set: &Settings, path: &PathMtu, peer_mss: u16, stamped: bool) -> u16 {
-    let bound = set.own_mss.min(path.segment()).min(peer_mss).max(MIN_MSS);
+fn payload(set: &Settings, path: &PathMtu, stamped: bool) -> u16 {
+    let bound = set
+        .own_mss
+        .min(path.segment())
+        .min(path.peer_mss)
+        .max(MIN_MSS);
     let stamps = if stamped { TIMESTAMPS_LEN as u16 } else { 0 };
     bound - stamps
 }
@@ -114,8 +118,6 @@ pub struct Tcb {
     pub(super) rcv: RecvSpace,
     pub(super) ack: AckPolicy,
     pub(super) ts: Timestamps,
-    /// The peer's MSS option, or the default.
-    pub(super) peer_mss: u16,
     pub(super) path: PathMtu,
     /// Payload of a full segment without SACK blocks.
     pub(super) mss: u16,
@@ -140,7 +142,8 @@ pub struct Tcb {
     pub(super) traffic: Traffic,
     pub(super) chronograph: Chronograph,
     pub(super) limit: Limit,
-    pub(super) rare: Rare,
+    pub(super) rare: Rare<Extra>,
+    pub(super) repair: Rare<Repair>,
     pub(super) set: Rc<Settings>,
 }
 
@@ -148,7 +151,7 @@ impl Tcb {
     pub(super) fn new(now: Instant, set: &Rc<Settings>, iss: SeqNum, ts_offset: u32) -> Tcb {
         let cfg = &set.cfg;
         let path = PathMtu::new(now, cfg.mss.max(MIN_MSS), cfg.mtu_probing);
-        let mss = payload(set, &path, DEFAULT_MSS, cfg.timestamps);
+        let mss = payload(set, &path, cfg.timestamps);
         let window = u32::from(mss) * u32::from(set.initial_window);
         let mut tcb = Tcb {
             state: State::Closed,
@@ -174,7 +177,6 @@ impl Tcb {
             rcv: RecvSpace::opening(now, set),
             ack: AckPolicy::new(now, cfg.quick_acks),
             ts: Timestamps::new(cfg.timestamps, ts_offset),
-            peer_mss: DEFAULT_MSS,
             path,
             mss,
             timers: Timers::new(),
@@ -195,6 +197,7 @@ impl Tcb {
             chronograph: Chronograph::new(now),
             limit: Limit::Idle,
             rare: Rare::default(),
+            repair: Rare::default(),
             set: set.clone(),
         };
         tcb.limit_pacing(set.opts.max_pacing_rate);
@@ -203,13 +206,13 @@ impl Tcb {
 
     /// The handshake tells what peer and timestamps leave of a segment: congestion control begins.
     pub(super) fn settle_mss(&mut self) {
-        self.mss = payload(&self.set, &self.path, self.peer_mss, self.ts.on);
+        self.mss = payload(&self.set, &self.path, self.ts.on);
         self.cc = Controller::new(self.set.congestion, self.initial_window());
     }
 
     /// Recomputes the payload of a full segment.
     pub(super) fn update_mss(&mut self) {
-        let new = payload(&self.set, &self.path, self.peer_mss, self.ts.on);
+        let new = payload(&self.set, &self.path, self.ts.on);
         let old = core::mem::replace(&mut self.mss, new);
         if old != new {
             self.cc.get_mut().on_mss_change(old.into(), new.into());

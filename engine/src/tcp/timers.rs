@@ -180,7 +180,7 @@ impl Tcb {
         self.syn_retransmitted = true;
         self.stop_asking_for_ecn();
         self.syn_due = true;
-        let counters = self.rare.count();
+        let counters = self.repair.count();
         counters.retransmits = counters.retransmits.saturating_add(1);
         counters.timeouts = counters.timeouts.saturating_add(1);
         self.rtt.back_off();
@@ -208,7 +208,7 @@ impl Tcb {
             self.update_mss();
         }
         self.enter_loss(now, repeated);
-        let counters = self.rare.count();
+        let counters = self.repair.count();
         counters.timeouts = counters.timeouts.saturating_add(1);
         self.rtt.back_off();
         self.arm_retransmit(now);

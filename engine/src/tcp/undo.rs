@@ -71,7 +71,7 @@ impl Undo {
 impl Tcb {
     /// Whether `echo`, the timestamp that an ACK echoes, is older than the first repetition.
     pub(super) fn echoes_original(&self, echo: Option<u32>) -> bool {
-        match (self.rare.undo.resent_at(), echo) {
+        match (self.repair.undo.resent_at(), echo) {
             (Some(resent_at), Some(echo)) => self.ts.is_before(echo, resent_at),
             _ => false,
         }
@@ -83,19 +83,19 @@ impl Tcb {
             self.sent.forget_lost();
         }
         self.cc.get_mut().on_undo(now);
-        if let Some(rare) = self.rare.if_any() {
-            rare.undo.cancel();
+        if let Some(repair) = self.repair.if_any() {
+            repair.undo.cancel();
         }
         self.rack.advanced = true;
-        let counters = self.rare.count();
+        let counters = self.repair.count();
         counters.undos = counters.undos.saturating_add(1);
     }
 
     /// Undoes the reduction if DSACKs say that all repetitions were needless.
     pub(super) fn try_undo_by_dsack(&mut self, now: Instant) -> bool {
-        let undo = self.rare.undo.all_duplicates();
+        let undo = self.repair.undo.all_duplicates();
         if undo {
-            self.rare.make().reordering.on_spurious_recovery();
+            self.repair.make().reordering.on_spurious_recovery();
             self.undo_reduction(now, false);
         }
         undo
