@@ -78,6 +78,14 @@ fn word(fd: c_int) -> Option<&'static AtomicU64> {
     ENTRIES.get(usize::try_from(fd).ok()?)
 }
 
+/// A walk over the table goes to `end` at least.
+#[inline]
+fn reach(end: u32) {
+    if END.load(Ordering::Relaxed) < end {
+        END.fetch_max(end, Ordering::Relaxed);
+    }
+}
+
 /// Whether the table has a place for `fd`. Without one it stays with the kernel.
 pub fn has_place(fd: c_int) -> bool {
     word(fd).is_some()
@@ -102,7 +110,7 @@ pub fn swap(fd: c_int, entry: Entry) -> Entry {
         return Entry::Kernel;
     };
     if entry != Entry::Kernel {
-        END.fetch_max(fd as u32 + 1, Ordering::Relaxed);
+        reach(fd as u32 + 1);
     }
     Entry::from_word(word.swap(entry.to_word(), Ordering::AcqRel))
 }
@@ -119,7 +127,7 @@ pub fn replace(fd: c_int, expected: Entry, entry: Entry) -> bool {
         return false;
     };
     if entry != Entry::Kernel {
-        END.fetch_max(fd as u32 + 1, Ordering::Relaxed);
+        reach(fd as u32 + 1);
     }
     word.compare_exchange(
         expected.to_word(),

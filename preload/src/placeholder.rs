@@ -87,8 +87,12 @@ pub fn give_back(fd: RawFd) {
     if is_kept {
         let (word, bit) = place(fd);
         let cloexec = remembered(fd);
-        KEPT[usize::from(cloexec)][word].fetch_or(bit, Ordering::AcqRel);
-        SUMMARY[usize::from(cloexec)].fetch_or(1 << word, Ordering::AcqRel);
+        KEPT[usize::from(cloexec)][word].fetch_or(bit, Ordering::SeqCst);
+        // Where `lowest` clears the word's bit just now, it finds the number's afterwards.
+        let summary = &SUMMARY[usize::from(cloexec)];
+        if summary.load(Ordering::SeqCst) & 1 << word == 0 {
+            summary.fetch_or(1 << word, Ordering::SeqCst);
+        }
         return;
     }
     if may_be_kept {
@@ -193,10 +197,10 @@ fn lowest(cloexec: bool) -> Option<RawFd> {
         let word = words.trailing_zeros() as usize;
         let bits = kept[word].load(Ordering::Acquire);
         if bits == 0 {
-            summary.fetch_and(!(1 << word), Ordering::AcqRel);
+            summary.fetch_and(!(1 << word), Ordering::SeqCst);
             // A bit that came in between must stay findable.
-            if kept[word].load(Ordering::Acquire) != 0 {
-                summary.fetch_or(1 << word, Ordering::AcqRel);
+            if kept[word].load(Ordering::SeqCst) != 0 {
+                summary.fetch_or(1 << word, Ordering::SeqCst);
             }
             continue;
         }
