@@ -217,8 +217,10 @@ fn take(listener: SocketRef, caller: Caller) -> Option<SocketRef> {
     } else {
         0
     };
-    let near =
-        first(caller.worker).filter(|(first, _)| first.since.wrapping_sub(oldest.since) <= lead);
+    let near = (at != caller.worker)
+        .then(|| first(caller.worker))
+        .flatten();
+    let near = near.filter(|(first, _)| first.since.wrapping_sub(oldest.since) <= lead);
     let (waiting, worker) = near.unwrap_or((oldest, at));
     let socket = SocketRef::current(waiting.socket);
     if let Some(socket) = &socket {

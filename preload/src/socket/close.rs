@@ -94,8 +94,9 @@ pub fn abandon(socket: SocketRef, reset: bool) -> Result<()> {
     }
     let _section = Section::enter();
     {
-        let _reading = app.rx_lock.lock(socket.holder());
-        let _writing = app.tx_lock.lock(socket.holder());
+        let holder = socket.holder();
+        let _reading = app.rx_lock.lock(holder);
+        let _writing = app.tx_lock.lock(holder);
         if !socket.is_current() {
             return Err(Errno(libc::EBADF));
         }

@@ -70,9 +70,12 @@ impl SocketRef {
 
     /// The socket of that number in its present life.
     pub fn current(index: u32) -> Option<SocketRef> {
-        let record = process::process()?.segment.socket(index)?;
-        let generation = record.engine.generation.load(Ordering::Acquire);
-        SocketRef::new(index, generation as u16)
+        let socket = SocketRef::new(index, 0)?;
+        let generation = socket.record.engine.generation.load(Ordering::Acquire);
+        Some(SocketRef {
+            generation: generation as u16,
+            ..socket
+        })
     }
 
     /// The record in the segment.

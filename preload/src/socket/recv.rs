@@ -99,6 +99,11 @@ struct Taken {
 
 /// Takes what is there.
 fn take(socket: SocketRef, buffers: &mut Buffers<'_>, flags: c_int, len: usize) -> Result<Taken> {
+    // Whoever has the lock can only take away from nothing.
+    if socket.record().readable() == 0 {
+        let is_open = socket.is_current() && socket.flags() & flag::CLOSED == 0;
+        return is_open.then(Taken::default).ok_or(Errno(libc::EBADF));
+    }
     let peek = flags & libc::MSG_PEEK != 0;
     let mut reader = socket.reader(!socket.is_nonblocking(flags))?;
     if reader.available() == 0 {

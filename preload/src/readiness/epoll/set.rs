@@ -438,13 +438,12 @@ fn is_exclusive(events: u32) -> bool {
 
 /// Takes one edge: into the ready list with the watch, if the edge can have raised what it asks for.
 fn edge(watches: &mut Watches, channel: &Channel, stack: &impl Stack, index: u32) {
-    let cookie = watches.cookie(index);
     let Some(watch) = watches.get_mut(index) else {
         return;
     };
     let socket = watch.socket;
     if !watch.active {
-        channel.unwatch(stack, socket, cookie);
+        channel.unwatch(stack, socket, watches.cookie(index));
         watches.remove(index);
         return;
     }
