@@ -49,24 +49,55 @@ impl From<std::io::Error> for Errno {
     }
 }
 
+/// Where this thread's `errno` is.
+#[derive(Clone, Copy)]
+pub struct Place(*mut c_int);
+
+impl Place {
+    /// Looks it up.
+    #[inline]
+    pub fn find() -> Place {
+        // SAFETY: it cannot fail.
+        Place(unsafe { libc::__errno_location() })
+    }
+
+    /// The value.
+    #[inline]
+    pub fn get(self) -> c_int {
+        // SAFETY: the address is this thread's errno, always valid; `Place` cannot leave its thread.
+        unsafe { *self.0 }
+    }
+
+    /// Sets the value.
+    #[inline]
+    pub fn set(self, value: c_int) {
+        // SAFETY: as above.
+        unsafe { *self.0 = value }
+    }
+
+    /// As [`ret`].
+    #[inline]
+    pub fn ret<T: Failure>(self, result: Result<T>) -> T {
+        result.unwrap_or_else(|error| {
+            self.set(error.0);
+            T::FAILURE
+        })
+    }
+}
+
 /// This thread's `errno`.
 pub fn get() -> c_int {
-    // SAFETY: the address is this thread's errno, always valid.
-    unsafe { *libc::__errno_location() }
+    Place::find().get()
 }
 
 /// Sets this thread's `errno`.
 pub fn set(value: c_int) {
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = value }
+    Place::find().set(value);
 }
 
 /// A result in C's form. `errno` is set on error, and only then.
 pub fn ret<T: Failure>(result: Result<T>) -> T {
-    result.unwrap_or_else(|error| {
-        set(error.0);
-        T::FAILURE
-    })
+    result.unwrap_or_else(|error| Place::find().ret(Err(error)))
 }
 
 #[cfg(test)]

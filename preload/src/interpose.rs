@@ -114,7 +114,8 @@ pub fn find(symbol: &'static str) -> *mut () {
 #[inline]
 pub fn run<T: Failure>(body: impl FnOnce() -> Result<T>) -> T {
     let deferral = cancel::Deferral::new();
-    let saved = errno::get();
+    let errno = errno::Place::find();
+    let saved = errno.get();
     section::begin_call();
     hold::release();
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
@@ -122,12 +123,12 @@ pub fn run<T: Failure>(body: impl FnOnce() -> Result<T>) -> T {
         Err(Errno(libc::EIO))
     });
     hold::release();
-    errno::set(saved);
+    errno.set(saved);
     if matches!(result, Err(Errno(libc::EINTR))) {
         cancel::give_in();
     }
     deferral.end();
-    errno::ret(result)
+    errno.ret(result)
 }
 
 /// As [`run`], for calls that are cancellation points (`pthreads(7)`).
