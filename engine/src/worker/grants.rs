@@ -73,6 +73,12 @@ impl ContextState {
         };
         (waiting, target)
     }
+
+    /// Whether more chunks are kept for it than for a thread that does little.
+    fn is_well_stocked(&self) -> bool {
+        let mut chunks = self.targets.iter().zip(FIRST).skip(1);
+        chunks.any(|(target, first)| *target > first)
+    }
 }
 
 /// How much there is to lend.
@@ -187,6 +193,22 @@ impl Stack {
             if state.process != NO_PROCESS && !active {
                 self.take_chunks_back(context as u32);
             }
+        }
+    }
+
+    /// Threads which have not been heard of since the last time, and which had many chunks in stock, get fewer:
+    /// memory that nobody uses can go back to the system.
+    pub fn shorten_stocks(&mut self) {
+        for context in 0..self.contexts.len() {
+            let state = &mut self.contexts[context];
+            let active = std::mem::take(&mut state.active);
+            if state.process == NO_PROCESS || active || !state.is_well_stocked() {
+                continue;
+            }
+            state.targets[1..].copy_from_slice(&FIRST[1..]);
+            self.take_chunks_back(context as u32);
+            self.refill(context as u32, false);
+            self.contexts[context].active = false;
         }
     }
 

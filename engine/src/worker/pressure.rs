@@ -144,6 +144,7 @@ impl Stack {
         }
         if self.pool.has_unused() && now >= self.swept_at + SWEEP_INTERVAL {
             self.swept_at = now;
+            self.shorten_stocks();
             let given = self.pool.give_back(&self.shared.segment);
             self.counters().add(Counter::memory_returned, given);
             self.shrink_tables();

@@ -166,6 +166,33 @@ fn chunks_that_idle_threads_have_in_stock_go_back_while_memory_is_scarce() {
     assert!(bed.memory() > 0, "it gets some when it asks");
 }
 
+/// Small chunks that a thread has in stock.
+fn stock(bed: &Bed, app: &crate::app::App) -> u32 {
+    let lane = bed.shared.segment.lane(app.context, 0).unwrap();
+    lane.small.len()
+}
+
+#[test]
+fn a_thread_that_was_busy_and_is_not_keeps_few_chunks_in_stock() {
+    let mut bed = Setup::host(1).build();
+    let mut busy = bed.app(1);
+    let at_first = stock(&bed, &busy);
+    for _ in 0..3 {
+        take_all(&mut bed, &mut busy);
+    }
+    let when_busy = stock(&bed, &busy);
+    assert!(when_busy > 2 * at_first);
+    let context = bed.app(2).context;
+    bed.ask(|done| Message::CloseContext { context, done });
+    // The sweep that follows gives back what nobody uses.
+    bed.pass(500_000);
+    assert_eq!(stock(&bed, &busy), when_busy);
+    bed.pass(3_000_000);
+    assert_eq!(stock(&bed, &busy), at_first);
+    take_all(&mut bed, &mut busy);
+    assert!(stock(&bed, &busy) > at_first, "it gets more when it asks");
+}
+
 /// A thread that took grants out of its rings and ended without using them.
 #[test]
 fn grants_that_a_thread_has_lost_come_back_with_its_process() {
