@@ -87,10 +87,16 @@ impl Sent {
         }
     }
 
-    /// Takes over what memory `ended` has kept.
-    pub(super) fn inherit(&mut self, ended: &mut Sent) {
-        if self.records.capacity() == 0 && ended.records.is_empty() {
-            self.records = core::mem::take(&mut ended.records);
+    /// Of the next connection: nothing was sent, but memory for a few records is kept.
+    pub(super) fn leave(&mut self) -> Sent {
+        let mut records = core::mem::take(&mut self.records);
+        records.clear();
+        match records.capacity() {
+            ..=Self::KEPT => Sent {
+                records,
+                ..Sent::default()
+            },
+            _ => Sent::default(),
         }
     }
 

@@ -20,9 +20,14 @@ impl Tcb {
     /// `iss` is the initial sequence number (RFC 6528), `ts_offset` the offset of the timestamp clock.
     pub fn connect(now: Instant, set: &Rc<Settings>, iss: SeqNum, ts_offset: u32) -> Tcb {
         let mut tcb = Tcb::new(now, set, iss, ts_offset);
-        tcb.state = State::SynSent;
-        tcb.start_syn();
+        tcb.open_actively();
         tcb
+    }
+
+    /// From CLOSED to SYN-SENT.
+    pub fn open_actively(&mut self) {
+        self.state = State::SynSent;
+        self.start_syn();
     }
 
     /// Passive OPEN: answers `syn`, which came to a listener and whose SYN bit the caller has checked
@@ -39,8 +44,8 @@ impl Tcb {
         tcb
     }
 
-    /// From CLOSED to SYN-RECEIVED.
-    pub(super) fn answer_syn(&mut self, now: Instant, syn: &Segment<'_>) {
+    /// From CLOSED to SYN-RECEIVED; see [`accept`](Self::accept).
+    pub fn answer_syn(&mut self, now: Instant, syn: &Segment<'_>) {
         self.state = State::SynReceived;
         self.take_syn(now, syn);
         self.start_syn();

@@ -302,9 +302,30 @@ impl Request {
     /// The control block of the connection, which the segment that completed the handshake is to be
     /// handed to.
     pub fn establish(&self, now: Instant, set: &Rc<Settings>) -> Tcb {
+        let (iss, ts_offset) = self.numbers();
+        let mut tcb = Tcb::new(self.began(now), set, iss, ts_offset);
+        self.settle(now, &mut tcb);
+        tcb
+    }
+
+    /// Our initial sequence number, and the offset of our timestamps.
+    pub fn numbers(&self) -> (SeqNum, u32) {
+        (self.iss, self.ts_offset)
+    }
+
+    /// When the connection began.
+    pub fn began(&self, now: Instant) -> Instant {
+        match self.sent_at {
+            Instant::NEVER => now,
+            sent_at => sent_at,
+        }
+    }
+
+    /// Like [`establish`](Self::establish), for a new control block with the request's
+    /// [numbers](Self::numbers), of the time when it [began](Self::began).
+    pub fn settle(&self, now: Instant, tcb: &mut Tcb) {
         let cookie = self.sent_at == Instant::NEVER;
-        let at = if cookie { now } else { self.sent_at };
-        let mut tcb = Tcb::new(at, set, self.iss, self.ts_offset);
+        let at = self.began(now);
         tcb.answer_syn(at, &self.syn());
         tcb.set_scarce(self.scarce);
         // The SYN-ACK went out long ago.
@@ -322,7 +343,6 @@ impl Request {
         if self.retransmits > 0 {
             tcb.repair.count().retransmits = self.retransmits.into();
         }
-        tcb
     }
 
     /// Whether an ICMP error that quotes this sequence number is about our SYN-ACK.

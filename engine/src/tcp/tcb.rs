@@ -148,12 +148,28 @@ pub struct Tcb {
 }
 
 impl Tcb {
-    pub(super) fn new(now: Instant, set: &Rc<Settings>, iss: SeqNum, ts_offset: u32) -> Tcb {
+    /// Of a connection that is about to begin, in state CLOSED.
+    pub fn new(now: Instant, set: &Rc<Settings>, iss: SeqNum, ts_offset: u32) -> Tcb {
+        let mut tcb = Tcb::fresh(now, set, iss, ts_offset);
+        tcb.limit_pacing(set.opts.max_pacing_rate);
+        tcb
+    }
+
+    /// Becomes like a [new](Self::new) one, but keeps what memory it has for records of what was sent.
+    pub fn renew(&mut self, now: Instant, set: &Rc<Settings>, iss: SeqNum, ts_offset: u32) {
+        let kept = self.sent.leave();
+        *self = Tcb::fresh(now, set, iss, ts_offset);
+        self.sent = kept;
+        self.limit_pacing(set.opts.max_pacing_rate);
+    }
+
+    #[inline(always)]
+    fn fresh(now: Instant, set: &Rc<Settings>, iss: SeqNum, ts_offset: u32) -> Tcb {
         let cfg = &set.cfg;
         let path = PathMtu::new(now, cfg.mss.max(MIN_MSS), cfg.mtu_probing);
         let mss = payload(set, &path, cfg.timestamps);
         let window = u32::from(mss) * u32::from(set.initial_window);
-        let mut tcb = Tcb {
+        Tcb {
             state: State::Closed,
             fin_wanted: false,
             fin_sent: false,
@@ -199,9 +215,7 @@ impl Tcb {
             rare: Rare::default(),
             repair: Rare::default(),
             set: set.clone(),
-        };
-        tcb.limit_pacing(set.opts.max_pacing_rate);
-        tcb
+        }
     }
 
     /// The handshake tells what peer and timestamps leave of a segment: congestion control begins.
@@ -321,11 +335,6 @@ impl Tcb {
     /// The connection has gone idle: gives back what memory it has kept for the next flight.
     pub fn give_back_memory(&mut self) {
         self.sent.give_back();
-    }
-
-    /// Takes over what memory a connection that has ended had kept.
-    pub fn inherit_memory(&mut self, ended: &mut Tcb) {
-        self.sent.inherit(&mut ended.sent);
     }
 
     /// When data last came in order.

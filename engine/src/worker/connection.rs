@@ -1,6 +1,7 @@
 //! Connections of one worker: control blocks with what belongs to them, found by number and by
 //! flow.
 
+use super::beginning::Beginning;
 use super::flows::{FlowHasher, FlowTable};
 use super::half_open::HalfOpen;
 use super::port_conflict::Sharing;
@@ -282,17 +283,27 @@ impl Connections {
         self.place(flow).is_none()
     }
 
-    /// Adds a connection (its stamp is set) and returns its number.
-    pub fn insert(&mut self, mut connection: Connection) -> u32 {
-        let flow = connection.flow;
+    /// Adds a connection and returns its number. Its control block is new; it has no next station and no
+    /// bytes in its streams.
+    pub fn insert(&mut self, flow: Flow, beginning: &Beginning<'_>) -> u32 {
+        let Beginning {
+            at,
+            settings,
+            iss,
+            ts_offset,
+        } = *beginning;
         let mut connection = match self.spare.pop() {
             Some(mut spare) => {
-                connection.tcb.inherit_memory(&mut spare.tcb);
-                *spare = connection;
+                spare.tcb.renew(at, settings, iss, ts_offset);
+                spare.clear();
                 spare
             }
-            None => Box::new(connection),
+            None => Box::new(Connection::new(
+                Tcb::new(at, settings, iss, ts_offset),
+                flow,
+            )),
         };
+        connection.flow = flow;
         let (id, _) = self.full.insert(|stamp| {
             connection.stamp = stamp;
             connection

@@ -2,6 +2,7 @@
 //! complete, and what is remembered of servers.
 
 use super::Stack;
+use super::beginning::Beginning;
 use super::connection::Flow;
 use super::half_open::{Opening, Terms};
 use super::input::Sink;
@@ -179,8 +180,14 @@ impl Stack {
         } = *opening;
         let shared = self.shared.clone();
         let now = self.now;
-        let tcb = Tcb::accept(now, &terms.settings, iss, ts_offset, syn);
-        let id = self.adopt_connection(tcb, flow, hop, terms.header.of(&flow));
+        let beginning = Beginning {
+            at: now,
+            settings: &terms.settings,
+            iss,
+            ts_offset,
+        };
+        let begin = |tcb: &mut Tcb| tcb.answer_syn(now, syn);
+        let id = self.adopt_connection(flow, hop, terms.header.of(&flow), &beginning, begin);
         self.listeners.opened_early(listener);
         let Some(connection) = self.connections.get(id) else {
             return;

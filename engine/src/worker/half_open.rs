@@ -2,6 +2,7 @@
 //! there are too many of them.
 
 use super::Stack;
+use super::beginning::Beginning;
 use super::connection::{Flow, Hop, Place};
 use super::fast_open::Early;
 use super::options::HeaderOptions;
@@ -12,7 +13,7 @@ use crate::shared::Listener;
 use crate::stats::Counter;
 use crate::tcp::{
     Cookie, Expiry, Flags, Instant, Patience, Request, Segment as TcpSegment, SeqNum, Settings,
-    State, SynCookieUse, Verdict, reset_for, timeouts_within,
+    State, SynCookieUse, Tcb, Verdict, reset_for, timeouts_within,
 };
 use context::socket::Socket;
 use std::rc::Rc;
@@ -300,15 +301,23 @@ impl Stack {
         hop: Hop,
         segment: &TcpSegment<'_>,
     ) {
-        let tcb = request.establish(self.now, &terms.settings);
-        let id = self.adopt_connection(tcb, flow, hop, terms.header.of(&flow));
+        let now = self.now;
+        let (iss, ts_offset) = request.numbers();
+        let beginning = Beginning {
+            at: request.began(now),
+            settings: &terms.settings,
+            iss,
+            ts_offset,
+        };
+        let begin = |tcb: &mut Tcb| request.settle(now, tcb);
+        let id = self.adopt_connection(flow, hop, terms.header.of(&flow), &beginning, begin);
         if let Some(connection) = self.connections.get(id) {
             connection.listener = Some(listener.clone());
         }
         self.on_segment(id, segment);
         // The request has checked all that the control block checks; if they ever disagree, nobody
         // is left to wait for this connection.
-        let stuck = |tcb: &crate::tcp::Tcb| tcb.state() == State::SynReceived;
+        let stuck = |tcb: &Tcb| tcb.state() == State::SynReceived;
         if self.connections.get(id).is_some_and(|c| stuck(&c.tcb)) {
             self.remove(id);
         }

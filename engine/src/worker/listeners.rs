@@ -1,16 +1,14 @@
 //! Listening sockets of one worker, and connections on their way to be accepted.
 
 use super::Stack;
+use super::beginning::Beginning;
 use super::chunks::ChunkPool;
-use super::connection::{Connection, Flow, Hop};
+use super::connection::{Flow, Hop};
 use super::flows::FlowHasher;
-use super::port_conflict::Sharing;
 use super::slots::Role;
-use super::streams::{RecvChain, SendChain};
-use super::timers::Entry;
 use crate::shared::{Listener, lock};
 use crate::stats::Counter;
-use crate::tcp::{COOKIE_LIFETIME, Duration, Events, Instant, Tcb};
+use crate::tcp::{COOKIE_LIFETIME, Duration, Instant, Tcb};
 use context::Segment;
 use context::chunk::Class;
 use context::socket::{Waiting, state};
@@ -267,42 +265,27 @@ impl Stack {
         self.listeners.find(flow).cloned()
     }
 
-    /// Adds a connection to the tables.
+    /// Adds a connection to the tables; `begin` does to its control block what comes first.
     pub fn adopt_connection(
         &mut self,
-        mut tcb: Tcb,
         flow: Flow,
         hop: Hop,
         tos_ttl: (u8, u8),
+        beginning: &Beginning<'_>,
+        begin: impl FnOnce(&mut Tcb),
     ) -> u32 {
-        if let Some((mss, until)) = self.path_mtus.get(self.now.as_micros(), flow.remote) {
-            tcb.limit_path(mss, Instant::from_micros(until));
+        let id = self.connections.insert(flow, beginning);
+        if let Some(connection) = self.connections.get(id) {
+            begin(&mut connection.tcb);
+            let path = self.path_mtus.get(self.now.as_micros(), flow.remote);
+            if let Some((mss, until)) = path {
+                let until = Instant::from_micros(until);
+                connection.tcb.limit_path(mss, until);
+            }
+            connection.tcb.set_scarce(self.pressed);
+            connection.send_limit = self.shared.config.send_buffer;
+            (connection.hop, connection.tos_ttl) = (hop, tos_ttl);
         }
-        tcb.set_scarce(self.pressed);
-        let id = self.connections.insert(Connection {
-            tcb,
-            flow,
-            socket: None,
-            listener: None,
-            recv: RecvChain::default(),
-            send: SendChain::default(),
-            send_limit: self.shared.config.send_buffer,
-            starved: false,
-            hop,
-            tos_ttl,
-            stamp: 0,
-            armed: Instant::NEVER,
-            timer: Entry::NONE,
-            news: Events::NONE,
-            queued: false,
-            held: false,
-            swept: false,
-            progress: false,
-            orphan: false,
-            was_connected: false,
-            sharing: Sharing::default(),
-            early: false,
-        });
         self.show_connections();
         id
     }

@@ -3,6 +3,7 @@
 //! Each round takes a burst from the device, what applications ask for, and what is due; lets every
 //! connection that has something to send do so; and tells applications, once for the whole round.
 
+mod beginning;
 pub mod chunks;
 pub mod commands;
 mod congestion_info;

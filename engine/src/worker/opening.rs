@@ -1,6 +1,7 @@
 //! Connections that the application opens: at once, or as soon as there is an address to do so from.
 
 use super::Stack;
+use super::beginning::Beginning;
 use super::connection::Flow;
 use super::options::HeaderOptions;
 use super::slots::{Role, Slot};
@@ -126,8 +127,14 @@ impl Stack {
         let settings = self.settings_for(record, remote);
         let (iss, ts_offset) = self.isn(&flow);
         let iss = prescribed.unwrap_or(iss);
-        let tcb = Tcb::connect(self.now, &settings, iss, ts_offset);
-        let id = self.adopt_connection(tcb, flow, hop, header.of(&flow));
+        let beginning = Beginning {
+            at: self.now,
+            settings: &settings,
+            iss,
+            ts_offset,
+        };
+        let begin = Tcb::open_actively;
+        let id = self.adopt_connection(flow, hop, header.of(&flow), &beginning, begin);
         if let Some(connection) = self.connections.get(id) {
             connection.socket = Some(socket);
         }

@@ -117,17 +117,15 @@ fn acknowledgements_take_whole_records_and_parts_of_them() {
 #[test]
 fn memory_that_an_ended_connection_has_kept_serves_the_next_one() {
     let mut ended = sent(&[3]);
-    let mut next = Sent::default();
-    next.inherit(&mut ended);
-    assert_eq!(next.records.capacity(), 0, "something is outstanding still");
-    ended.acknowledge(301, &mut news());
     let kept = ended.records.capacity();
-    next.inherit(&mut ended);
-    assert!(kept > 0 && next.is_empty());
+    let next = ended.leave();
+    assert!(kept > 0 && next.is_empty() && next.out == Tally::default());
     assert_eq!(
         (next.records.capacity(), ended.records.capacity()),
         (kept, 0)
     );
+    let mut large = sent(&[1; 2 * Sent::KEPT]);
+    assert_eq!(large.leave().records.capacity(), 0);
 }
 
 #[test]
