@@ -77,8 +77,8 @@ pub struct TcpConfig {
     pub answer_interval: Duration,
     /// Longest delay of an ACK.
     pub delayed_ack: Duration,
-    /// How long an ACK that is due at once (one of the quick ACKs, of a SYN-ACK or of a FIN) waits for
-    /// data to ride on; zero: not at all. [`Tcb::acknowledge_put_off`](super::Tcb::acknowledge_put_off)
+    /// How long an ACK that is due at once (one of the quick ACKs, or of a FIN) waits for an answer
+    /// to ride on; zero: not at all. [`Tcb::acknowledge_put_off`](super::Tcb::acknowledge_put_off)
     /// ends that.
     pub quick_ack_delay: Duration,
     /// Longest time that a corked partial segment waits.

@@ -146,12 +146,7 @@ impl Tcb {
         if self.snd.una > 1 {
             events |= Events::WRITABLE;
         }
-        if segment.payload.is_empty() {
-            // The request often follows; as Linux with a writer that waits.
-            self.acknowledge_soon(now);
-        } else {
-            self.ack.due = true;
-        }
+        self.ack.due = true;
         Ok(events | self.process_text(now, segment, 1, rx))
     }
 

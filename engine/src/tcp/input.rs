@@ -365,7 +365,7 @@ impl Tcb {
     }
 
     /// An ACK is due at once, but for the moment in which an answer may come that carries it.
-    pub(super) fn acknowledge_soon(&mut self, now: Instant) {
+    fn acknowledge_soon(&mut self, now: Instant) {
         if self.set.quick_ack_delay == 0 || self.set.quickack {
             self.ack.due = true;
         } else {

@@ -239,28 +239,6 @@ fn patient() -> (Host, Host) {
 }
 
 #[test]
-fn a_request_carries_the_ack_of_the_syn_ack() {
-    let cfg = TcpConfig {
-        quick_ack_delay: Duration::from_millis(5),
-        ..TcpConfig::default()
-    };
-    let options = SocketOptions::default();
-    let mut client = Host::connect(T0, &cfg, &options);
-    let mut server = Host::accept(T0, &cfg, &options, &client.poll(T0)[0]);
-    client.receive_all(T0, &server.poll(T0));
-    assert_eq!(client.state(), State::Established);
-    assert!(client.poll(T0).is_empty());
-    assert_eq!(client.tcb.next_deadline(), Some(after(5)));
-    client.write(100);
-    let request = client.poll(T0);
-    assert_eq!(lens(&request), [100]);
-    server.receive_all(T0, &request);
-    assert_eq!(server.state(), State::Established);
-    assert_eq!(server.tcb.received(), 100);
-    assert!(!client.tcb.acknowledge_put_off());
-}
-
-#[test]
 fn a_quick_ack_waits_for_the_answer_to_carry_it() {
     let (mut client, mut server) = patient();
     client.write(100);

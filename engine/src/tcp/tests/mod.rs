@@ -382,7 +382,6 @@ fn established_between(
     );
     let syn_ack = server.poll(T0 - Duration::from_millis(5));
     client.receive_all(T0, &syn_ack);
-    client.tcb.acknowledge_put_off();
     let ack = client.poll(T0);
     server.receive_all(T0 + Duration::from_millis(5), &ack);
     assert_eq!(
