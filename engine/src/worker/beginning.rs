@@ -25,6 +25,7 @@ impl Connection {
         Connection {
             tcb,
             flow,
+            hash: 0,
             socket: None,
             listener: None,
             recv: RecvChain::default(),
@@ -48,12 +49,13 @@ impl Connection {
         }
     }
 
-    /// Makes all but control block and flow like new.
+    /// Makes all but control block and flow, with its hash, like new.
     pub fn clear(&mut self) {
         // Named one by one, so that none is forgotten.
         let Connection {
             tcb: _,
             flow: _,
+            hash: _,
             socket,
             listener,
             recv,

@@ -59,6 +59,8 @@ pub struct Connection {
     pub tcb: Tcb,
     /// Addresses and ports.
     pub flow: Flow,
+    /// Their hash.
+    pub hash: u32,
     /// The record that shows it; `None` before it is accepted and after it is closed.
     pub socket: Option<u32>,
     /// The listener that it came in by, until that has got it.
@@ -243,16 +245,14 @@ impl Connections {
         Some(place)
     }
 
-    fn put(&mut self, flow: Flow, place: Place) {
+    fn put(&mut self, flow: Flow, hash: u32, place: Place) {
         debug_assert!(self.is_free(&flow), "{flow:?} is there twice");
         self.latest = Some((flow, place));
-        let hash = self.hasher.hash(&flow);
         self.table_of(place).insert(hash, place);
     }
 
-    fn forget(&mut self, flow: &Flow, place: Place) {
+    fn forget(&mut self, hash: u32, place: Place) {
         self.latest = None;
-        let hash = self.hasher.hash(flow);
         self.table_of(place).remove(hash, place);
     }
 
@@ -303,13 +303,14 @@ impl Connections {
                 flow,
             )),
         };
-        connection.flow = flow;
+        let hash = self.hasher.hash(&flow);
+        (connection.flow, connection.hash) = (flow, hash);
         let (id, _) = self.full.insert(|stamp| {
             connection.stamp = stamp;
             connection
         });
         self.ports.add(flow.local_port);
-        self.put(flow, Place::Connection(id));
+        self.put(flow, hash, Place::Connection(id));
         id
     }
 
@@ -318,7 +319,7 @@ impl Connections {
         let connection = self.full.remove(id)?;
         self.orphans -= usize::from(connection.orphan);
         self.ports.remove(connection.flow.local_port);
-        self.forget(&connection.flow, Place::Connection(id));
+        self.forget(connection.hash, Place::Connection(id));
         Some(connection)
     }
 
@@ -370,30 +371,32 @@ impl Connections {
     /// Adds a half-open connection; returns its number and stamp.
     pub fn insert_half_open(&mut self, mut half_open: HalfOpen) -> (u32, u32) {
         let flow = half_open.flow;
+        let hash = self.hasher.hash(&flow);
         let token = self.half_open.insert(|stamp| {
-            half_open.stamp = stamp;
+            (half_open.hash, half_open.stamp) = (hash, stamp);
             half_open
         });
-        self.put(flow, Place::HalfOpen(token.0));
+        self.put(flow, hash, Place::HalfOpen(token.0));
         token
     }
 
     /// Removes a half-open connection.
     pub fn remove_half_open(&mut self, id: u32) -> Option<HalfOpen> {
         let half_open = self.half_open.remove(id)?;
-        self.forget(&half_open.flow, Place::HalfOpen(id));
+        self.forget(half_open.hash, Place::HalfOpen(id));
         Some(half_open)
     }
 
     /// Adds a connection that has only to wait; returns its number and stamp.
     pub fn insert_time_wait(&mut self, mut waiting: Waiting) -> (u32, u32) {
         let flow = waiting.flow;
+        let hash = self.hasher.hash(&flow);
         let token = self.time_wait.insert(|stamp| {
-            waiting.stamp = stamp;
+            (waiting.hash, waiting.stamp) = (hash, stamp);
             waiting
         });
         self.ports.add(flow.local_port);
-        self.put(flow, Place::TimeWait(token.0));
+        self.put(flow, hash, Place::TimeWait(token.0));
         token
     }
 
@@ -407,7 +410,7 @@ impl Connections {
     pub fn remove_time_wait(&mut self, id: u32) -> Option<Waiting> {
         let waiting = self.time_wait.remove(id)?;
         self.ports.remove(waiting.flow.local_port);
-        self.forget(&waiting.flow, Place::TimeWait(id));
+        self.forget(waiting.hash, Place::TimeWait(id));
         Some(waiting)
     }
 

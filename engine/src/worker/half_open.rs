@@ -37,6 +37,8 @@ pub struct HalfOpen {
     pub timer: Entry,
     /// Stamp against reuse of the number.
     pub stamp: u32,
+    /// Hash of `flow`.
+    pub hash: u32,
 }
 
 impl Stamped for HalfOpen {
@@ -159,6 +161,7 @@ impl Stack {
             hop,
             timer: Entry::NONE,
             stamp: 0,
+            hash: 0,
         });
         let token = self.arm_half_open((id, stamp), deadline);
         self.show_connections();

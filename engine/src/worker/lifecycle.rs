@@ -359,12 +359,15 @@ impl Stack {
     }
 
     /// Initial sequence number and timestamp offset of a flow.
-    pub fn isn(&self, flow: &Flow) -> (SeqNum, u32) {
+    pub fn isn(&mut self, flow: &Flow) -> (SeqNum, u32) {
         let (local, remote) = (flow.local_name(), flow.remote_name());
-        (
-            self.isns.isn(self.now, local, remote),
-            self.isns.timestamp_offset(local.ip(), remote.ip()),
-        )
+        let hosts = (flow.local, flow.remote);
+        let ts_offset = match self.latest_offset {
+            Some((latest, offset)) if latest == hosts => offset,
+            _ => self.isns.timestamp_offset(local.ip(), remote.ip()),
+        };
+        self.latest_offset = Some((hosts, ts_offset));
+        (self.isns.isn(self.now, local, remote), ts_offset)
     }
 }
 

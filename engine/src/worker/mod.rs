@@ -127,6 +127,8 @@ pub struct Stack {
     /// Version of the IPv6 addresses that the control thread knows.
     published_addresses: u64,
     isns: IsnGenerator,
+    /// The addresses between which a connection began last, and the offset of their timestamps.
+    latest_offset: Option<((Address, Address), u32)>,
     cookies: SynCookies,
     /// What is known of servers that take data in SYNs.
     servers: FastOpenCache,
@@ -262,6 +264,7 @@ impl Worker {
             awaiting: None,
             published_addresses: 0,
             isns: IsnGenerator::new(key),
+            latest_offset: None,
             cookies: SynCookies::new(key),
             servers: FastOpenCache::default(),
             secret: key,

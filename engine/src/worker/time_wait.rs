@@ -25,6 +25,8 @@ pub struct Waiting {
     timer: Entry,
     /// Stamp against reuse of the number.
     pub stamp: u32,
+    /// Hash of `flow`.
+    pub hash: u32,
 }
 
 impl Stamped for Waiting {
@@ -72,6 +74,7 @@ impl Stack {
             sharing: *sharing,
             timer: Entry::NONE,
             stamp: 0,
+            hash: 0,
         };
         self.connections.fetch_waiting(&waiting.flow);
         self.remove(id);
