@@ -153,6 +153,8 @@ impl Stack {
 
     /// Gives back what tables and lists have needed in busier times.
     fn shrink_tables(&mut self) {
+        self.connections.half_open().give_back();
+        self.connections.time_wait().give_back();
         for list in [&mut self.dirty, &mut self.turns, &mut self.changed] {
             list.shrink_to(KEPT.max(2 * list.len()));
         }

@@ -54,6 +54,13 @@ impl<T: Stamped> Slab<T> {
         Some(thing)
     }
 
+    /// Gives back the memory of a table in which nothing stands.
+    pub fn give_back(&mut self) {
+        if self.len() == 0 {
+            (self.places, self.free) = (Vec::new(), Vec::new());
+        }
+    }
+
     /// One by number.
     #[inline]
     pub fn get(&mut self, id: u32) -> Option<&mut T> {
@@ -100,5 +107,19 @@ mod tests {
         assert_eq!(slab.get_stamped(third), Some(&mut third.1.clone()));
         assert_eq!(slab.iter().map(|(id, _)| id).collect::<Vec<_>>(), [0, 1]);
         assert_eq!((slab.len(), second.0), (2, 1));
+    }
+
+    #[test]
+    fn a_table_that_gave_back_its_memory_gives_no_stamp_again() {
+        let mut slab = Slab::default();
+        let first = slab.insert(|stamp| stamp);
+        slab.give_back();
+        assert_eq!(slab.get_stamped(first), Some(&mut first.1.clone()));
+        slab.remove(first.0);
+        slab.give_back();
+        assert_eq!((slab.len(), slab.places.capacity()), (0, 0));
+        let second = slab.insert(|stamp| stamp);
+        assert_eq!(second.0, first.0);
+        assert_eq!(slab.get_stamped(first), None);
     }
 }
