@@ -167,6 +167,8 @@ fn adopt(local: &Local, process: &'static Process) -> bool {
     let own = unsafe { process.contexts.with(context, Thread::settle) };
     let Some(own) = own else { return false };
     local.context.set(own);
+    // A handler that sees the epoch sees the context.
+    compiler_fence(Ordering::SeqCst);
     local.epoch.set(process::epoch());
     remember_to_free();
     if have == 0
@@ -313,9 +315,13 @@ unsafe extern "C" fn at_thread_exit(_: *mut c_void) {
     };
     let local = &own().thread;
     if has_own(local) && !local.busy.get() {
+        let own = local.context.get();
+        // A handler that comes from here on adopts another one, for which this is called again.
+        compiler_fence(Ordering::SeqCst);
         local.epoch.set(NO_EPOCH);
+        compiler_fence(Ordering::SeqCst);
         // SAFETY: the thread's own context; it has just given it up.
-        let thread = unsafe { &mut *local.context.get() };
+        let thread = unsafe { &mut *own };
         thread.before_sleep();
         process.contexts.put_spare(process, thread.context);
     }
@@ -616,5 +622,43 @@ mod tests {
         let outer = with_thread(|thread| thread.context()).unwrap();
         let inner = with_thread(|_| with_thread(|thread| thread.context()).unwrap());
         assert_ne!(inner.unwrap(), outer);
+    }
+
+    /// The processor's trap flag: SIGTRAP after each instruction.
+    const TRAP_FLAG: i64 = 0x100;
+
+    unsafe extern "C" fn step(_: i32, _: *mut libc::siginfo_t, context: *mut c_void) {
+        if own().thread.epoch.get() != NO_EPOCH {
+            return;
+        }
+        // As a handler of the program does that uses a socket.
+        with_thread(|thread| thread.context()).unwrap();
+        let context = context.cast::<libc::ucontext_t>();
+        // SAFETY: the kernel gives a handler with SA_SIGINFO the context to go on with.
+        let flags = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_EFL as usize] };
+        *flags &= !TRAP_FLAG;
+    }
+
+    #[test]
+    fn what_a_handler_adopts_while_its_thread_ends_is_nobody_else_s() {
+        fresh();
+        let ending = || {
+            with_thread(|thread| thread.context()).unwrap();
+            // SAFETY: the handler lets only what a signal handler may do be done; the flag is taken back
+            // by it, once the thread has given its context up.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = step as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO;
+                libc::sigaction(libc::SIGTRAP, &raw const action, std::ptr::null_mut());
+                std::arch::asm!("pushfq", "or qword ptr [rsp], {}", "popfq", const TRAP_FLAG);
+                at_thread_exit(std::ptr::null_mut());
+            }
+            let own = with_thread(|thread| thread.context()).unwrap();
+            let spares = &process::process().unwrap().contexts.spares;
+            let is_own = |spare: &AtomicU32| spare.load(Ordering::SeqCst) == own + 1;
+            assert!(!spares.iter().any(is_own));
+        };
+        std::thread::spawn(ending).join().unwrap();
     }
 }

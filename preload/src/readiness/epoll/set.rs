@@ -264,6 +264,8 @@ impl Set {
                 stack,
                 Watch {
                     socket: to,
+                    // Of the old connection; each edge of the new one counts.
+                    seen: Seen::default(),
                     ..watch
                 },
             ) {

@@ -230,3 +230,20 @@ fn more_than_fits_is_reported_in_turn() {
         assert_eq!(times, 2);
     }
 }
+
+#[test]
+fn the_second_connection_of_a_descriptor_is_an_edge_as_well() {
+    let engine = Engine::new();
+    engine.established(1);
+    let again = engine.fresh_socket(2);
+    let (epoll, fd) = (Epoll::new(&engine), Descriptor::new(&engine, 1));
+    epoll.add(&fd, OUT | ET);
+    assert_eq!(epoll.now(), [(OUT, fd.0)]);
+    // connect(AF_UNSPEC), then connect again.
+    fdmap::set(fd.0, engine.entry(2));
+    renew(&engine, engine.id(1), engine.id(2));
+    again.app.flags.fetch_or(flag::CONNECTING, SeqCst);
+    assert_eq!(epoll.now(), []);
+    engine.establish(2);
+    assert_eq!(epoll.now(), [(OUT, fd.0)]);
+}
