@@ -45,7 +45,7 @@ pub struct Options {
     /// Only workloads whose name contains this; `instructions` are the fast paths' counts.
     #[arg(long)]
     only: Option<String>,
-    /// Only over this wire.
+    /// Only over this wire, and nothing that is measured in other ways than by pairs.
     #[arg(long, value_enum)]
     wire: Option<Wire>,
     /// What is measured against the others; `kernel` shows how far two equal runs lie apart.
@@ -56,6 +56,10 @@ pub struct Options {
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
 }
+
+/// Seconds that a run may take.
+const MIN_SECONDS: f64 = 0.01;
+const MAX_SECONDS: f64 = 3600.0;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Against {
@@ -68,6 +72,22 @@ impl Options {
     fn wants(&self, name: &str) -> bool {
         let only = self.only.as_ref();
         only.is_none_or(|only| name.contains(only.as_str()))
+    }
+
+    /// Whether there is anything to measure, by pairs or in other ways.
+    fn wants_anything(&self) -> bool {
+        let quick = [idle::NAME, calls::NAME, handover::NAME];
+        let slow = [crowd::NAME, sweeps::NAME, instructions::NAME];
+        let apart = quick.iter().chain(slow.iter().filter(|_| !self.quick));
+        let kernel = self.against == Against::Kernel;
+        let any_apart =
+            !kernel && self.measures_apart() && apart.into_iter().any(|name| self.wants(name));
+        any_apart || !self.lines().is_empty()
+    }
+
+    /// Whether what is over no wire of choice is measured, too: not if only those of one wire are.
+    fn measures_apart(&self) -> bool {
+        self.wire.is_none()
     }
 
     /// Whether this line is to be measured.
@@ -106,21 +126,32 @@ impl Options {
 
 /// Measures everything and writes the results.
 pub fn run(options: &Options) -> Result<(), Error> {
+    let pairs = options.pairs.unwrap_or(if options.quick { 2 } else { 5 });
+    let seconds = options
+        .seconds
+        .unwrap_or(if options.quick { 0.5 } else { 1.0 });
+    if pairs == 0 || !(MIN_SECONDS..=MAX_SECONDS).contains(&seconds) {
+        return Err(Error::Other(format!(
+            "--pairs must be more than 0, and --seconds from {MIN_SECONDS} to {MAX_SECONDS}"
+        )));
+    }
+    if !options.wants_anything() {
+        return Err(Error::Other(
+            "nothing to measure has such a name, wire and goal; without --only, --wire and --quick \
+             everything is measured, and shows the names"
+                .to_owned(),
+        ));
+    }
+    let directory = options.directory();
+    // Now rather than when everything has been measured.
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| Error::Other(format!("{}: {error}", directory.display())))?;
     need_root("the benchmark")?;
     setup::provide()?;
     machine::need_cores(2)?;
     artifacts::use_directory(build_programs()?);
     let _cubic = machine::AllowCubic::new()?;
 
-    let pairs = options.pairs.unwrap_or(if options.quick { 2 } else { 5 });
-    let seconds = options
-        .seconds
-        .unwrap_or(if options.quick { 0.5 } else { 1.0 });
-    if pairs == 0 || seconds <= 0.0 {
-        return Err(Error::Other(
-            "--pairs and --seconds must be more than 0".to_owned(),
-        ));
-    }
     let kernel_twice = options.against == Against::Kernel;
     let mut report = Report::new(pairs, seconds, kernel_twice)?;
     let lines = options.lines();
@@ -144,10 +175,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
         };
         report.add(conditions.measure(pairs));
     }
-    if !kernel_twice {
+    if !kernel_twice && options.measures_apart() {
         measure_apart(options, pairs, seconds, &mut report);
     }
-    let directory = options.directory();
     report.write(&directory)?;
     println!("{}", report.table());
     println!(
@@ -208,6 +238,28 @@ fn time_left(start: Instant, done: usize, all: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wants_anything(only: &str, quick: bool, wire: Option<Wire>) -> bool {
+        let options = Options {
+            quick,
+            pairs: None,
+            seconds: None,
+            only: Some(only.to_owned()),
+            wire,
+            against: Against::Stack,
+            output: None,
+        };
+        options.wants_anything()
+    }
+
+    #[test]
+    fn what_would_measure_nothing_is_told() {
+        assert!(wants_anything("redis", false, None));
+        assert!(wants_anything("instructions", false, None));
+        assert!(!wants_anything("instructions", true, None));
+        assert!(!wants_anything("instructions", false, Some(Wire::Memory)));
+        assert!(!wants_anything("nonsense", false, None));
+    }
 
     #[test]
     fn the_median_is_the_middle_one_or_between_the_two_in_the_middle() {
